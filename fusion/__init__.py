@@ -1,0 +1,1 @@
+"""Features of several sensors to one latent vector."""

@@ -1,0 +1,1 @@
+"""Sensors to features: the contract of the project and the encoders of camera and LiDAR."""

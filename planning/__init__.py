@@ -1,0 +1,1 @@
+"""Latent vector to action: policies, their training and their checkpoints."""

@@ -1,0 +1,1 @@
+"""The world, the loop, logs, evaluation and the command line."""

@@ -1,0 +1,1 @@
+"""Recording and reading sensor logs."""

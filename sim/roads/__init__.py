@@ -1,0 +1,1 @@
+"""Road networks, towns, the ground raster and what stands beside the road."""

@@ -1,0 +1,116 @@
+"""The road network as frozen arrays, read from a SUMO network.
+
+Knows SUMO networks; knows nothing about traffic or sensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32 = NDArray[np.int32]
+F64 = NDArray[np.float64]
+
+
+class LaneKind(IntEnum):
+    DRIVING = 0
+    CYCLE = 1
+    SIDEWALK = 2
+    CROSSING = 3
+
+
+class LaneControl(IntEnum):
+    """What governs entry to a junction lane (a connection)."""
+
+    NONE = 0
+    PRIORITY = 1
+    YIELD = 2
+    STOP = 3
+    SIGNAL = 4
+
+
+@dataclass(frozen=True)
+class RoadNetwork:
+    """L lanes as arrays. World frame, metres, radians, SI. CSR: row k is `values[start[k]:start[k + 1]]`.
+
+    Lanes of kind DRIVING outside junctions, and one *junction lane* for each connection through a junction (SUMO's
+    chain of internal lanes merged into one). Lane centre lines are resampled so that points of lane k stand exactly
+    `lane_step_m[k]` apart (about 1 m): arc length s is at index s / lane_step_m[k].
+
+    lane_name: SUMO ids (for messages and pictures only).
+    point_start: (L + 1,) int32; point_x, point_y, point_yaw: (P,) float64.
+    lane_length_m, lane_step_m, lane_width_m, lane_limit_mps: (L,) float64.
+    lane_kind: (L,) int8. lane_junction: (L,) int32, junction index or -1 outside junctions.
+    lane_left, lane_right: (L,) int32, neighbour in the same direction that one may change to, or -1.
+    successor_start (L + 1,), successor: lanes that follow: of a lane outside junctions its junction lanes (or directly the
+        next lane where SUMO has no internal lane), of a junction lane the one lane it leads to.
+    predecessor_start, predecessor: the reverse.
+    lane_control: (L,) int8 `LaneControl`, NONE outside junctions.
+    lane_signal_link: (L,) int32: index into the states of all signal links (0..G-1) for a junction lane governed by a
+        signal, else -1.
+    lane_turn: (L,) int8: -1 right, 0 straight, 1 left, 2 turn back; junction lanes only.
+    conflict_start (L + 1,), conflict_lane: junction lanes whose paths cross or merge with this one.
+    conflict_enter_m, conflict_exit_m: along *this* lane, where the two paths come closer than 2.2 m and part again.
+    conflict_yields: uint8, 1 where this lane has to give way to the other one (SUMO's response matrix); with
+        signals, it is what holds when both show green.
+    signal_start: (S + 1,) int32: links of signal k are link signal_start[k] .. ; G = signal_start[-1].
+    phase_start: (S + 1,) int32 into phase_duration_s (float64), and phase_state: (phases, max links of a signal) int8
+        `planning.policy.SignalState`, NONE where the program is off (then priority rules hold).
+        phase_minor: same shape, uint8, 1 for a green that has to give way (SUMO's "g").
+    signal_offset_s: (S,) float64.
+    crosswalks: list of (K, 2) polygons; junction_polygons: list of (K, 2) polygons (for the ground raster).
+    bounds: (4,) x_min y_min x_max y_max.
+    grid_origin (2,), grid_cell_m, grid_shape (2,) int (columns, rows); grid_start (columns * rows + 1,), grid_lane: driving
+        lanes with a point within half a width + grid_cell_m of each cell (cell = column + row * columns).
+    """
+
+    lane_name: tuple[str, ...]
+    point_start: I32
+    point_x: F64
+    point_y: F64
+    point_yaw: F64
+    lane_length_m: F64
+    lane_step_m: F64
+    lane_width_m: F64
+    lane_limit_mps: F64
+    lane_kind: NDArray[np.int8]
+    lane_junction: I32
+    lane_left: I32
+    lane_right: I32
+    successor_start: I32
+    successor: I32
+    predecessor_start: I32
+    predecessor: I32
+    lane_control: NDArray[np.int8]
+    lane_signal_link: I32
+    lane_turn: NDArray[np.int8]
+    conflict_start: I32
+    conflict_lane: I32
+    conflict_enter_m: F64
+    conflict_exit_m: F64
+    conflict_yields: NDArray[np.uint8]
+    signal_start: I32
+    phase_start: I32
+    phase_duration_s: F64
+    phase_state: NDArray[np.int8]
+    phase_minor: NDArray[np.uint8]
+    signal_offset_s: F64
+    crosswalks: tuple[F64, ...]
+    junction_polygons: tuple[F64, ...]
+    bounds: F64
+    grid_origin: F64
+    grid_cell_m: float
+    grid_shape: tuple[int, int]
+    grid_start: I32
+    grid_lane: I32
+
+    @property
+    def num_lanes(self) -> int:
+        return len(self.lane_name)
+
+    @property
+    def num_signal_links(self) -> int:
+        return int(self.signal_start[-1])

@@ -1,0 +1,64 @@
+"""Upright oriented boxes: what everything that stands in the world is made of.
+
+Knows numpy; knows nothing about roads, traffic or sensors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Material(IntEnum):
+    """Decides shading and LiDAR reflectivity of a solid; uint8."""
+
+    PLAIN = 0
+    PAINT = 1
+    GLASS = 2
+    RUBBER = 3
+    METAL = 4
+    FACADE = 5
+    ROOF = 6
+    FOLIAGE = 7
+    BARK = 8
+    CONCRETE = 9
+    SIGN = 10
+    LAMP_OFF = 11
+    LAMP_ON = 12
+    CLOTH = 13
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """N upright boxes in the world frame (x east, y north, z up; metres, radians).
+
+    center: (N, 3) float64. half_size: (N, 3) float64 along the box's own x y z. yaw_rad: (N,) float64.
+    material: (N,) uint8 `Material`. semantic: (N,) uint8 `SemanticClass`. instance: (N,) int32, 0 for "no instance".
+    color: (N, 3) uint8 RGB.
+    """
+
+    center: NDArray[np.float64]
+    half_size: NDArray[np.float64]
+    yaw_rad: NDArray[np.float64]
+    material: NDArray[np.uint8]
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.int32]
+    color: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        n = len(self.center)
+        shapes = {
+            "center": (n, 3), "half_size": (n, 3), "yaw_rad": (n,), "material": (n,), "semantic": (n,),
+            "instance": (n,), "color": (n, 3),
+        }  # fmt: skip
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
+        if not (np.isfinite(self.center).all() and np.isfinite(self.half_size).all() and (self.half_size > 0).all()):
+            raise ValueError("boxes must be finite, with positive half sizes")
+
+    def __len__(self) -> int:
+        return len(self.center)

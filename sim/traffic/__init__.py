@@ -1,0 +1,1 @@
+"""Vehicles that are not the ego, and traffic signals."""
