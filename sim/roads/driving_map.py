@@ -30,9 +30,10 @@ class GroundClass(IntEnum):
 
 @dataclass(frozen=True)
 class GroundRaster:
-    """classes: (rows, columns) uint8 `GroundClass`, C order; cell [r, c] has its centre at origin + (c + 0.5, r + 0.5) * cell_m.
+    """What lies on the ground, cell by cell: cell [r, c] has its centre at origin + (c + 0.5, r + 0.5) * cell_m.
 
-    drivable: (rows, columns) uint8, 1 where a wheel may be (road and markings on it). origin: (2,) float64, world metres.
+    classes: (rows, columns) uint8 `GroundClass`, C order. origin: (2,) float64, world metres.
+    drivable: (rows, columns) uint8, 1 where a wheel may be (road and markings on it).
     """
 
     classes: NDArray[np.uint8]
@@ -43,7 +44,10 @@ class GroundRaster:
 
 @dataclass(frozen=True)
 class SignalHeads:
-    """H signal heads. x_m, y_m, z_m: centre of the housing; yaw_rad: the direction its lamps look; link: (H,) int32 signal link."""
+    """H signal heads, world frame.
+
+    x_m, y_m, z_m: centre of the housing; yaw_rad: the direction its lamps look; link: (H,) int32 signal link.
+    """
 
     x_m: NDArray[np.float64]
     y_m: NDArray[np.float64]

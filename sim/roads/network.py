@@ -36,17 +36,19 @@ class LaneControl(IntEnum):
 class RoadNetwork:
     """L lanes as arrays. World frame, metres, radians, SI. CSR: row k is `values[start[k]:start[k + 1]]`.
 
-    Lanes of kind DRIVING outside junctions, and one *junction lane* for each connection through a junction (SUMO's
-    chain of internal lanes merged into one). Lane centre lines are resampled so that points of lane k stand exactly
-    `lane_step_m[k]` apart (about 1 m): arc length s is at index s / lane_step_m[k].
+    First the lanes of kind DRIVING outside junctions, then one *junction lane* of kind DRIVING for each connection
+    through a junction (SUMO's chain of internal lanes merged into one), then lanes of kind CYCLE and SIDEWALK (outside
+    junctions) and CROSSING (inside one); those three have no successors, neighbours or conflicts. Lane centre lines are
+    resampled so that points of lane k stand exactly `lane_step_m[k]` apart (about 1 m): arc length s is at index
+    s / lane_step_m[k].
 
     lane_name: SUMO ids (for messages and pictures only).
     point_start: (L + 1,) int32; point_x, point_y, point_yaw: (P,) float64.
     lane_length_m, lane_step_m, lane_width_m, lane_limit_mps: (L,) float64.
     lane_kind: (L,) int8. lane_junction: (L,) int32, junction index or -1 outside junctions.
     lane_left, lane_right: (L,) int32, neighbour in the same direction that one may change to, or -1.
-    successor_start (L + 1,), successor: lanes that follow: of a lane outside junctions its junction lanes (or directly the
-        next lane where SUMO has no internal lane), of a junction lane the one lane it leads to.
+    successor_start (L + 1,), successor: lanes that follow: of a lane outside junctions its junction lanes (or directly
+        the next lane where SUMO has no internal lane), of a junction lane the one lane it leads to.
     predecessor_start, predecessor: the reverse.
     lane_control: (L,) int8 `LaneControl`, NONE outside junctions.
     lane_signal_link: (L,) int32: index into the states of all signal links (0..G-1) for a junction lane governed by a
@@ -62,9 +64,10 @@ class RoadNetwork:
         phase_minor: same shape, uint8, 1 for a green that has to give way (SUMO's "g").
     signal_offset_s: (S,) float64.
     crosswalks: list of (K, 2) polygons; junction_polygons: list of (K, 2) polygons (for the ground raster).
+    sidewalk_polygons: list of (K, 2) polygons where sidewalks meet at a junction (inside its junction polygon).
     bounds: (4,) x_min y_min x_max y_max.
-    grid_origin (2,), grid_cell_m, grid_shape (2,) int (columns, rows); grid_start (columns * rows + 1,), grid_lane: driving
-        lanes with a point within half a width + grid_cell_m of each cell (cell = column + row * columns).
+    grid_origin (2,), grid_cell_m, grid_shape (2,) int (columns, rows); grid_start (columns * rows + 1,), grid_lane:
+        driving lanes with a point within half a width + grid_cell_m of each cell (cell = column + row * columns).
     """
 
     lane_name: tuple[str, ...]
@@ -106,6 +109,7 @@ class RoadNetwork:
     grid_shape: tuple[int, int]
     grid_start: I32
     grid_lane: I32
+    sidewalk_polygons: tuple[F64, ...] = ()
 
     @property
     def num_lanes(self) -> int:
