@@ -1,0 +1,95 @@
+"""Configuration files: TOML with values only, `key=value` overrides, and errors that somebody can act on.
+
+Knows TOML and pydantic; each model stands beside what it configures.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+MAX_CONFIG_BYTES = 1_000_000
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used: file, key or value; the message is one line for people."""
+
+
+def load_config(model: type[Model], path: str | Path | None, overrides: Sequence[str] = ()) -> Model:
+    """Read a TOML file (or nothing) and apply `key.path=value` overrides, values written as in TOML.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown key or a value that is not allowed.
+    """
+    values: dict[str, Any] = {} if path is None else read_toml(Path(path))
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        source = "" if path is None else f"{path}: "
+        raise ConfigError(source + validation_message(error, model)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        ConfigError: the file is missing, too large, or no TOML.
+    """
+    if not path.is_file():
+        near = sorted(str(p) for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        hint = f"; there are: {', '.join(near)}" if near else "; see configs/ for examples"
+        raise ConfigError(f"no configuration file {str(path)!r}{hint}")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{path}: {path.stat().st_size} bytes, but a configuration has at most {MAX_CONFIG_BYTES}")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: no valid TOML: {error}") from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    names = key.strip().split(".")
+    if not separator or not all(names):
+        raise ConfigError(f"cannot read {override!r}; overrides look like ppo.learning_rate=0.0003")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    table = values
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"cannot set {key!r}: {name!r} is a value, not a section")
+    table[names[-1]] = value
+
+
+def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a validation as one line: which key, what was given, what is allowed."""
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, problem["loc"][:-1])
+        close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"unknown key {key!r}{hint} Known: {', '.join(known)}{more}"
+    given = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
+    return f"{key or 'value'}: {problem['msg'][:1].lower()}{problem['msg'][1:]}{given}{more}"
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return sorted(model.model_fields)

@@ -1,0 +1,418 @@
+"""The driving environment, as a Gymnasium `Env` and as a natively batched `VectorEnv`.
+
+Importing it registers `automedon/Drive-v0`. Composes world, sensors, observation and reward; knows nothing about
+policies, logs or torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, SupportsFloat
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from perception.sensors import EgoState, SensorFrame
+from planning.action import ACTION_SIZE, Action
+from planning.policy import Situation
+from sim.config import ConfigError, validation_message
+from sim.observation import ROUTE_RANGE_M, PrivilegedObserver, ego_vector, privileged_space, sensor_space
+from sim.reward import Reward, RewardConfig, RewardTerms
+from sim.roads.driving_map import DrivingMap, load_map
+from sim.sensors.rig import rig
+from sim.sensors.suite import SensorSuite
+from sim.step import Actors, Step
+from sim.world import EGO, TICK_US, CollisionKind, World, WorldConfig
+
+ENV_ID = "automedon/Drive-v0"
+ObservationBuffers = dict[str, NDArray[np.generic]]
+
+INFRACTIONS = (
+    "collision_vehicle", "collision_pedestrian", "collision_static", "red_light", "off_road", "off_route", "wrong_way",
+    "stuck", "timeout",
+)  # fmt: skip
+
+
+class EnvConfig(BaseModel):
+    """What an environment is made of; the keyword arguments of `gymnasium.make("automedon/Drive-v0", ...)`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    map: str = Field("grid-small", description="town name, or path of a .xodr, .osm or .net.xml file")
+    rig: Literal["smoke", "small"] = "small"
+    observation: Literal["sensors", "privileged", "both"] = Field(
+        "sensors", description="`both` adds the key `privileged`; `privileged` alone is a flat Box and renders nothing"
+    )
+    max_steps: int = Field(1800, ge=1, description="ticks of 0.1 s after which an episode is truncated")
+    scenery_seed: int = Field(0, ge=0, description="what stands beside the road")
+    world: WorldConfig = WorldConfig()
+    reward: RewardConfig = RewardConfig()
+
+    @classmethod
+    def of(cls, **values: Any) -> EnvConfig:
+        """The config with these values.
+
+        Raises:
+            ConfigError: one line that names the field, what was given and what is allowed.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError(validation_message(error, cls)) from None
+
+
+class DriveBatch:
+    """N environments side by side, without automatic resets: what both Gymnasium classes and the episode runner use.
+
+    observation: buffers that every `reset` and `step` overwrite, by key of the observation space (or under
+    `privileged` alone). reward (N,) float64, terminated and truncated (N,) bool, terms: of the last tick.
+    """
+
+    def __init__(self, config: EnvConfig, num_envs: int, driving_map: DrivingMap | None = None) -> None:
+        if num_envs < 1:
+            raise ConfigError(f"num_envs must be at least 1, got {num_envs}")
+        self.config = config
+        self.num_envs = num_envs
+        self.map = driving_map if driving_map is not None else load_map(config.map, seed=config.scenery_seed)
+        self.world = World(self.map, config.world, num_envs)
+        self.reward_function = Reward(config.reward, num_envs)
+        self.rig = rig(config.rig)
+        num_agents = self.world.state.x_m.shape[1]
+        self.sensors = (
+            None if config.observation == "privileged" else SensorSuite(self.rig, self.map, num_envs, num_agents)
+        )
+        self._privileged = (
+            None if config.observation == "sensors" else PrivilegedObserver(self.map, num_envs, num_agents)
+        )
+        self.observation_space: spaces.Box | spaces.Dict = (
+            privileged_space()
+            if config.observation == "privileged"
+            else sensor_space(self.rig, config.observation == "both")
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (ACTION_SIZE,), np.float32)
+        self.observation = self._allocate()
+        self.situation: Situation = self.world.situation()
+        self.reward = np.zeros(num_envs)
+        self.terminated = np.zeros(num_envs, np.bool_)
+        self.truncated = np.zeros(num_envs, np.bool_)
+        self.terms: RewardTerms | None = None
+
+    def _allocate(self) -> ObservationBuffers:
+        space = self.observation_space
+        if isinstance(space, spaces.Box):
+            return {"privileged": np.zeros((self.num_envs, *space.shape), np.float32)}
+        return {key: np.zeros((self.num_envs, *(entry.shape or ())), entry.dtype) for key, entry in space.items()}
+
+    def reset(self, started: NDArray[np.bool_], seed: NDArray[np.uint64], episode: NDArray[np.int64]) -> None:
+        """Start episode `episode[e]` of `seed[e]` in each environment where `started` (N,) is true, and observe."""
+        self.world.reset(started, seed, episode)
+        self.reward_function.reset(started, self.world.events)
+        self.reward[started] = 0.0
+        self.terminated[started] = False
+        self.truncated[started] = False
+        self._observe(started)
+
+    def step(self, actions: NDArray[np.float32]) -> None:
+        """One tick of all environments, in the order of docs/design.md. actions: (N, 2), clipped to [-1, 1].
+
+        Raises:
+            ValueError: the actions have another shape or are not finite.
+        """
+        actions = np.asarray(actions, np.float32)
+        if actions.shape != (self.num_envs, ACTION_SIZE):
+            raise ValueError(f"actions must have shape ({self.num_envs}, {ACTION_SIZE}), got {actions.shape}")
+        if not np.isfinite(actions).all():
+            raise ValueError("actions must be finite, got NaN or infinity")
+        self.world.step(np.clip(actions, -1.0, 1.0))
+        self._observe(None)
+        events = self.world.events
+        bad = (events.collision != CollisionKind.NONE) | np.any(
+            [events.red_light, events.off_road, events.off_route, events.stuck], axis=0
+        )
+        self.terms = self.reward_function.after_tick(self.world.state, events, self.situation, bad)
+        self.reward[:] = self.terms.total()
+        self.terminated[:] = bad | (events.arrived != 0)
+        self.truncated[:] = ~self.terminated & (self.world.state.tick >= self.config.max_steps)
+
+    def _observe(self, only: NDArray[np.bool_] | None) -> None:
+        world, out = self.world, self.observation
+        self.situation = world.situation()
+        if self._privileged is not None:
+            privileged = out["privileged"]
+            assert privileged.dtype == np.float32
+            self._privileged.observe(world.state, world.events, self.situation, privileged)  # type: ignore[arg-type]
+        if self.sensors is None:
+            return
+        self.sensors.observe(world.state, only)
+        for camera in self.rig.cameras:
+            np.copyto(out[camera.name], self.sensors.images[camera.name])
+        np.copyto(out["points"], self.sensors.points.reshape(self.num_envs, -1))
+        out["point_count"][:, 0] = self.sensors.point_count
+        ego_vector(world.state, out["ego"])  # type: ignore[arg-type]
+        route = self.situation.route_in_ego.reshape(self.num_envs, -1)
+        np.clip(route, -ROUTE_RANGE_M, ROUTE_RANGE_M, out=out["route"])
+
+    def route_completion(self) -> NDArray[np.float64]:
+        """(N,) float64 in [0, 1]: share of the route driven; 1 once arrived."""
+        events = self.world.events
+        share = events.progress_m / np.maximum(events.route_length_m, 1e-9)
+        return np.where(events.arrived != 0, 1.0, np.clip(share, 0.0, 1.0))
+
+    def infractions(self, e: int) -> dict[str, str]:
+        """What went wrong in environment e at the last tick: kind (one of INFRACTIONS) to a sentence."""
+        events, state = self.world.events, self.world.state
+        where = f"at ({state.x_m[e, EGO]:.1f}, {state.y_m[e, EGO]:.1f}) m after {state.tick[e] / 10:.1f} s"
+        found: dict[str, str] = {}
+        match events.collision[e]:
+            case CollisionKind.VEHICLE:
+                found["collision_vehicle"] = f"hit a vehicle {where}"
+            case CollisionKind.PEDESTRIAN:
+                found["collision_pedestrian"] = f"hit a pedestrian {where}"
+            case CollisionKind.STATIC:
+                found["collision_static"] = f"hit something that stands beside the road {where}"
+        sentences = {
+            "red_light": "crossed a stop line at red",
+            "off_road": "left the road",
+            "off_route": "lost the route",
+            "wrong_way": "drove against the traffic",
+            "stuck": "stood still without a reason",
+        }
+        for name, sentence in sentences.items():
+            if getattr(events, name)[e]:
+                found[name] = f"{sentence} {where}"
+        if self.truncated[e]:
+            found["timeout"] = f"not arrived {where}"
+        return found
+
+    def frame(self, e: int) -> SensorFrame:
+        """What environment e senses now, as a `SensorFrame` of its own (nothing shared with the buffers)."""
+        state = self.world.state
+        timestamp_us = int(state.tick[e]) * TICK_US
+        cameras, lidars = ({}, {}) if self.sensors is None else self.sensors.frame(e, timestamp_us)
+        ego = EgoState(
+            timestamp_us=timestamp_us,
+            speed_mps=float(state.speed_mps[e, EGO]),
+            acceleration_mps2=float(state.acceleration_mps2[e, EGO]),
+            yaw_rate_radps=float(state.yaw_rate_radps[e, EGO]),
+            last_steer=float(state.last_action[e, 0]),
+            last_throttle=float(state.last_action[e, 1]),
+            world_from_ego=self.world.world_from_ego(e),
+        )
+        return SensorFrame(timestamp_us, cameras, lidars, ego, self.situation.route_in_ego[e].copy())
+
+    def snapshot(self, e: int, action: Action | None) -> Step:
+        """The `Step` of environment e at this tick, with the action that was chosen on it."""
+        state = self.world.state
+        others = np.flatnonzero(state.active[e, 1:]) + 1
+        center = np.column_stack([state.x_m[e, others], state.y_m[e, others], 0.5 * state.height_m[e, others]])
+        size = np.column_stack([state.length_m[e, others], state.width_m[e, others], state.height_m[e, others]])
+        actors = Actors(
+            instance=others.astype(np.int32),
+            kind=state.kind[e, others].copy(),
+            center=center,
+            size=size,
+            yaw_rad=state.yaw_rad[e, others].copy(),
+            speed_mps=state.speed_mps[e, others].copy(),
+        )
+        tick = int(state.tick[e])
+        events = self.infractions(e)
+        if self.world.events.arrived[e]:
+            events["arrived"] = "reached the end of the route"
+        return Step(
+            tick=tick,
+            timestamp_us=tick * TICK_US,
+            frame=self.frame(e),
+            action=action,
+            reward=float(self.reward[e]),
+            reward_terms=self.terms.of(e) if self.terms is not None and tick > 0 else {},
+            events=events if tick > 0 else {},
+            actors=actors,
+            signals=state.signal[e].copy(),
+        )
+
+
+class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
+    """N environments in one process, stepped by kernels; a finished one starts its next episode in the same step.
+
+    Environment e of `reset(seed=s)` plays the episodes (s + e, 0), (s + e, 1), ... and these are the same bytes
+    whatever N is. Autoreset is SAME_STEP: `infos["final_obs"]` and `infos["final_info"]` belong to the finished episode.
+    """
+
+    def __init__(
+        self, num_envs: int = 1, render_mode: Literal["rgb_array"] | None = None, copy: bool = True, **config: Any
+    ) -> None:
+        self.metadata = {
+            "autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"], "render_fps": 10,
+        }  # fmt: skip
+        self.render_mode = render_mode
+        self.copy = copy
+        self.batch = DriveBatch(EnvConfig.of(**config), num_envs)
+        self.num_envs = num_envs
+        self.single_observation_space = self.batch.observation_space
+        self.single_action_space = self.batch.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._seed = np.zeros(num_envs, np.uint64)
+        self._episode = np.full(num_envs, -1, np.int64)
+        self._return = np.zeros(num_envs)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start episodes. A seed starts at its episode 0; without one, each environment goes on to its next episode.
+
+        options: `{"reset_mask": (N,) bool}` resets only those.
+        """
+        started = np.ones(self.num_envs, np.bool_)
+        if options is not None and "reset_mask" in options:
+            started = np.asarray(options["reset_mask"])
+            if started.shape != (self.num_envs,) or started.dtype != np.bool_ or not started.any():
+                raise ValueError(f"reset_mask must be bool ({self.num_envs},) with at least one True, got {started!r}")
+        first = self._episode < 0
+        self._episode[started] += 1
+        if seed is None:
+            fresh = started & first
+            self._seed[fresh] = self.np_random.integers(0, 2**62, int(fresh.sum()), dtype=np.uint64)
+        else:
+            super().reset(seed=seed if isinstance(seed, int) else None)
+            seeds = [seed + e for e in range(self.num_envs)] if isinstance(seed, int) else list(seed)
+            if len(seeds) != self.num_envs:
+                raise ValueError(f"seed must be one integer or {self.num_envs} of them, got {len(seeds)}")
+            for e in np.flatnonzero(started):
+                chosen = seeds[e]
+                if chosen is not None:
+                    self._seed[e] = chosen
+                    self._episode[e] = 0
+        self._start(started)
+        return self._observation(), {}
+
+    def _start(self, started: NDArray[np.bool_]) -> None:
+        self.batch.reset(started, self._seed, self._episode)
+        self._return[started] = 0.0
+
+    def step(
+        self, actions: NDArray[np.float32]
+    ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+        """One tick of all environments. Infos are batched arrays; see `DriveEnv.step` for the keys."""
+        batch = self.batch
+        batch.step(actions)
+        reward, terminated, truncated = batch.reward.copy(), batch.terminated.copy(), batch.truncated.copy()
+        finished = terminated | truncated
+        assert batch.terms is not None
+        terms = {name: getattr(batch.terms, name) for name in batch.terms.__dataclass_fields__}
+        everywhere = np.ones(self.num_envs, np.bool_)
+        info: dict[str, Any] = {
+            "route_completion": batch.route_completion(), "_route_completion": everywhere,
+            "reward_terms": {**terms, **{f"_{name}": everywhere for name in terms}}, "_reward_terms": everywhere,
+        }  # fmt: skip
+        if finished.any():
+            info |= self._final_info(finished)
+            self._episode[finished] += 1
+            self._start(finished)
+        return self._observation(), reward, terminated, truncated, info
+
+    def _final_info(self, finished: NDArray[np.bool_]) -> dict[str, Any]:
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        infractions = np.full(self.num_envs, None, dtype=object)
+        success = np.zeros(self.num_envs, np.bool_)
+        for e in np.flatnonzero(finished):
+            final_obs[e] = self._single_observation(int(e))
+            infractions[e] = self.batch.infractions(int(e))
+            success[e] = not infractions[e]
+        final_info = {
+            "route_completion": self.batch.route_completion(), "_route_completion": finished,
+            "is_success": success, "_is_success": finished, "infractions": infractions, "_infractions": finished,
+        }  # fmt: skip
+        return {
+            "final_obs": final_obs, "_final_obs": finished, "final_info": final_info, "_final_info": finished,
+        }  # fmt: skip
+
+    def _single_observation(self, e: int) -> Any:
+        observation = self.batch.observation
+        if isinstance(self.single_observation_space, spaces.Box):
+            return observation["privileged"][e].copy()
+        return {key: values[e].copy() for key, values in observation.items()}
+
+    def _observation(self) -> Any:
+        observation = self.batch.observation
+        if isinstance(self.single_observation_space, spaces.Box):
+            return observation["privileged"].copy() if self.copy else observation["privileged"]
+        return {key: values.copy() if self.copy else values for key, values in observation.items()}
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """One (720, 1280, 3) uint8 picture for each environment, or None without a render mode."""
+        if self.render_mode is None:
+            return None
+        return tuple(render_step(self.batch, e) for e in range(self.num_envs))
+
+
+class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
+    """One environment. Options are the fields of `EnvConfig`; the space is described at `sim.observation.sensor_space`."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own contract)
+
+    def __init__(self, render_mode: Literal["rgb_array"] | None = None, **config: Any) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ConfigError(f"no render_mode {render_mode!r}; allowed: None, 'rgb_array'")
+        self.render_mode = render_mode
+        self.batch = DriveBatch(EnvConfig.of(**config), 1)
+        self.observation_space = self.batch.observation_space
+        self.action_space = self.batch.action_space
+        self._seed = np.zeros(1, np.uint64)
+        self._episode = np.full(1, -1, np.int64)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode: number 0 of the seed, or the next one of the same seed where none is given."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._seed[0], self._episode[0] = seed, 0
+        else:
+            if self._episode[0] < 0:
+                self._seed[0] = self.np_random.integers(0, 2**62)
+            self._episode[0] += 1
+        self.batch.reset(np.ones(1, np.bool_), self._seed, self._episode)
+        return self._observation(), {"route_completion": 0.0}
+
+    def step(self, action: NDArray[np.float32]) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """One tick of 0.1 s.
+
+        info: `route_completion` 0 to 1, `reward_terms`, `infractions` (kind to sentence), and at the end `is_success`.
+        """
+        batch = self.batch
+        batch.step(np.asarray(action, np.float32)[None])
+        assert batch.terms is not None
+        terminated, truncated = bool(batch.terminated[0]), bool(batch.truncated[0])
+        infractions = batch.infractions(0)
+        info: dict[str, Any] = {
+            "route_completion": float(batch.route_completion()[0]),
+            "reward_terms": batch.terms.of(0),
+            "infractions": infractions,
+        }
+        if terminated or truncated:
+            info["is_success"] = not infractions
+        return self._observation(), float(batch.reward[0]), terminated, truncated, info
+
+    def _observation(self) -> Any:
+        observation = self.batch.observation
+        if isinstance(self.observation_space, spaces.Box):
+            return observation["privileged"][0].copy()
+        return {key: values[0].copy() for key, values in observation.items()}
+
+    def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
+        """A (720, 1280, 3) uint8 picture of camera, LiDAR and state, or None without a render mode."""
+        return render_step(self.batch, 0) if self.render_mode == "rgb_array" else None
+
+
+def render_step(batch: DriveBatch, e: int) -> NDArray[np.uint8]:
+    """The picture that the video shows, of environment e at this tick."""
+    from sim.view import ViewContext, compose  # only who looks pays for the drawing code
+
+    context = ViewContext(map_name=batch.map.name, policy="", seed=int(batch.world.state.seed[e]))
+    return compose(batch.snapshot(e, None), context)
+
+
+gymnasium.register(id=ENV_ID, entry_point="sim.env:DriveEnv", vector_entry_point="sim.env:DriveVectorEnv")
