@@ -18,9 +18,10 @@ from planning.action import Action
 
 @dataclass(frozen=True)
 class Actors:
-    """M actors other than the ego, world frame, SI. kind: int8 `sim.world.ActorKind`; instance: int32, stable over an episode.
+    """M actors other than the ego, world frame, SI.
 
-    center: (M, 3) float64, centre of the bounding box. size: (M, 3) float64 length width height. yaw_rad, speed_mps: (M,).
+    instance: int32, stable over an episode. kind: int8 `sim.world.ActorKind`. center: (M, 3) float64, centre of the
+    bounding box. size: (M, 3) float64 length width height. yaw_rad, speed_mps: (M,) float64.
     """
 
     instance: NDArray[np.int32]
@@ -39,6 +40,7 @@ class Step:
     reward, reward_terms, events: of the tick that led here (0 and empty at tick 0). events: name of the event to a
         sentence for people, e.g. {"red_light": "crossed the stop line of signal 3 at red"}.
     actors: None where unknown. signals: (G,) int8 state of every signal link, None where unknown.
+    progress_m, route_length_m: furthest arc length reached along the route, and its length; None without a route.
     """
 
     tick: int
@@ -50,6 +52,8 @@ class Step:
     events: Mapping[str, str] = field(default_factory=dict)
     actors: Actors | None = None
     signals: NDArray[np.int8] | None = None
+    progress_m: float | None = None
+    route_length_m: float | None = None
 
 
 class StepObserver(Protocol):
