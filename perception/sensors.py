@@ -8,7 +8,7 @@ y down, z forward. Time is an integer number of microseconds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
@@ -68,7 +68,7 @@ class CameraCalibration:
     intrinsics: NDArray[np.float64]
     ego_from_camera: NDArray[np.float64]
     distortion_model: DistortionModel = "none"
-    distortion: NDArray[np.float64] = np.zeros(0)  # noqa: RUF009 (never written to)
+    distortion: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         if self.width_px < 1 or self.height_px < 1:
