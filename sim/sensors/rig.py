@@ -29,12 +29,12 @@ class Mount(BaseModel):
     """Pose of a sensor in ego: metres, degrees; yaw turns left, positive pitch looks down (ISO 8855)."""
 
     model_config = _STRICT
-    x_m: float = Field(1.2, ge=-20, le=20, description="forward of the rear axle")
-    y_m: float = Field(0.0, ge=-20, le=20, description="to the left")
-    z_m: float = Field(1.8, gt=0, le=20, description="above the ground")
-    yaw_deg: float = Field(0.0, ge=-360, le=360)
-    pitch_deg: float = Field(0.0, ge=-90, le=90)
-    roll_deg: float = Field(0.0, ge=-180, le=180)
+    x_m: float = Field(default=1.2, ge=-20, le=20, description="forward of the rear axle")
+    y_m: float = Field(default=0.0, ge=-20, le=20, description="to the left")
+    z_m: float = Field(default=1.8, gt=0, le=20, description="above the ground")
+    yaw_deg: float = Field(default=0.0, ge=-360, le=360)
+    pitch_deg: float = Field(default=0.0, ge=-90, le=90)
+    roll_deg: float = Field(default=0.0, ge=-180, le=180)
 
     def ego_from_mount(self) -> NDArray[np.float64]:
         """(4, 4) float64: the mount's own axes are x forward, y left, z up."""
@@ -51,7 +51,7 @@ class CameraConfig(BaseModel):
     height_px: int = Field(ge=8, le=4096)
     horizontal_fov_deg: float = Field(gt=1, lt=170)
     mount: Mount = Mount()
-    range_m: float = Field(150.0, gt=1, le=1000, description="solids further away are left out")
+    range_m: float = Field(default=150.0, gt=1, le=1000, description="solids further away are left out")
 
     def calibration(self) -> CameraCalibration:
         """Square pixels, no distortion; the centre of the top left pixel is (0, 0)."""
@@ -71,14 +71,16 @@ class LidarConfig(BaseModel):
     """A spinning LiDAR: every beam fires once in every column, columns counter-clockwise from azimuth_start_deg."""
 
     model_config = _STRICT
-    name: str = Field("lidar", pattern=r"^[a-z][a-z0-9_]*$")
+    name: str = Field(default="lidar", pattern=r"^[a-z][a-z0-9_]*$")
     elevations_deg: tuple[float, ...] = Field(min_length=1, max_length=256, description="of each beam, falling")
     columns: int = Field(ge=8, le=8192)
-    azimuth_start_deg: float = Field(-180.0, ge=-360, le=360, description="of the first column's left-hand edge")
-    azimuth_range_deg: float = Field(360.0, gt=0, le=360)
-    min_range_m: float = Field(1.0, ge=0)
-    max_range_m: float = Field(80.0, gt=1, le=500)
-    range_noise_m: float = Field(0.01, ge=0, le=1, description="standard deviation")
+    azimuth_start_deg: float = Field(
+        default=-180.0, ge=-360, le=360, description="of the first column's left-hand edge"
+    )
+    azimuth_range_deg: float = Field(default=360.0, gt=0, le=360)
+    min_range_m: float = Field(default=1.0, ge=0)
+    max_range_m: float = Field(default=80.0, gt=1, le=500)
+    range_noise_m: float = Field(default=0.01, ge=0, le=1, description="standard deviation")
     mount: Mount = Mount()
 
     @model_validator(mode="after")
@@ -142,15 +144,10 @@ def rig(name: str) -> RigConfig:
             wide, tele, beams, columns = (384, 192), (256, 128), 32, 1024
         case _:
             raise RigError(f'no rig named "{name}". Known: smoke, small, full')
-    windscreen = Mount(x_m=1.6, z_m=1.5)
     return RigConfig(
         cameras=(
-            CameraConfig(
-                name="camera_wide", width_px=wide[0], height_px=wide[1], horizontal_fov_deg=100.0, mount=windscreen
-            ),
-            CameraConfig(
-                name="camera_tele", width_px=tele[0], height_px=tele[1], horizontal_fov_deg=35.0, mount=windscreen
-            ),
+            CameraConfig(name="camera_wide", width_px=wide[0], height_px=wide[1], horizontal_fov_deg=100.0),
+            CameraConfig(name="camera_tele", width_px=tele[0], height_px=tele[1], horizontal_fov_deg=35.0),
         ),
         lidar=LidarConfig(elevations_deg=_evenly(10.67, -30.67, beams), columns=columns),
     )
