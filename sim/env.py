@@ -232,6 +232,8 @@ class DriveBatch:
             events=events if tick > 0 else {},
             actors=actors,
             signals=state.signal[e].copy(),
+            progress_m=float(self.world.events.progress_m[e]),
+            route_length_m=float(self.world.events.route_length_m[e]),
         )
 
 
@@ -239,7 +241,8 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     """N environments in one process, stepped by kernels; a finished one starts its next episode in the same step.
 
     Environment e of `reset(seed=s)` plays the episodes (s + e, 0), (s + e, 1), ... and these are the same bytes
-    whatever N is. Autoreset is SAME_STEP: `infos["final_obs"]` and `infos["final_info"]` belong to the finished episode.
+    whatever N is. Autoreset is SAME_STEP: `infos["final_obs"]` and `infos["final_info"]` are those of the finished
+    episode.
     """
 
     def __init__(
@@ -351,7 +354,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
 
 
 class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
-    """One environment. Options are the fields of `EnvConfig`; the space is described at `sim.observation.sensor_space`."""
+    """One environment. Options are the fields of `EnvConfig`; `sim.observation.sensor_space` describes the space."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own contract)
 

@@ -22,7 +22,7 @@ MAX_NEAR_BOXES = 512
 class BoxGrid:
     """Static boxes sorted into square cells, for kernels: which boxes have their centre near (x, y)?
 
-    boxes: (B, 8) float64 x y z yaw half_x half_y half_z radius (of the circle around its ground rectangle), ordered by cell.
+    boxes: (B, 8) float64 x y z yaw half_x half_y half_z radius (of the circle around its ground rectangle), by cell.
     start: (columns * rows + 1,) int32. origin: (2,) float64. columns, rows, cell_m.
     reach_m: the largest radius, to widen a search by.
     """
@@ -123,10 +123,10 @@ def visible_actors(  # type: ignore[no-untyped-def]
             near[count, 7] = math.hypot(near[count, 4], near[count, 5])
             count += 1
         reach = range_m + reach_m
-        c0 = max(0, int(math.floor((eye_x - reach - origin[0]) / cell_m)))
-        c1 = min(columns - 1, int(math.floor((eye_x + reach - origin[0]) / cell_m)))
-        r0 = max(0, int(math.floor((eye_y - reach - origin[1]) / cell_m)))
-        r1 = min(rows - 1, int(math.floor((eye_y + reach - origin[1]) / cell_m)))
+        c0 = max(0, math.floor((eye_x - reach - origin[0]) / cell_m))
+        c1 = min(columns - 1, math.floor((eye_x + reach - origin[0]) / cell_m))
+        r0 = max(0, math.floor((eye_y - reach - origin[1]) / cell_m))
+        r1 = min(rows - 1, math.floor((eye_y + reach - origin[1]) / cell_m))
         actors = count
         for row in range(r0, r1 + 1):
             for k in range(start[row * columns + c0], start[row * columns + c1 + 1] if c1 >= c0 else 0):

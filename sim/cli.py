@@ -1,0 +1,360 @@
+"""The command line, and the only composition root: every other module is handed what it needs.
+
+Imports nothing heavy before a command runs, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+# typer brings its own copy of click since 0.2x; its base classes are reached through what it exports.
+UsageError = typer.BadParameter.__mro__[1]
+ClickException = typer.BadParameter.__mro__[2]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sim.drive import DriveReport
+
+app = typer.Typer(
+    name="automedon",
+    help="Autonomous driving in simulation on a plain CPU: drive, train, replay.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+maps_app = typer.Typer(help="Generate, import and look at maps.", no_args_is_help=True)
+logs_app = typer.Typer(help="Look into sensor logs.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+app.add_typer(maps_app, name="maps")
+app.add_typer(logs_app, name="logs")
+app.add_typer(bench_app, name="bench")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
+PolicyOption = Annotated[str | None, typer.Option(help="expert, idle, or the path of a checkpoint.")]
+
+
+def say(as_json: bool) -> Console:
+    """Where words for people go: stdout, or stderr when stdout belongs to JSON."""
+    return Console(stderr=as_json)
+
+
+@contextmanager
+def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar over episodes with rate and time left; gives `advance(steps, episodes)`."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(title, total=total, rate="")
+        steps = 0
+
+        def advance(more_steps: int, more: int) -> None:
+            nonlocal steps
+            steps += more_steps
+            elapsed = progress.tasks[0].elapsed or 0.0
+            progress.update(task, advance=more, rate=f"{steps / elapsed:,.0f} steps/s" if elapsed > 0 else "")
+
+        yield advance
+
+
+@app.command()
+def drive(
+    config: Annotated[Path | None, typer.Argument(help="TOML file with values of DriveConfig.")] = None,
+    policy: PolicyOption = None,
+    map_name: Annotated[str | None, typer.Option("--map", help="Town name, or a .xodr, .osm or .net.xml file.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the first episode.")] = None,
+    episodes: Annotated[int | None, typer.Option(help="How many episodes, one seed each.")] = None,
+    envs: Annotated[int | None, typer.Option(help="How many environments side by side.")] = None,
+    record: Annotated[Path | None, typer.Option(help="Folder for one .mcap log an episode.")] = None,
+    video: Annotated[Path | None, typer.Option(help="MP4 file with camera, LiDAR and state.")] = None,
+    view: Annotated[bool, typer.Option("--view", help="Open the log in Rerun afterwards.")] = False,
+    override: Annotated[list[str] | None, typer.Option("--set", help="key.path=value, any number of times.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run closed-loop episodes in simulation.
+
+    Example: automedon drive --policy expert --map grid-small --seed 7 --record runs --video runs/drive.mp4
+    """
+    from sim.config import ConfigError, load_config
+    from sim.drive import DriveConfig
+    from sim.drive import drive as run
+
+    options = {"policy": policy, "seed": seed, "episodes": episodes, "envs": envs, "env.map": map_name}
+    overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    resolved = load_config(DriveConfig, config, [*(override or []), *overrides])
+    if video is not None and video.suffix != ".mp4":
+        raise ConfigError(f"--video writes MP4, got {video.name!r}; give a name that ends with .mp4")
+    if view and record is None:
+        record = Path("runs")
+    console = say(as_json)
+    with progress_bar(console, "driving", resolved.episodes) as advance:
+        report = run(resolved, record, video, advance)
+    _show_drive(console, report)
+    if as_json:
+        print(json.dumps(report.as_json()))
+    if view and report.logs[0] is not None:
+        from sim.rerun_view import open_in_rerun
+
+        open_in_rerun(report.logs[0])
+
+
+def _show_drive(console: Console, report: DriveReport) -> None:
+    table = Table(title="Closed-loop episodes")
+    for heading in ("map", "seed", "success", "route", "completion", "infractions", "steps", "mean speed"):
+        table.add_column(heading, justify="left" if heading in ("map", "infractions") else "right")
+    for result in report.episodes:
+        infractions = ", ".join(f"{kind} x{count}" for kind, count in result.infractions.items()) or "none"
+        table.add_row(
+            result.map, str(result.seed), "[green]yes" if result.success else "[red]no",
+            f"{result.route_length_m:.0f} m", f"{100 * result.route_completion:.1f} %", infractions,
+            str(result.steps), f"{3.6 * result.mean_speed_mps:.1f} km/h",
+        )  # fmt: skip
+    console.print(table)
+    for result in report.episodes:
+        for sentence in result.details:
+            console.print(f"  seed {result.seed}: {sentence}", highlight=False)
+    succeeded = sum(result.success for result in report.episodes)
+    console.print(f"{succeeded} of {len(report.episodes)} without an infraction; {report.steps_per_s:,.0f} steps/s")
+    for path in (*report.logs, *report.videos):
+        if path is not None:
+            console.print(f"wrote {path}", highlight=False)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file, for example configs/smoke.toml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/train-<config>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train the driving policy by PPO.
+
+    Example: automedon train configs/smoke.toml seed=1
+    """
+    from sim.config import load_config
+    from sim.train import TrainConfig
+    from sim.train import train as run
+
+    resolved = load_config(TrainConfig, config, overrides or [])
+    folder = out if out is not None else Path("runs") / f"train-{config.stem}"
+    console = say(as_json)
+    report = run(resolved, folder, resume=resume, console=console)
+    table = Table(title=f"Training: {config}")
+    table.add_column("")
+    table.add_column("value", justify="right")
+    for key, value in report.items():
+        table.add_row(key, f"{value:,.3f}" if isinstance(value, float) else str(value))
+    console.print(table)
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command()
+def replay(
+    logs: Annotated[list[Path], typer.Argument(help="Our .mcap logs, ROS 1 bags, ROS 2 bags (folder or file).")],
+    policy: PolicyOption = None,
+    resimulate: Annotated[
+        bool, typer.Option("--resimulate", help="Drive the simulator again and compare every sensor byte.")
+    ] = False,
+    video: Annotated[Path | None, typer.Option(help="MP4 file with camera, LiDAR and actions.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Replay recorded sensor logs through the stack.
+
+    Example: automedon replay runs/grid-small-expert-0.mcap --resimulate
+    """
+    from sim.config import ConfigError
+    from sim.replay_command import replay_logs
+
+    if not resimulate and policy is None:
+        raise ConfigError("replay needs --policy CHECKPOINT (or --resimulate, for a log of ours)")
+    if video is not None and video.suffix != ".mp4":
+        raise ConfigError(f"--video writes MP4, got {video.name!r}; give a name that ends with .mp4")
+    if video is not None and len(logs) > 1:
+        raise ConfigError(f"--video writes one file, but {len(logs)} logs were given; replay them one at a time")
+    console = say(as_json)
+    reports = replay_logs(logs, policy, resimulate, video, console)
+    if as_json:
+        print(json.dumps(reports[0] if len(reports) == 1 else {"logs": reports}))
+    if any(report.get("resimulation", {}).get("equal") is False for report in reports):
+        raise typer.Exit(1)
+
+
+@bench_app.command("sensors")
+def bench_sensors(as_json: Json = False) -> None:
+    """Camera and LiDAR against Open3D/Embree on the same rays and the same scene, one thread."""
+    from sim.bench_sensors import bench_sensors as run
+
+    console = say(as_json)
+    with console.status("measuring, about a minute"):
+        report = run()
+    _show_values(console, "Sensors, one thread", report)
+    if as_json:
+        print(json.dumps(report))
+
+
+@maps_app.command("list")
+def maps_list(as_json: Json = False) -> None:
+    """The towns that can be driven by name."""
+    from sim.roads.driving_map import town_names
+
+    names = list(town_names())
+    say(as_json).print("\n".join(names), highlight=False)
+    if as_json:
+        print(json.dumps({"towns": names}))
+
+
+@maps_app.command("generate")
+def maps_generate(
+    kind: Annotated[str, typer.Argument(help="Kind of town, see `automedon maps list`.")],
+    seed: Annotated[int, typer.Option(help="Seed of the town.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="SUMO network to write (.net.xml).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Generate a town and write it as a SUMO network."""
+    from sim.roads.towns import generate_town
+
+    target = out if out is not None else Path("runs") / f"{kind}-{seed}.net.xml"
+    _write_map(generate_town(kind, seed), target, {}, as_json)
+
+
+@maps_app.command("import")
+def maps_import(
+    source: Annotated[Path, typer.Argument(help="A .xodr, .osm or .net.xml file.")],
+    out: Annotated[Path | None, typer.Option(help="SUMO network to write (.net.xml).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Import OpenDRIVE or OpenStreetMap and report what was kept."""
+    from sim.roads.importer import import_map
+
+    net_xml, report = import_map(source)
+    target = out if out is not None else Path("runs") / f"{source.name.split('.')[0]}.net.xml"
+    _write_map(net_xml, target, report.as_json(), as_json)
+
+
+def _write_map(net_xml: bytes, target: Path, report: dict[str, Any], as_json: bool) -> None:
+    from sim.config import ConfigError
+
+    if not target.name.endswith(".net.xml"):
+        raise ConfigError(f"--out writes a SUMO network, got {target.name!r}; give a name that ends with .net.xml")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(net_xml)
+    console = say(as_json)
+    if report:
+        _show_values(console, "Import", report)
+    console.print(f"wrote {target}; look at it with: automedon maps show {target}", highlight=False)
+    if as_json:
+        print(json.dumps({**report, "path": str(target)}))
+
+
+@maps_app.command("show")
+def maps_show(
+    name: Annotated[str, typer.Argument(help="Town name, or a .xodr, .osm or .net.xml file.")],
+    out: Annotated[Path | None, typer.Option(help="PNG to write.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a map to a picture and say what is in it."""
+    from sim.roads.driving_map import load_map
+    from sim.roads.picture import draw_map
+
+    driving_map = load_map(name)
+    target = out if out is not None else Path("runs") / f"{Path(name).name.split('.')[0].replace(':', '-')}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draw_map(driving_map, target)
+    network = driving_map.network
+    report = {
+        "map": driving_map.name,
+        "lanes": network.num_lanes,
+        "lane_km": round(float(network.lane_length_m.sum()) / 1000, 3),
+        "signals": len(network.signal_start) - 1,
+        "static_solids": len(driving_map.scenery),
+        "picture": str(target),
+    }
+    _show_values(say(as_json), "Map", report)
+    if as_json:
+        print(json.dumps(report))
+
+
+@logs_app.command("info")
+def logs_info(
+    log: Annotated[Path, typer.Argument(help="A log: .mcap, .bag, .db3 or a rosbag2 folder.")], as_json: Json = False
+) -> None:
+    """What a log holds: topics, counts, duration, header, problems."""
+    from sim.logs.reader import log_info
+
+    report = log_info(log)
+    _show_values(say(as_json), str(log), report)
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command()
+def view(log: Annotated[Path, typer.Argument(help="An .mcap log.")]) -> None:
+    """Open a log in the Rerun viewer."""
+    from sim.rerun_view import open_in_rerun
+
+    open_in_rerun(log)
+
+
+def _show_values(console: Console, title: str, values: dict[str, Any]) -> None:
+    table = Table(title=title, show_header=False)
+    table.add_column("", style="bold")
+    table.add_column("", overflow="fold")
+    for key, value in values.items():
+        if isinstance(value, float):
+            text = f"{value:,.3f}"
+        elif isinstance(value, dict | list):
+            text = json.dumps(value, indent=1) if value else "none"
+        else:
+            text = str(value)
+        table.add_row(key, text)
+    console.print(table)
+
+
+def _is_users_mistake(error: Exception) -> bool:
+    """Whether somebody who typed the command can put it right; anything else is a bug and keeps its traceback."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    ours = {"ConfigError", "MapError", "LogError", "CheckpointError", "ViewerError"}
+    return isinstance(error, ClickException) or bool(names & ours)
+
+
+def _one_line(error: Exception) -> str:
+    text = error.format_message() if isinstance(error, ClickException) else str(error)  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    hint = f" See: {context.command_path} --help" if isinstance(error, UsageError) and context is not None else ""
+    return " ".join(text.split()) + hint
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line. Exit code 2 and one line on stderr for a mistake of the user's, 1 for a failed check."""
+    try:
+        code = app(arguments, standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        print("automedon: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if not _is_users_mistake(error):
+            raise
+        print(f"automedon: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)

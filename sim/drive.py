@@ -1,0 +1,156 @@
+"""The verb `drive`: closed-loop episodes with a named policy, recorded and filmed on request.
+
+Composes environment, policy, log writer and video; torch is loaded only where the policy is a network.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from planning.policy import Policy
+from sim.config import ConfigError
+from sim.env import DriveBatch, EnvConfig
+from sim.episode import EpisodeResult, run_episodes
+from sim.roads.driving_map import DrivingMap
+from sim.step import StepObserver
+
+RULE_BASED = ("expert", "idle")
+
+
+class DriveConfig(BaseModel):
+    """What `automedon drive` runs; options of the command line override it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: str = Field("expert", description="expert, idle, or the path of a checkpoint")
+    seed: int = Field(0, ge=0, lt=2**62, description="episode k has seed + k")
+    episodes: int = Field(1, ge=1, le=100_000)
+    envs: int = Field(1, ge=1, le=4096, description="environments side by side")
+    env: EnvConfig = EnvConfig()
+
+
+@dataclass(frozen=True)
+class DriveReport:
+    """What `drive` measured; logs and videos are in the order of the episodes, None where nothing was written."""
+
+    episodes: list[EpisodeResult]
+    steps_per_s: float
+    logs: list[Path | None]
+    videos: list[Path | None]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `drive --json` prints."""
+        return {
+            "episodes": [
+                {**asdict(result), "log": str(log) if log else None, "video": str(video) if video else None}
+                for result, log, video in zip(self.episodes, self.logs, self.videos, strict=True)
+            ],
+            "steps_per_s": self.steps_per_s,
+        }
+
+
+def load_policy(name: str) -> Policy:
+    """The policy of that name: a rule-based one, or the network in a checkpoint.
+
+    Raises:
+        ConfigError: neither a known name nor a file. CheckpointError: the file is no usable checkpoint.
+    """
+    match name:
+        case "expert":
+            from planning.route_follower import RouteFollower
+
+            return RouteFollower()
+        case "idle":
+            from planning.idle import IdlePolicy
+
+            return IdlePolicy()
+        case _:
+            if "://" not in name and not Path(name).exists():
+                close = difflib.get_close_matches(name, RULE_BASED, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ConfigError(
+                    f"no policy named {name!r}, and no such file. Known: {', '.join(RULE_BASED)}; or the path of a "
+                    f"checkpoint (.safetensors).{hint}"
+                )
+            from planning.network_policy import NetworkPolicy
+
+            return NetworkPolicy.load(name)
+
+
+def drive(
+    config: DriveConfig,
+    record: Path | None = None,
+    video: Path | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    driving_map: DrivingMap | None = None,
+) -> DriveReport:
+    """Run the episodes.
+
+    record: folder for one log an episode. video: the file, or one beside it for each of several episodes.
+    """
+    policy = load_policy(config.policy)
+    watched = record is not None or video is not None
+    env_config = config.env
+    if not watched and config.policy in RULE_BASED and env_config.observation == "sensors":
+        # Nobody looks through the sensors, so they are not simulated; the world does not depend on them.
+        env_config = env_config.model_copy(update={"observation": "privileged"})
+    envs = min(config.envs, config.episodes)
+    batch = DriveBatch(env_config, envs, driving_map)
+    seeds = [config.seed + k for k in range(config.episodes)]
+    files = _Files(config, batch, policy.name, record, video)
+    results, steps_per_s = run_episodes(batch, policy, seeds, files.observers_for if watched else None, on_progress)
+    logs = [files.log_of(seed) if record else None for seed in seeds]
+    videos = [files.video_of(seed) if video else None for seed in seeds]
+    return DriveReport(results, steps_per_s, logs, videos)
+
+
+class _Files:
+    """Names and opens what an episode leaves behind."""
+
+    def __init__(
+        self, config: DriveConfig, batch: DriveBatch, policy: str, record: Path | None, video: Path | None
+    ) -> None:
+        self._config, self._batch, self._policy = config, batch, policy
+        self._record, self._video = record, video
+
+    def log_of(self, seed: int) -> Path:
+        assert self._record is not None
+        name = Path(self._batch.map.name).stem.replace(":", "-")
+        return self._record / f"{name}-{Path(self._policy).stem}-{seed}.mcap"
+
+    def video_of(self, seed: int) -> Path:
+        assert self._video is not None
+        if self._config.episodes == 1:
+            return self._video
+        return self._video.with_name(f"{self._video.stem}-{seed}{self._video.suffix}")
+
+    def observers_for(self, seed: int) -> Sequence[StepObserver]:
+        from sim.logs.log import LogHeader
+        from sim.logs.writer import LogWriter
+        from sim.view import VideoWriter, ViewContext
+
+        observers: list[StepObserver] = []
+        driving_map = self._batch.map
+        if self._record is not None:
+            header = LogHeader.of_this_machine(
+                config=self._batch.config.model_dump_json(),
+                seed=seed,
+                episode=0,
+                policy=self._policy,
+                map_name=driving_map.name,
+            )
+            path = self.log_of(seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            observers.append(LogWriter(path, header, net_xml=driving_map.net_xml))
+        if self._video is not None:
+            path = self.video_of(seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            context = ViewContext(map_name=driving_map.name, policy=self._policy, seed=seed)
+            observers.append(VideoWriter(path, context))
+        return observers
