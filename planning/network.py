@@ -1,0 +1,258 @@
+"""The driving networks: observation to a distribution over actions and a value.
+
+Knows torch and the encoders; knows nothing about training, files or the simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from fusion.attention import AttentionFusion
+from perception.camera import CameraEncoder, feature_size
+from perception.points import PointEncoder
+from perception.preprocess import ObservationSpec
+from perception.sensors import ROUTE_SPACING_M
+from planning.action import ACTION_SIZE
+from planning.beta import BetaActions
+
+Size = Literal["smoke", "small", "full"]
+Tensors = Mapping[str, Tensor]
+
+# Scales that bring `ego` to about 1: 15 m/s, 3 m/s2, 0.5 rad/s, and the actions as they are.
+EGO_SCALES = (15.0, 3.0, 0.5, 1.0, 1.0)
+BEV_TOKEN_STRIDE = 16
+POLICY_GAIN = 0.01
+
+_SIZES: dict[str, dict[str, int]] = {
+    "smoke": {"camera_width": 16, "camera_blocks": 1, "points_width": 16, "points_blocks": 1, "token_width": 64,
+              "layers": 2, "heads": 4, "queries": 4, "hidden": 128},
+    "small": {"camera_width": 32, "camera_blocks": 2, "points_width": 32, "points_blocks": 1, "token_width": 128,
+              "layers": 2, "heads": 4, "queries": 4, "hidden": 256},
+    "full": {"camera_width": 64, "camera_blocks": 2, "points_width": 64, "points_blocks": 2, "token_width": 256,
+             "layers": 2, "heads": 8, "queries": 8, "hidden": 256},
+}  # fmt: skip
+
+
+class NetworkConfig(BaseModel):
+    """Shape of a driving network. `size` sets every width that is not given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    size: Size = Field("small", description="preset of all widths below")
+    kind: Literal["sensor", "privileged"] = Field(
+        "sensor", description="sensor: camera, LiDAR, ego and route; privileged: the privileged vector only"
+    )
+    camera_width: Annotated[int, Field(ge=8, le=256, multiple_of=8, description="channels of the first ResNet stage")]
+    camera_blocks: Annotated[int, Field(ge=1, le=4, description="basic blocks per ResNet stage")]
+    camera_imagenet: bool = Field(False, description="start from ImageNet's weights (width 64, 2 blocks; a download)")
+    points_width: Annotated[int, Field(ge=8, le=256, multiple_of=8, description="channels of a pillar")]
+    points_blocks: Annotated[int, Field(ge=1, le=4, description="basic blocks per stage of the bird's-eye ResNet")]
+    token_width: Annotated[int, Field(ge=8, le=1024, multiple_of=8, description="width of the fusion transformer")]
+    layers: Annotated[int, Field(ge=1, le=8, description="layers of the fusion transformer")]
+    heads: Annotated[int, Field(ge=1, le=16, description="attention heads; divides token_width")]
+    queries: Annotated[int, Field(ge=1, le=64, description="learned queries; the latent is queries x token_width")]
+    hidden: Annotated[int, Field(ge=8, le=2048, description="width of the hidden layers of policy and value")]
+    critic_privileged: bool = Field(True, description="the critic also sees `privileged` where there is one")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of encoders and fusion; auto takes bfloat16 where the CPU computes with it"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_size(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            return {**_SIZES.get(values.get("size", "small"), {}), **values}
+        return values
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> NetworkConfig:
+        if self.token_width % self.heads:
+            raise ValueError(f"heads must divide token_width, got {self.heads} heads and width {self.token_width}")
+        if self.camera_imagenet and (self.camera_width, self.camera_blocks) != (64, 2):
+            raise ValueError("camera_imagenet needs camera_width = 64 and camera_blocks = 2")
+        return self
+
+
+def network_config(size: Size, **overrides: Any) -> NetworkConfig:
+    """The preset of that size, with single fields replaced."""
+    return NetworkConfig.model_validate({"size": size, **overrides})
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16 (AVX-512 BF16 or AMX); elsewhere it would be emulated and slow."""
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+class RunningStatistics(nn.Module):
+    """Mean and variance of a stream of vectors, kept as buffers (Chan et al. 1979); changes only when told to."""
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.ones(size))
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Vectors (B, size) with mean 0 and variance 1, cut off at 10."""
+        return ((x - self.mean) / torch.sqrt(self.variance + 1e-4)).clamp(-10.0, 10.0)
+
+    @torch.no_grad()
+    def update(self, x: Tensor) -> None:
+        """Take vectors (B, size) into account."""
+        total = self.count + len(x)
+        difference = x.mean(0) - self.mean
+        squares = self.variance * self.count + x.var(0, unbiased=False) * len(x)
+        self.variance.copy_((squares + difference**2 * self.count * len(x) / total) / total)
+        self.mean.add_(difference * len(x) / total)
+        self.count.copy_(total)
+
+
+class DrivingNetwork(nn.Module):
+    """Camera, LiDAR, ego and route to a Beta policy and a value.
+
+    Nothing here depends on the batch that a sample is in (no batch statistics) or on chance (no dropout), so the
+    policy that is trained is the one that acted.
+    """
+
+    def __init__(self, config: NetworkConfig, spec: ObservationSpec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        sources: dict[str, tuple[int, int]] = {}
+        if spec.cameras:
+            self.camera = CameraEncoder(config.camera_width, config.camera_blocks, config.camera_imagenet)
+            for name, c in spec.cameras.items():
+                rows, columns = feature_size(c.height_px, c.width_px)
+                sources[name] = (rows * columns, self.camera.out_channels)
+        if spec.max_points:
+            self.points = PointEncoder(config.points_width, config.points_blocks)
+            grid = self.points.grid
+            tokens = (grid.rows // BEV_TOKEN_STRIDE) * (grid.columns // BEV_TOKEN_STRIDE)
+            sources["points"] = (tokens, self.points.out_channels)
+        if spec.ego_size:
+            sources["ego"] = (1, spec.ego_size)
+        if spec.route_points:
+            sources["route"] = (spec.route_points, 2)
+        if not sources:
+            raise ValueError("a sensor network needs at least one camera, points, ego or route to look at")
+        self.fusion = AttentionFusion(sources, config.token_width, config.layers, config.heads, config.queries)
+        latent = self.fusion.out_features
+        self.policy = _head(latent, config.hidden, 2 * ACTION_SIZE, POLICY_GAIN)
+        critic_size = spec.privileged_size if config.critic_privileged else 0
+        self.statistics = RunningStatistics(critic_size) if critic_size else None
+        self.value = _head(latent + critic_size, config.hidden, 1, 1.0)
+        scales = torch.ones(spec.ego_size)
+        scales[: len(EGO_SCALES)] = torch.tensor(EGO_SCALES)[: spec.ego_size]
+        self.register_buffer("ego_scales", scales, persistent=False)
+
+    def latent(self, observation: Tensors) -> Tensor:
+        """Fused features (B, F) float32 of a batched observation."""
+        with _precision(self.config):
+            tokens: dict[str, Tensor] = {}
+            present: dict[str, Tensor] = {}
+            for name in self.spec.cameras:
+                pictures = observation[name]
+                tokens[name] = self.camera(pictures).flatten(2).transpose(1, 2)
+                present[name] = pictures.flatten(1).amax(1) > 0
+            if self.spec.max_points:
+                count = observation["point_count"].reshape(-1)
+                features = self.points(observation["points"], count)
+                stride = self.points.grid.rows // features.shape[2]
+                pooled = nn.functional.avg_pool2d(features, BEV_TOKEN_STRIDE // stride)
+                tokens["points"] = pooled.flatten(2).transpose(1, 2)
+                present["points"] = count > 0
+            if self.spec.ego_size:
+                tokens["ego"] = (observation["ego"] / self.ego_scales)[:, None]
+            if self.spec.route_points:
+                route = observation["route"]
+                tokens["route"] = route / (self.spec.route_points * ROUTE_SPACING_M / 2)
+                present["route"] = (route != 0).flatten(1).any(1)
+            fused = self.fusion(tokens, present)
+        return fused.float()  # type: ignore[no-any-return]
+
+    def act(self, observation: Tensors) -> BetaActions:
+        """Distribution over actions; never looks at `privileged`."""
+        return BetaActions.from_logits(self.policy(self.latent(observation)))
+
+    def forward(self, observation: Tensors) -> tuple[BetaActions, Tensor]:
+        """Distribution over actions and value (B,) float32."""
+        latent = self.latent(observation)
+        critic = latent
+        if self.statistics is not None:
+            critic = torch.cat([latent, self.statistics(observation["privileged"])], dim=1)
+        return BetaActions.from_logits(self.policy(latent)), self.value(critic).squeeze(-1)
+
+    def update_statistics(self, observation: Tensors) -> None:
+        """Take observations (B, ...) into the normalisation of what has no physical scale (`privileged`)."""
+        if self.statistics is not None:
+            self.statistics.update(observation["privileged"])
+
+
+class PrivilegedNetwork(nn.Module):
+    """The `privileged` vector to a Beta policy and a value: two separate perceptrons with two hidden layers."""
+
+    def __init__(self, config: NetworkConfig, spec: ObservationSpec) -> None:
+        super().__init__()
+        if not spec.privileged_size:
+            raise ValueError("a privileged network needs the observation `privileged`, which this environment lacks")
+        self.config, self.spec = config, spec
+        self.statistics = RunningStatistics(spec.privileged_size)
+        self.policy = _head(spec.privileged_size, config.hidden, 2 * ACTION_SIZE, POLICY_GAIN, layers=2)
+        self.value = _head(spec.privileged_size, config.hidden, 1, 1.0, layers=2)
+
+    def act(self, observation: Tensors) -> BetaActions:
+        """Distribution over actions."""
+        return BetaActions.from_logits(self.policy(self.statistics(observation["privileged"])))
+
+    def forward(self, observation: Tensors) -> tuple[BetaActions, Tensor]:
+        """Distribution over actions and value (B,) float32."""
+        x = self.statistics(observation["privileged"])
+        return BetaActions.from_logits(self.policy(x)), self.value(x).squeeze(-1)
+
+    def update_statistics(self, observation: Tensors) -> None:
+        """Take observations (B, ...) into the normalisation."""
+        self.statistics.update(observation["privileged"])
+
+
+ActorCritic = DrivingNetwork | PrivilegedNetwork
+
+
+def build_network(config: NetworkConfig, spec: ObservationSpec) -> ActorCritic:
+    """The network of that kind, freshly initialised from torch's global random state.
+
+    Raises:
+        ValueError: the observation lacks what the kind needs.
+    """
+    match config.kind:
+        case "sensor":
+            return DrivingNetwork(config, spec)
+        case "privileged":
+            return PrivilegedNetwork(config, spec)
+
+
+def _precision(config: NetworkConfig) -> torch.autocast:
+    enabled = config.precision == "bfloat16" or (config.precision == "auto" and cpu_has_bfloat16())
+    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+
+
+def _head(inputs: int, hidden: int, outputs: int, gain: float, layers: int = 1) -> nn.Sequential:
+    """A perceptron with tanh, orthogonal weights (gain sqrt 2 inside, `gain` at the end) and no bias at first."""
+    sizes = [inputs, *[hidden] * layers]
+    modules: list[nn.Module] = []
+    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        modules += [_orthogonal(nn.Linear(a, b), 2**0.5), nn.Tanh()]
+    return nn.Sequential(*modules, _orthogonal(nn.Linear(sizes[-1], outputs), gain))
+
+
+def _orthogonal(layer: nn.Linear, gain: float) -> nn.Linear:
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
