@@ -1,0 +1,180 @@
+"""Who may enter a junction, and when: signals, priority by gap acceptance, room behind the junction, standstills broken.
+
+Knows lanes and vehicles on paths, of which the ego is one like the others; knows nothing about how anybody steers.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.lane_graph import LaneGraph
+from sim.traffic.vehicles import BEHIND, CLAIM_HORIZON_M, CLAIMS, PATH
+
+RED, YELLOW = 1, 2
+GAP_BEFORE_S = 1.5  # between my leaving the conflict and the other's coming
+GAP_AFTER_S = 0.3  # between the other's leaving it and my coming
+START_UP_MPS2 = 1.5
+YELLOW_BRAKE_MPS2 = 3.0
+PATIENCE_TICKS = 30
+STANDING_MPS = 0.3
+ROOM_M = 1.5
+
+
+@njit(cache=True)
+def travel_time(distance: float, speed: float, acceleration: float, most: float) -> float:
+    """Seconds for a distance in m, from a speed, accelerating up to the speed `most`; 0 for what lies behind."""
+    if distance <= 0.0:
+        return 0.0
+    most = max(most, speed, 0.5)
+    gaining = (most * most - speed * speed) / (2.0 * acceleration)
+    if distance <= gaining:
+        return (math.sqrt(speed * speed + 2.0 * acceleration * distance) - speed) / acceleration
+    return (most - speed) / acceleration + (distance - gaining) / most
+
+
+@njit(cache=True)
+def stops_at_yellow(distance: float, speed: float) -> bool:
+    """Whether a vehicle can still stop in comfort before a line at a distance in m."""
+    return speed * speed <= 2.0 * YELLOW_BRAKE_MPS2 * max(distance, 0.01)
+
+
+@njit(cache=True)
+def list_claims(
+    graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], claims: NDArray[np.void]
+) -> int:
+    """Write every junction lane that a vehicle covers or comes to within CLAIM_HORIZON_M; returns their number."""
+    count = 0
+    for i in range(len(cars)):
+        if cars[i].active == 0 or paths[i, BEHIND] < 0:
+            continue
+        mine = 0
+        u = cars[i].s
+        first = BEHIND
+        while first > 0 and paths[i, first - 1] >= 0 and u - cars[i].length < 0.0:
+            first -= 1
+            u += graph.lanes[paths[i, first]].length
+        for k in range(first, PATH):
+            lane = paths[i, k]
+            if lane < 0 or u < -CLAIM_HORIZON_M or mine == CLAIMS:
+                break
+            if graph.lanes[lane].junction >= 0 and u - cars[i].length < graph.lanes[lane].length:
+                claims[count].lane, claims[count].car, claims[count].u = lane, i, u
+                count += 1
+                mine += 1
+            u -= graph.lanes[lane].length
+    return count
+
+
+@njit(cache=True)
+def _has_to_wait_for(
+    graph: LaneGraph,
+    cars: NDArray[np.void],
+    shown: NDArray[np.int8],
+    conflict: np.void,
+    claim: np.void,
+    i: int,
+    u: float,
+    inside: bool,
+) -> bool:
+    """Whether vehicle i, with its front at u of its junction lane, has to let the vehicle of a claim go first."""
+    me, other = cars[i], cars[claim.car]
+    most = max(graph.lanes[claim.lane].limit * 0.7, 4.0)
+    arrive = travel_time(conflict.enter - u, me.speed, START_UP_MPS2, most)
+    leave = travel_time(conflict.exit + me.length - u, me.speed, START_UP_MPS2, most)
+    to_conflict = conflict.other_enter - claim.u
+    to_clear = conflict.other_exit + other.length - claim.u
+    if to_clear <= 0.0:
+        return False
+    other_arrives = travel_time(to_conflict, other.speed, START_UP_MPS2, graph.lanes[claim.lane].limit)
+    other_leaves = travel_time(to_clear, other.speed, START_UP_MPS2, most)
+    if claim.u > 0.0:  # it is on its way through the junction
+        if inside and to_conflict > 0.0:
+            mine, its = conflict.enter - u, to_conflict
+            if mine < its or (mine == its and i < claim.car):
+                return False
+        if inside and conflict.enter - u <= 0.0 and (to_conflict > 0.0 or i < claim.car):
+            return False
+        standing = other.speed < STANDING_MPS
+        return standing or arrive < to_clear / max(other.speed, 1.0) + GAP_AFTER_S
+    if inside:
+        return False
+    link = graph.lanes[claim.lane].link
+    if link >= 0:
+        if shown[link] == RED and (other.speed < 2.0 or stops_at_yellow(-claim.u, other.speed)):
+            return False
+        if shown[link] == YELLOW and stops_at_yellow(-claim.u, other.speed):
+            return False
+    if conflict.yields == 0 and conflict.other_yields == 1:
+        return False
+    if other.speed < STANDING_MPS and (me.wait > PATIENCE_TICKS or other.waiting == 1):
+        if conflict.yields == 0 or me.wait > PATIENCE_TICKS:
+            if me.wait > other.wait or (me.wait == other.wait and i < claim.car):
+                return False
+    if conflict.yields == conflict.other_yields and (
+        arrive < other_arrives or (arrive == other_arrives and i < claim.car)
+    ):
+        return False
+    return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + GAP_BEFORE_S
+
+
+@njit(cache=True)
+def stop_distance(
+    graph: LaneGraph,
+    cars: NDArray[np.void],
+    paths: NDArray[np.int32],
+    claims: NDArray[np.void],
+    num_claims: int,
+    shown: NDArray[np.int8],
+    i: int,
+    with_signals: bool,
+) -> float:
+    """Distance in m from the front bumper of vehicle i to where it has to stop now, inf if nowhere.
+
+    A line is the start of a junction lane; within a junction it is where a conflict that is taken begins. with_signals:
+    count red and yellow lights, too. The leader (gap, gap_speed) must be known already. Cost: vehicles at the same
+    junction x conflicts of the lane.
+    """
+    me = cars[i]
+    horizon = 12.0 + me.speed * me.speed / 3.0
+    start = -me.s
+    for k in range(BEHIND, PATH):
+        lane = paths[i, k]
+        if lane < 0 or start > horizon:
+            break
+        record = graph.lanes[lane]
+        if record.junction >= 0:
+            u = -start
+            inside = u > 0.0
+            if not inside:
+                if with_signals and record.link >= 0:
+                    light = shown[record.link]
+                    if light == RED and me.speed * me.speed <= 2.0 * 7.0 * max(start, 0.05):
+                        return start
+                    if light == YELLOW and stops_at_yellow(start, me.speed):
+                        return start
+                room = me.gap - start - record.length
+                if me.gap_speed < 2.5 and room < me.length + ROOM_M and me.gap >= start:
+                    return start
+            if inside or me.speed * me.speed <= 2.0 * 6.0 * max(start, 0.05):
+                nearest = np.inf
+                for c in range(num_claims):
+                    claim = claims[c]
+                    if claim.car == i or graph.lanes[claim.lane].junction != record.junction:
+                        continue
+                    for q in range(record.conflict, record.conflict_end):
+                        conflict = graph.conflicts[q]
+                        if conflict.lane != claim.lane or u - me.length > conflict.exit:
+                            continue
+                        if inside and u > conflict.enter + 0.5:
+                            continue
+                        if _has_to_wait_for(graph, cars, shown, conflict, claim, i, u, inside):
+                            nearest = min(nearest, start + conflict.enter if inside else start)
+                if nearest < np.inf:
+                    return max(nearest, 0.0)
+        start += record.length
+    return np.inf
