@@ -159,7 +159,8 @@ def build_lane_graph(network: RoadNetwork) -> LaneGraph:
     lanes["point"], lanes["points"] = network.point_start[:-1], np.diff(network.point_start)
     lanes["junction"], lanes["link"] = network.lane_junction, network.lane_signal_link
     lanes["conflict"], lanes["conflict_end"] = network.conflict_start[:-1], network.conflict_start[1:]
-    lanes["control"], lanes["turn"], lanes["endless"] = network.lane_control, network.lane_turn, endless
+    lanes["control"], lanes["turn"] = network.lane_control, network.lane_turn
+    lanes["endless"] = endless if endless.any() else driving
 
     points = np.zeros(len(network.point_x), POINT)
     points["x"], points["y"], points["yaw"] = network.point_x, network.point_y, network.point_yaw

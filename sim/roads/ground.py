@@ -1,0 +1,263 @@
+"""Draws what lies on the ground: road, markings, crosswalks, sidewalks and kerbs, as a raster of classes.
+
+Knows road networks; knows nothing about what stands on the ground, sensors or traffic.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.roads.driving_map import GroundClass, GroundRaster
+from sim.roads.network import LaneControl, LaneKind, RoadNetwork
+from sim.roads.polyline import headings, offset, ribbon
+
+F64 = NDArray[np.float64]
+U8 = NDArray[np.uint8]
+
+# Raise it with every change of what is drawn: it is part of the name of the cached file.
+DRAWING_VERSION = 1
+CELL_SIZES_M = (0.1, 0.125, 0.16, 0.2, 0.25, 0.4, 0.5)
+MAX_BYTES = 300_000_000
+MARGIN_M = 12.0
+SUBPIXEL_BITS = 4
+
+LINE_WIDTH_M = 0.15
+STOP_LINE_DEPTH_M = 0.4
+STOP_LINE_SETBACK_M = 0.15
+YIELD_DASH_M = 0.5
+DASH_M, DASH_GAP_M = 3.0, 4.5
+STRIPE_M = 0.5
+KERB_M = 0.2
+DRIVABLE_BIT = 128
+
+
+def draw_ground(network: RoadNetwork) -> GroundRaster:
+    """The ground of a network, in the finest cells (0.1 m at best) that stay under 300 MB, with 12 m of terrain around.
+
+    Raises ValueError where the network is so large that even cells of 0.5 m would take more.
+    """
+    origin = network.bounds[:2] - MARGIN_M
+    extent = network.bounds[2:] + MARGIN_M - origin
+    fitting = [cell for cell in CELL_SIZES_M if 2 * np.prod(np.ceil(extent / cell)) <= MAX_BYTES]
+    if not fitting:
+        raise ValueError(f"a map of {extent[0]:.0f} m x {extent[1]:.0f} m is too large; cut out a part of it")
+    cell_m = fitting[0]
+    columns, rows = np.ceil(extent / cell_m).astype(int)
+    brush = _Brush(np.zeros((rows, columns), np.uint8), origin, cell_m)
+    _draw_surfaces(network, brush)
+    drivable = np.isin(brush.classes, [GroundClass.ROAD]).astype(np.uint8)
+    _draw_lines(network, brush)
+    _draw_stop_lines(network, brush)
+    _draw_crosswalks(network, brush)
+    markings = (brush.classes >= GroundClass.LINE_WHITE) & (brush.classes <= GroundClass.CROSSWALK)
+    np.copyto(brush.classes, brush.surface, where=markings & (drivable == 0))
+    return GroundRaster(brush.classes, drivable, origin, cell_m)
+
+
+def load_ground(network: RoadNetwork, digest: str) -> GroundRaster:
+    """`draw_ground`, kept in the user's cache folder under the digest of the network's source.
+
+    A cache that cannot be written or read is drawn anew.
+    """
+    path = cache_folder() / f"ground-{digest[:32]}-v{DRAWING_VERSION}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            packed, origin, cell_m = file["packed"], file["origin"], float(file["cell_m"])
+        if packed.dtype == np.uint8 and packed.ndim == 2 and origin.shape == (2,):
+            return GroundRaster(packed & (DRIVABLE_BIT - 1), packed // DRIVABLE_BIT, origin, cell_m)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # absent or damaged
+    ground = draw_ground(network)
+    packed = ground.classes | ground.drivable * np.uint8(DRIVABLE_BIT)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            np.savez_compressed(file, packed=packed, origin=ground.origin, cell_m=ground.cell_m)
+        os.replace(file.name, path)
+    except OSError:
+        pass  # a read-only home: the next start draws again
+    return ground
+
+
+def cache_folder() -> Path:
+    """Where this user's programs keep what they can make again."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "automedon"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "automedon"
+
+
+class _Brush:
+    """A raster of classes and the drawing of world polygons on it. `surface` is the state before markings."""
+
+    def __init__(self, classes: U8, origin: F64, cell_m: float) -> None:
+        self.classes = classes
+        self.surface = classes
+        self.origin = origin
+        self.cell_m = cell_m
+
+    def fill(self, polygons: Sequence[F64], value: GroundClass, raster: U8 | None = None) -> None:
+        scale = (1 << SUBPIXEL_BITS) / self.cell_m
+        half = (1 << SUBPIXEL_BITS) // 2
+        for polygon in polygons:
+            corners = np.rint((polygon - self.origin) * scale).astype(np.int32) - half
+            cv2.fillPoly(
+                self.classes if raster is None else raster, [corners], int(value), cv2.LINE_8, SUBPIXEL_BITS
+            )
+
+    def near(self, mask: U8, distance_m: float) -> U8:
+        """The mask grown by that distance."""
+        size = 2 * max(1, round(distance_m / self.cell_m)) + 1
+        return np.asarray(cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))), np.uint8)
+
+
+def lane_line(network: RoadNetwork, lane: int) -> F64:
+    """(N, 2) the centre line of a lane."""
+    part = slice(network.point_start[lane], network.point_start[lane + 1])
+    return np.stack([network.point_x[part], network.point_y[part]], axis=1)
+
+
+def _lanes_of(network: RoadNetwork, *kinds: LaneKind) -> list[int]:
+    return [int(k) for k in np.flatnonzero(np.isin(network.lane_kind, kinds))]
+
+
+def _draw_surfaces(network: RoadNetwork, brush: _Brush) -> None:
+    """Junctions, then sidewalks, then the lanes themselves, so that a lane is never under a sidewalk."""
+
+    def ribbons(lanes: list[int], extra_m: float = 0.0) -> list[F64]:
+        return [ribbon(lane_line(network, k), network.lane_width_m[k] + extra_m) for k in lanes]
+
+    inside = network.lane_junction >= 0
+    driving = _lanes_of(network, LaneKind.DRIVING)
+    brush.fill(network.junction_polygons, GroundClass.ROAD)
+    brush.fill(network.sidewalk_polygons, GroundClass.SIDEWALK)
+    brush.fill(ribbons(_lanes_of(network, LaneKind.SIDEWALK)), GroundClass.SIDEWALK)
+    brush.fill(ribbons(_lanes_of(network, LaneKind.CROSSING)), GroundClass.ROAD)
+    brush.fill(network.sidewalk_polygons, GroundClass.SIDEWALK)
+    brush.fill(ribbons(_lanes_of(network, LaneKind.CYCLE)), GroundClass.ROAD)
+    brush.fill(ribbons([k for k in driving if not inside[k]]), GroundClass.ROAD)
+    brush.fill(ribbons([k for k in driving if inside[k]], -0.5), GroundClass.ROAD)
+    road = (brush.classes == GroundClass.ROAD).astype(np.uint8)
+    kerb = (brush.near(road, KERB_M) == 1) & (brush.classes == GroundClass.SIDEWALK)
+    brush.classes[kerb] = GroundClass.KERB
+    brush.surface = brush.classes.copy()
+
+
+def _draw_lines(network: RoadNetwork, brush: _Brush) -> None:
+    """Dashed white between lanes of one direction, solid yellow between directions, solid white at the edges."""
+    owner = _LaneOwners(network)
+    for lane in _lanes_of(network, LaneKind.DRIVING):
+        if network.lane_junction[lane] >= 0:
+            continue
+        line = lane_line(network, lane)
+        half = 0.5 * network.lane_width_m[lane]
+        for side, neighbour in ((1, network.lane_left[lane]), (-1, network.lane_right[lane])):
+            border = offset(line, side * half)
+            if neighbour >= 0:
+                if side > 0:
+                    _dashes(brush, border, network.lane_step_m[lane])
+                continue
+            other = owner.at(offset(line, side * (half + 0.6)), lane)
+            turned = np.cos(owner.yaw(offset(line, side * (half + 0.6))) - headings(line)) < 0
+            opposite = (other >= 0) & turned
+            alone = other < 0
+            inset = offset(line, side * (half - 0.2))
+            for first, last in _runs(opposite):
+                brush.fill([ribbon(border[first:last], LINE_WIDTH_M)], GroundClass.LINE_YELLOW)
+            for first, last in _runs(alone):
+                brush.fill([ribbon(inset[first:last], LINE_WIDTH_M)], GroundClass.LINE_WHITE)
+            if side > 0:
+                for first, last in _runs((other >= 0) & ~turned):
+                    brush.fill([ribbon(border[first:last], LINE_WIDTH_M)], GroundClass.LINE_WHITE)
+
+
+def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """[first, last) of each run of true, runs of a single point left out."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= 2]
+
+
+def _dashes(brush: _Brush, border: F64, step_m: float) -> None:
+    length = step_m * (len(border) - 1)
+    stations = np.arange(len(border)) * step_m
+    for begin in np.arange(0.5 * DASH_GAP_M, length - 0.5 * DASH_M, DASH_M + DASH_GAP_M):
+        s = np.linspace(begin, min(begin + DASH_M, length), 4)
+        points = np.stack([np.interp(s, stations, border[:, 0]), np.interp(s, stations, border[:, 1])], axis=1)
+        brush.fill([ribbon(points, LINE_WIDTH_M)], GroundClass.LINE_WHITE)
+
+
+class _LaneOwners:
+    """Which driving lane outside junctions covers a place, from a raster of half-metre cells."""
+
+    CELL_M = 0.5
+
+    def __init__(self, network: RoadNetwork) -> None:
+        self.origin = network.bounds[:2] - MARGIN_M
+        columns, rows = np.ceil((network.bounds[2:] + MARGIN_M - self.origin) / self.CELL_M).astype(int)
+        self.lane = np.full((rows, columns), -1, np.int32)
+        self.heading = np.zeros((rows, columns), np.float32)
+        for k in _lanes_of(network, LaneKind.DRIVING):
+            if network.lane_junction[k] >= 0:
+                continue
+            line, half = lane_line(network, k), 0.5 * network.lane_width_m[k]
+            edge_left, edge_right = offset(line, half), offset(line, -half)
+            yaw = headings(line)
+            for i in range(len(line) - 1):
+                quad = np.stack([edge_left[i], edge_left[i + 1], edge_right[i + 1], edge_right[i]])
+                corners = np.rint((quad - self.origin) / self.CELL_M * 16).astype(np.int32) - 8
+                cv2.fillConvexPoly(self.lane, corners, k, cv2.LINE_8, 4)
+                cv2.fillConvexPoly(self.heading, corners, float(yaw[i]), cv2.LINE_8, 4)
+
+    def _cells(self, points: F64) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        column, row = np.floor((points - self.origin) / self.CELL_M).astype(np.intp).T
+        return np.clip(row, 0, self.lane.shape[0] - 1), np.clip(column, 0, self.lane.shape[1] - 1)
+
+    def at(self, points: F64, except_lane: int) -> NDArray[np.int32]:
+        lanes = self.lane[self._cells(points)]
+        return np.where(lanes == except_lane, np.int32(-1), lanes)
+
+    def yaw(self, points: F64) -> NDArray[np.float32]:
+        return self.heading[self._cells(points)]
+
+
+def _draw_stop_lines(network: RoadNetwork, brush: _Brush) -> None:
+    """A solid line before signals and stop signs, a row of blocks where one yields, across each lane's end."""
+    for lane in _lanes_of(network, LaneKind.DRIVING):
+        if network.lane_junction[lane] >= 0:
+            continue
+        follow = network.successor[network.successor_start[lane] : network.successor_start[lane + 1]]
+        controls = set(network.lane_control[follow].tolist())
+        line = lane_line(network, lane)
+        end, yaw = line[-1], headings(line)[-1]
+        ahead, aside = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
+        front, back = end - STOP_LINE_SETBACK_M * ahead, end - (STOP_LINE_SETBACK_M + STOP_LINE_DEPTH_M) * ahead
+        half = 0.5 * network.lane_width_m[lane] - 0.1
+        if controls & {LaneControl.SIGNAL, LaneControl.STOP}:
+            pieces = [(-half, half)]
+        elif LaneControl.YIELD in controls:
+            starts = np.arange(-half, half - 0.5 * YIELD_DASH_M, 2 * YIELD_DASH_M)
+            pieces = [(start, min(start + YIELD_DASH_M, half)) for start in starts]
+        else:
+            continue
+        for a, b in pieces:
+            corners = np.stack([front + a * aside, front + b * aside, back + b * aside, back + a * aside])
+            brush.fill([corners], GroundClass.STOP_LINE)
+
+
+def _draw_crosswalks(network: RoadNetwork, brush: _Brush) -> None:
+    """Zebra stripes along the direction of driving, half a metre wide, on the road part of each crossing."""
+    for lane in _lanes_of(network, LaneKind.CROSSING):
+        line = lane_line(network, lane)
+        stations = np.arange(len(line)) * network.lane_step_m[lane]
+        for begin in np.arange(0.5 * STRIPE_M, stations[-1] - STRIPE_M, 2 * STRIPE_M):
+            s = np.array([begin, begin + STRIPE_M])
+            points = np.stack([np.interp(s, stations, line[:, 0]), np.interp(s, stations, line[:, 1])], axis=1)
+            brush.fill([ribbon(points, network.lane_width_m[lane])], GroundClass.CROSSWALK)

@@ -1,0 +1,194 @@
+"""What a rule-based driver may see of each ego, and which parts of lanes the ego covers for the others.
+
+Fills `planning.policy.Situation`. Knows routes, lanes, vehicles and right of way; knows nothing about who drives.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M
+from sim.lane_graph import GRID_CELL_M, LaneGraph
+from sim.routes import POINT_STEP_M, point_on_route, project
+from sim.traffic.vehicles import BEHIND, PATH
+
+LEADER_RANGE_M = 80.0
+CORRIDOR_MARGIN_M = 0.35
+STOP_LINE_RANGE_M = 100.0
+ON_LANE_M = 2.5  # further from the route's centre line the ego is nobody's follower and has no right of way
+LANE_REACH_M = 1.0  # half the width that a vehicle on a lane needs
+MOST_PRESENCE = 12
+
+
+@njit(cache=True)
+def list_presence(graph: LaneGraph, me: np.void, presence: NDArray[np.void]) -> int:
+    """Write which parts of which lanes the box of the ego covers, (MOST_PRESENCE,) `PRESENCE`; returns their number.
+
+    Five places along its middle are looked up in the grid of points. Cost: points within 6 m of each.
+    """
+    columns, rows = int(graph.grid[2]), int(graph.grid[3])
+    count = 0
+    for k in range(5):
+        ahead = (0.25 * k - 0.5) * me.length
+        x, y = me.x + ahead * math.cos(me.yaw), me.y + ahead * math.sin(me.yaw)
+        column = int(math.floor((x - graph.grid[0]) / GRID_CELL_M))
+        row = int(math.floor((y - graph.grid[1]) / GRID_CELL_M))
+        for r in range(max(row - 1, 0), min(row + 2, rows)):
+            for c in range(max(column - 1, 0), min(column + 2, columns)):
+                cell = r * columns + c
+                for q in range(graph.cell_start[cell], graph.cell_start[cell + 1]):
+                    point = graph.points[graph.cell_point[q]]
+                    dx, dy = x - point.x, y - point.y
+                    if dx * dx + dy * dy > 9.0:
+                        continue
+                    lane = graph.cell_lane[q]
+                    cos, sin = math.cos(point.yaw), math.sin(point.yaw)
+                    along = dx * cos + dy * sin
+                    same = math.cos(me.yaw - point.yaw)
+                    across = 0.5 * me.width * abs(same) + LANE_REACH_M
+                    if abs(along) > 0.6 * graph.lanes[lane].step or abs(dy * cos - dx * sin) > across:
+                        continue
+                    s = (graph.cell_point[q] - graph.lanes[lane].point) * graph.lanes[lane].step + along
+                    spread = 0.5 * me.width * math.sqrt(max(1.0 - same * same, 0.0)) + 0.05
+                    entry = 0
+                    while entry < count and presence[entry].lane != lane:
+                        entry += 1
+                    if entry == len(presence):
+                        continue
+                    if entry == count:
+                        presence[entry].lane = lane
+                        presence[entry].rear, presence[entry].front = s - spread, s + spread
+                        count += 1
+                    presence[entry].rear = min(presence[entry].rear, s - spread)
+                    presence[entry].front = max(presence[entry].front, s + spread)
+                    presence[entry].speed = me.speed * same
+    return count
+
+
+@njit(cache=True)
+def follow_route(
+    graph: LaneGraph,
+    ego: np.void,
+    me: np.void,
+    path: NDArray[np.int32],
+    route_lane: NDArray[np.int32],
+    route_from: NDArray[np.float64],
+    line: NDArray[np.float64],
+) -> None:
+    """Project the ego onto its route, and give it, like every vehicle, a path of lanes and a place on it.
+
+    Sets s, front, lateral, heading and progress of the ego, and path (PATH,) and `me.s`; the path is -1 throughout while
+    the ego is further than ON_LANE_M from the centre line or points away from it.
+    """
+    s, lateral, yaw = project(line, ego.points, me.x, me.y, ego.s - 6.0, ego.s + 12.0)
+    ego.s, ego.lateral = s, lateral
+    ego.heading = math.remainder(me.yaw - yaw, 2.0 * math.pi)
+    ego.front = s + 0.5 * me.length
+    ego.progress = max(ego.progress, s)
+    at = ego.at
+    while at > 0 and ego.front < route_from[at]:
+        at -= 1
+    while at + 1 < ego.lanes and ego.front >= route_from[at + 1]:
+        at += 1
+    ego.at = at
+    path[:] = -1
+    if abs(lateral) < ON_LANE_M and math.cos(ego.heading) > 0.3:
+        for k in range(PATH):
+            index = at + k - BEHIND
+            if 0 <= index < ego.lanes:
+                path[k] = route_lane[index]
+        me.s = ego.front - route_from[at]
+
+
+@njit(cache=True)
+def ego_leader(
+    cars: NDArray[np.void], ego: np.void, line: NDArray[np.float64]
+) -> tuple[float, float]:
+    """Gap in m and speed in m/s along the route of the nearest vehicle in the corridor that the ego will sweep.
+
+    A vehicle counts if its box reaches into the corridor (width of the ego and CORRIDOR_MARGIN_M on either side), unless
+    it drives across it and will be out a second before the ego comes. (inf, 0) if there is none within LEADER_RANGE_M.
+    """
+    me = cars[0]
+    half = 0.5 * me.width + CORRIDOR_MARGIN_M
+    first = min(max(int((ego.s - 2.0) / POINT_STEP_M), 0), ego.points - 1)
+    last = min(max(int((ego.front + LEADER_RANGE_M) / POINT_STEP_M), first), ego.points - 1)
+    best, best_speed = np.inf, 0.0
+    for j in range(1, len(cars)):
+        other = cars[j]
+        if other.active == 0:
+            continue
+        reach = LEADER_RANGE_M + 10.0
+        if (other.x - me.x) ** 2 + (other.y - me.y) ** 2 > reach * reach:
+            continue
+        nearest, at = np.inf, first
+        for i in range(first, last + 1, 4):
+            d = (other.x - line[i, 0]) ** 2 + (other.y - line[i, 1]) ** 2
+            if d < nearest:
+                nearest, at = d, i
+        beside = 0.5 * other.length + 6.0
+        if nearest > beside * beside:
+            continue
+        around = 0.5 * other.length + 5.0
+        c, s = math.cos(other.yaw), math.sin(other.yaw)
+        s_low, s_high, left_low, left_high, yaw_there = np.inf, -np.inf, np.inf, -np.inf, 0.0
+        for k in range(8):
+            ahead = (0.5, 0.5, 0.5, 0.0, -0.5, -0.5, -0.5, 0.0)[k] * other.length
+            left = (0.5, 0.0, -0.5, -0.5, -0.5, 0.0, 0.5, 0.5)[k] * other.width
+            at_s, side, yaw = project(
+                line, ego.points, other.x + c * ahead - s * left, other.y + s * ahead + c * left,
+                at * POINT_STEP_M - around, at * POINT_STEP_M + around,
+            )  # fmt: skip
+            if at_s < s_low:
+                s_low, yaw_there = at_s, yaw
+            s_high = max(s_high, at_s)
+            left_low, left_high = min(left_low, side), max(left_high, side)
+        if left_low > half or left_high < -half or 0.5 * (s_low + s_high) < ego.s + 0.5:
+            continue
+        gap = max(s_low - ego.front, 0.0)
+        if gap > LEADER_RANGE_M or gap > best:
+            continue
+        along = other.speed * math.cos(other.yaw - yaw_there)
+        sideways = other.speed * math.sin(other.yaw - yaw_there)
+        if abs(sideways) > 0.5:
+            clear = (half - left_low) / sideways if sideways > 0.0 else (half + left_high) / -sideways
+            if clear + 1.0 < gap / max(me.speed, 2.0):
+                continue
+        best, best_speed = gap, along
+    return best, best_speed
+
+
+@njit(cache=True)
+def next_signal(
+    graph: LaneGraph,
+    ego: np.void,
+    route_lane: NDArray[np.int32],
+    route_from: NDArray[np.float64],
+    shown: NDArray[np.int8],
+) -> tuple[float, int]:
+    """Distance in m from the front bumper to the next stop line with a signal on the route and what it shows; (inf, 0)."""
+    for k in range(ego.at + 1, ego.lanes):
+        distance = route_from[k] - ego.front
+        if distance > STOP_LINE_RANGE_M:
+            break
+        link = graph.lanes[route_lane[k]].link
+        if link >= 0 and shown[link] != 0:
+            return distance, shown[link]
+    return np.inf, 0
+
+
+@njit(cache=True)
+def route_ahead(me: np.void, ego: np.void, rear_axle: float, line: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+    """Write the next points of the route, (ROUTE_POINTS, 2) float32, m, in the ego frame (origin under the rear axle)."""
+    c, s = math.cos(me.yaw), math.sin(me.yaw)
+    x0, y0 = me.x - rear_axle * c, me.y - rear_axle * s
+    for k in range(ROUTE_POINTS):
+        at = min(ego.s - rear_axle + (k + 1) * ROUTE_SPACING_M, ego.length)
+        x, y, _ = point_on_route(line, ego.points, at)
+        out[k, 0] = c * (x - x0) + s * (y - y0)
+        out[k, 1] = c * (y - y0) - s * (x - x0)
