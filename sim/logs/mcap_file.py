@@ -87,6 +87,11 @@ class McapFile:
     def close(self) -> None:
         self._file.close()
 
+    def schema_name(self, channel: Channel) -> str:
+        """Name of the channel's schema, "" where it has none."""
+        schema = self.schemas.get(channel.schema_id)
+        return "" if schema is None else schema.name
+
     @property
     def span_us(self) -> tuple[int, int]:
         """Log times of the first and the last message in microseconds, (0, 0) without messages."""

@@ -27,11 +27,9 @@ CHUNK_BYTES = 1 << 20
 JPEG_QUALITY = 90
 ROAD_NETWORK_NAME = "road_network.net.xml"
 ACTORS_ENTITY = "actors"
-JSON_TOPICS = ("/frame", "/rig", "/ego/state", "/route", "/action", "/reward", "/events", "/signals")
 MAP_COLOR = messages.Color(r=0.6, g=0.6, b=0.6, a=1.0)
 ACTOR_COLOR = messages.Color(r=0.2, g=0.5, b=0.9, a=0.7)
 
-# SDK channels of JSON messages live in a process-wide table until their process ends, so a writer takes them out again.
 _FIELD_TYPES = messages.PackedElementFieldNumericType
 POINT_FIELDS = [
     messages.PackedElementField(name=name, offset=4 * index, type=_FIELD_TYPES.Float32)
@@ -49,7 +47,7 @@ class LogWriter:
     Args:
         path: file to write; must not exist.
         header: of the episode; its `image_format` decides how pictures are stored.
-        road_network: bytes of the map's SUMO network, attached so that the log is self-contained.
+        net_xml: bytes of the map's SUMO network, attached so that the log is self-contained.
         map_lines: polylines (K, 2) in metres, world frame, drawn once.
 
     Raises:
@@ -61,7 +59,7 @@ class LogWriter:
         path: Path,
         header: LogHeader,
         *,
-        road_network: bytes | None = None,
+        net_xml: bytes | None = None,
         map_lines: Sequence[NDArray[np.floating]] = (),
     ) -> None:
         self.path = path
@@ -82,9 +80,9 @@ class LogWriter:
             raise LogError(f"{path} cannot be written: {error}") from None
         self._closed = False
         self._writer.write_metadata("automedon", header.as_metadata())
-        if road_network is not None:
+        if net_xml is not None:
             self._writer.attach(
-                log_time=0, create_time=0, name=ROAD_NETWORK_NAME, media_type="application/xml", data=road_network
+                log_time=0, create_time=0, name=ROAD_NETWORK_NAME, media_type="application/xml", data=net_xml
             )
 
     def on_step(self, step: Step) -> None:
@@ -123,6 +121,8 @@ class LogWriter:
             "cameras": {name: c and c.timestamp_us for name, c in frame.cameras.items()},
             "lidars": {name: s and s.timestamp_us for name, s in frame.lidars.items()},
             "topics": [*parts, *(["/actors"] if step.actors is not None else [])],
+            "progress_m": None if step.progress_m is None else float(step.progress_m),
+            "route_length_m": None if step.route_length_m is None else float(step.route_length_m),
         }
         if digests:
             complete["image_sha256"] = digests
@@ -135,6 +135,7 @@ class LogWriter:
             self._writer.close()
             for channel in self._channels.values():
                 channel.close()
+                # The SDK keeps its JSON channels in a table of the process for ever; thousands of episodes would pile up.
                 foxglove.channel._channels_by_id.pop(channel.id(), None)
 
     def _log(self, kind: Any, topic: str, message: Any, time_ns: int) -> None:
