@@ -21,7 +21,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(max(1, channels // GROUP_CHANNELS), channels)
 
 
-class CameraEncoder(ResNet):
+class CameraEncoder(ResNet):  # type: ignore[misc]  # torchvision has no types
     """torchvision's ResNet of basic blocks up to its third stage: one network for all cameras, whatever their size.
 
     Pictures (B, H, W, 3) uint8 RGB go in, features (B, 4 * width, ceil(H / 16), ceil(W / 16)) come out.
@@ -29,11 +29,10 @@ class CameraEncoder(ResNet):
     Args:
         width: channels of the first stage, a multiple of 8; 64 is ResNet-18's own.
         blocks: basic blocks per stage; 2 is ResNet-18's own.
-        imagenet: start from ImageNet's weights, downloaded by torchvision, with frozen statistics in place of group
-            normalisation.
+        imagenet: frozen statistics in place of group normalisation, as `load_imagenet` needs.
 
     Raises:
-        ValueError: ImageNet's weights are asked for in another shape than ResNet-18's.
+        ValueError: `imagenet` with another shape than ResNet-18's.
     """
 
     def __init__(self, width: int, blocks: int, imagenet: bool = False) -> None:
@@ -52,13 +51,15 @@ class CameraEncoder(ResNet):
                 if isinstance(module, nn.Conv2d):
                     nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         del self.layer4, self.avgpool, self.fc
-        if imagenet:
-            weights = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
-            self.load_state_dict({k: v for k, v in weights.items() if not k.startswith(("layer4", "fc"))})
         self.out_channels = 4 * width
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255, persistent=False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def load_imagenet(self) -> None:
+        """Take over ResNet-18's ImageNet weights, which torchvision downloads once."""
+        weights = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+        self.load_state_dict({k: v for k, v in weights.items() if not k.startswith(("layer4", "fc"))})
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Features (B, 4 * width, H / 16, W / 16) of pictures (B, H, W, 3) uint8."""

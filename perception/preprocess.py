@@ -62,17 +62,20 @@ class ObservationSpec:
                 raise ValueError(f"{name} is larger than 8192 pixels: {camera.width_px}x{camera.height_px}")
 
     def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Key of the observation to the shape per car and the dtype's name; what is absent is left out."""
+        """Key of the observation to the shape per car and the dtype's name; what is absent is left out.
+
+        Points and route are flat, row after row (docs/decisions/0003-flat-vectors.md).
+        """
         shapes: dict[str, tuple[tuple[int, ...], str]] = {
             name: ((c.height_px, c.width_px, 3), "uint8") for name, c in self.cameras.items()
         }
         if self.max_points:
-            shapes["points"] = ((self.max_points, 4), "float32")
-            shapes["point_count"] = ((), "int32")
+            shapes["points"] = ((self.max_points * 4,), "float32")
+            shapes["point_count"] = ((1,), "int32")
         if self.ego_size:
             shapes["ego"] = ((self.ego_size,), "float32")
         if self.route_points:
-            shapes["route"] = ((self.route_points, 2), "float32")
+            shapes["route"] = ((self.route_points * 2,), "float32")
         if self.privileged_size:
             shapes["privileged"] = ((self.privileged_size,), "float32")
         return shapes
@@ -125,8 +128,8 @@ def frames_to_observation(
         lidar: name of the LiDAR to use; None takes all together.
 
     Returns:
-        `<camera>` uint8 (N, H, W, 3) RGB; `points` float32 (N, P, 4) x y z in metres in ego and intensity, |x| and
-        |y| at most 100 m, zero-padded; `point_count` int32 (N,); `ego` float32 (N, 5); `route` float32 (N, 20, 2).
+        `<camera>` uint8 (N, H, W, 3) RGB; `points` float32 (N, P * 4), x y z in metres in ego and intensity, |x| and
+        |y| at most 100 m, zero-padded; `point_count` int32 (N, 1); `ego` float32 (N, 5); `route` float32 (N, 40).
 
     Raises:
         ValueError: `camera_map` or `lidar` names a sensor that a frame does not have.
@@ -142,12 +145,12 @@ def frames_to_observation(
                 observation[name][i] = resample(source, target)
         if spec.max_points:
             points = points_in_ego(_find_sweeps(frame, lidar), spec.max_points)
-            observation["points"][i, : len(points)] = points
+            observation["points"][i, : points.size] = points.ravel()
             observation["point_count"][i] = len(points)
         if frame.ego is not None and spec.ego_size:
             observation["ego"][i] = frame.ego.as_vector()
         if frame.route_in_ego is not None and spec.route_points:
-            observation["route"][i] = frame.route_in_ego
+            observation["route"][i] = frame.route_in_ego.ravel()
     return observation
 
 
@@ -284,7 +287,7 @@ def _calibration(key: _CalibrationKey) -> CameraCalibration:
 
 @lru_cache(maxsize=32)
 def _remap_plan(source_key: _CalibrationKey, target_key: _CalibrationKey) -> RemapPlan:
-    """How to resample: size of the shrunk source, size of the target, samples per pixel and side, and where they lie."""
+    """How to resample: sizes of the shrunk source and of the target, samples per pixel and side, where they lie."""
     source, target = _calibration(source_key), _calibration(target_key)
     # Where the two pictures are sampled most alike, on the optical axes, one target pixel is this many source pixels.
     scale = min(

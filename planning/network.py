@@ -6,6 +6,7 @@ Knows torch and the encoders; knows nothing about training, files or the simulat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import torch
@@ -123,6 +124,8 @@ class DrivingNetwork(nn.Module):
     policy that is trained is the one that acted.
     """
 
+    ego_scales: Tensor
+
     def __init__(self, config: NetworkConfig, spec: ObservationSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
@@ -164,7 +167,7 @@ class DrivingNetwork(nn.Module):
                 present[name] = pictures.flatten(1).amax(1) > 0
             if self.spec.max_points:
                 count = observation["point_count"].reshape(-1)
-                features = self.points(observation["points"], count)
+                features = self.points(observation["points"].view(len(count), -1, 4), count)
                 stride = self.points.grid.rows // features.shape[2]
                 pooled = nn.functional.avg_pool2d(features, BEV_TOKEN_STRIDE // stride)
                 tokens["points"] = pooled.flatten(2).transpose(1, 2)
@@ -172,7 +175,7 @@ class DrivingNetwork(nn.Module):
             if self.spec.ego_size:
                 tokens["ego"] = (observation["ego"] / self.ego_scales)[:, None]
             if self.spec.route_points:
-                route = observation["route"]
+                route = observation["route"].view(-1, self.spec.route_points, 2)
                 tokens["route"] = route / (self.spec.route_points * ROUTE_SPACING_M / 2)
                 present["route"] = (route != 0).flatten(1).any(1)
             fused = self.fusion(tokens, present)
@@ -225,15 +228,20 @@ class PrivilegedNetwork(nn.Module):
 ActorCritic = DrivingNetwork | PrivilegedNetwork
 
 
-def build_network(config: NetworkConfig, spec: ObservationSpec) -> ActorCritic:
+def build_network(config: NetworkConfig, spec: ObservationSpec, pretrained: bool = True) -> ActorCritic:
     """The network of that kind, freshly initialised from torch's global random state.
+
+    pretrained: whether to fetch ImageNet's weights where the config asks for them; a checkpoint brings its own.
 
     Raises:
         ValueError: the observation lacks what the kind needs.
     """
     match config.kind:
         case "sensor":
-            return DrivingNetwork(config, spec)
+            network = DrivingNetwork(config, spec)
+            if pretrained and config.camera_imagenet and spec.cameras:
+                network.camera.load_imagenet()
+            return network
         case "privileged":
             return PrivilegedNetwork(config, spec)
 
@@ -247,7 +255,7 @@ def _head(inputs: int, hidden: int, outputs: int, gain: float, layers: int = 1) 
     """A perceptron with tanh, orthogonal weights (gain sqrt 2 inside, `gain` at the end) and no bias at first."""
     sizes = [inputs, *[hidden] * layers]
     modules: list[nn.Module] = []
-    for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+    for a, b in pairwise(sizes):
         modules += [_orthogonal(nn.Linear(a, b), 2**0.5), nn.Tanh()]
     return nn.Sequential(*modules, _orthogonal(nn.Linear(sizes[-1], outputs), gain))
 

@@ -1,0 +1,295 @@
+"""Networks and training states as files: safetensors with a JSON header, never pickle.
+
+Knows networks and files; knows nothing about training or the simulator. A file is read only up to a size limit, its
+header is checked before any tensor, and every tensor is checked against the network that the header describes before
+that network is built.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save as save_safetensors
+from torch import Tensor
+
+from perception.preprocess import ObservationSpec
+from planning.network import ActorCritic, NetworkConfig, build_network
+
+FORMAT_VERSION = 1
+MAX_BYTES = 1 << 29
+MAX_HEADER_BYTES = 1 << 20
+HEADER_KEY = "automedon"
+_NETWORK, _OPTIMIZER = "network/", "optimizer/"
+
+
+class CheckpointError(ValueError):
+    """A file that is no usable checkpoint; the message is one line that names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    run_config: the resolved configuration of the run. metrics: numbers at saving. git_commit: "unknown" outside git.
+    """
+
+    network: ActorCritic
+    run_config: dict[str, Any]
+    metrics: dict[str, float]
+    git_commit: str
+
+
+def save_checkpoint(
+    path: str | Path,
+    network: ActorCritic,
+    run_config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    half: bool = False,
+) -> None:
+    """Write the network, normalisation statistics included, to a local path or fsspec URL; all or nothing.
+
+    half: store floats with 16 bits.
+    """
+    tensors = dict(network.state_dict())
+    if half:
+        tensors = {name: t.half() if t.is_floating_point() and t.ndim else t for name, t in tensors.items()}
+    write_tensors(path, tensors, {**_describe(network), "run_config": dict(run_config), "metrics": _finite(metrics)})
+
+
+def load_checkpoint(path: str | Path, max_bytes: int = MAX_BYTES) -> Checkpoint:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: no file, too large, damaged, another format version, or tensors that do not fit the header.
+    """
+    header, tensors = read_tensors(path, max_bytes)
+    config, spec = _network_of(path, header)
+    network = _load_network(path, config, spec, tensors)
+    try:
+        metrics = {str(name): float(value) for name, value in header.get("metrics", {}).items()}
+        return Checkpoint(network, dict(header.get("run_config", {})), metrics, str(header.get("git_commit")))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: metrics or run_config in the header is malformed: {error}") from None
+
+
+def save_training_state(
+    path: str | Path, network: ActorCritic, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
+) -> None:
+    """Write everything that a run needs to go on (network, optimiser moments, `state` as JSON) as one file."""
+    tensors = {_NETWORK + name: tensor for name, tensor in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        for moment, tensor in optimizer.state.get(parameter, {}).items():
+            tensors[f"{_OPTIMIZER}{moment}/{name}"] = tensor
+    write_tensors(path, tensors, {**_describe(network), "state": dict(state)})
+
+
+def load_training_state(
+    path: str | Path, network: ActorCritic, optimizer: torch.optim.Optimizer, max_bytes: int = 3 * MAX_BYTES
+) -> dict[str, Any]:
+    """Bring network and Adam optimiser to the state in the file and return its `state`.
+
+    Raises:
+        CheckpointError: as `load_checkpoint`, or the network in the file has another config or observation.
+    """
+    header, tensors = read_tensors(path, max_bytes)
+    config, spec = _network_of(path, header)
+    difference = _difference("network", config.model_dump(), network.config.model_dump()) or _difference(
+        "observation", json.loads(spec.to_json()), json.loads(network.spec.to_json())
+    )
+    if difference is not None:
+        raise CheckpointError(f"{path}: {difference}; resume with the config of that run, or start in a new folder")
+    _check(path, _shapes(network.state_dict()), _strip(tensors, _NETWORK))
+    network.load_state_dict(_strip(tensors, _NETWORK))
+    moments = _strip(tensors, _OPTIMIZER)
+    for name, parameter in network.named_parameters():
+        state = {}
+        for moment in ("step", "exp_avg", "exp_avg_sq"):
+            tensor = moments.get(f"{moment}/{name}")
+            expected = torch.Size([]) if moment == "step" else parameter.shape
+            if tensor is not None and tensor.shape == expected:
+                state[moment] = tensor.to(memory_format=torch.preserve_format)
+        if len(state) not in (0, 3) or (state and not parameter.requires_grad):
+            raise CheckpointError(f"{path}: the optimiser state of {name} is incomplete or has another shape")
+        if state:
+            optimizer.state[parameter] = state
+    state_of_run = header.get("state")
+    if not isinstance(state_of_run, dict):
+        raise CheckpointError(f"{path}: the header has no training state; this is not a file to resume from")
+    return state_of_run
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and header under a temporary name, then rename: a reader never sees half a file."""
+    text = json.dumps({"format_version": FORMAT_VERSION, **header}, allow_nan=False)
+    data = save_safetensors({n: t.detach().contiguous() for n, t in tensors.items()}, metadata={HEADER_KEY: text})
+    if "://" in str(path):
+        filesystem, name = fsspec.core.url_to_fs(str(path))
+        filesystem.pipe_file(f"{name}.tmp", data)
+        filesystem.mv(f"{name}.tmp", name)
+        return
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: str | Path, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header and the tensors of a file, floats as float32.
+
+    Raises:
+        CheckpointError: no file, too large, damaged, or written in another format version.
+    """
+    data = _read(path, max_bytes)
+    header = _header(path, data)
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path}: format_version is {version!r}, but this program reads {FORMAT_VERSION}")
+    try:
+        tensors = load_safetensors(data)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: damaged: {_one_line(error)}") from None
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity")
+    return header, {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def git_commit() -> str:
+    """The commit of the working tree that this file is tracked in, or "unknown"."""
+    here = Path(__file__).resolve()
+    git = ["git", "-C", str(here.parent)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True, timeout=10)
+        shown = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return shown.stdout.strip()
+
+
+def _describe(network: ActorCritic) -> dict[str, Any]:
+    return {
+        "network": network.config.model_dump(mode="json"),
+        "observation": json.loads(network.spec.to_json()),
+        "git_commit": git_commit(),
+    }
+
+
+def _read(path: str | Path, max_bytes: int) -> bytes:
+    try:
+        filesystem, name = fsspec.core.url_to_fs(str(path))
+        if not filesystem.exists(name):
+            raise CheckpointError(f"{path}: no such file; give the path or URL of a .safetensors checkpoint")
+        if not filesystem.isfile(name):
+            raise CheckpointError(f"{path}: not a file; give the path or URL of a .safetensors checkpoint")
+        size = filesystem.size(name)
+        if size is None or size > max_bytes:
+            raise CheckpointError(f"{path}: {size} bytes, but at most {max_bytes} are read")
+        with filesystem.open(name, "rb") as file:
+            return bytes(file.read(max_bytes + 1))
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, ImportError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {_one_line(error)}") from None
+
+
+def _header(path: str | Path, data: bytes) -> dict[str, Any]:
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8:
+        raise CheckpointError(f"{path}: not a safetensors file, or cut short")
+    if length > MAX_HEADER_BYTES:
+        raise CheckpointError(f"{path}: a header of {length} bytes, but at most {MAX_HEADER_BYTES} are read")
+    try:
+        table = json.loads(data[8 : 8 + length])
+        header = json.loads(table["__metadata__"][HEADER_KEY])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CheckpointError(f"{path}: no checkpoint of this program (the header is missing or malformed)") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: the header is not a JSON object")
+    return header
+
+
+def _network_of(path: str | Path, header: Mapping[str, Any]) -> tuple[NetworkConfig, ObservationSpec]:
+    try:
+        config = NetworkConfig.model_validate(header.get("network"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(["network", *(str(part) for part in first["loc"])])
+        raise CheckpointError(f"{path}: {where} in the header: {first['msg']}") from None
+    try:
+        return config, ObservationSpec.from_json(json.dumps(header.get("observation")))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: observation in the header: {_one_line(error)}") from None
+
+
+def _load_network(
+    path: str | Path, config: NetworkConfig, spec: ObservationSpec, tensors: Mapping[str, Tensor]
+) -> ActorCritic:
+    try:
+        with torch.device("meta"):
+            _check(path, _shapes(build_network(config, spec, pretrained=False).state_dict()), tensors)
+    except CheckpointError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: the header describes no network: {_one_line(error)}") from None
+    with torch.random.fork_rng():
+        network = build_network(config, spec, pretrained=False)
+    network.load_state_dict(dict(tensors))
+    return network
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
+
+
+def _check(path: str | Path, expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor]) -> None:
+    for name, shape in expected.items():
+        if name not in tensors:
+            raise CheckpointError(f"{path}: tensor {name} is missing")
+        if tensors[name].shape != shape:
+            given = tuple(tensors[name].shape)
+            raise CheckpointError(f"{path}: tensor {name} has shape {given}, but the header implies {tuple(shape)}")
+    for name in tensors:
+        if name not in expected:
+            raise CheckpointError(f"{path}: tensor {name} is not part of the network that the header describes")
+
+
+def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _difference(name: str, there: Any, here: Any) -> str | None:
+    """The first field, depth first, in which two JSON values differ, as a sentence; None if they are equal."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in [*there, *(k for k in here if k not in there)]:
+            found = _difference(f"{name}.{key}", there.get(key), here.get(key))
+            if found is not None:
+                return found
+        return None
+    return None if there == here else f"{name} is {there} in the file and {here} here"
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
