@@ -99,7 +99,7 @@ class LidarConfig(BaseModel):
     def azimuths_rad(self) -> NDArray[np.float64]:
         """(columns,) float64: azimuth of every column's middle in the sensor's frame, counter-clockwise."""
         step = self.azimuth_range_deg / self.columns
-        return np.radians(self.azimuth_start_deg + (np.arange(self.columns) + 0.5) * step)
+        return np.asarray(np.radians(self.azimuth_start_deg + (np.arange(self.columns) + 0.5) * step))
 
 
 class RigConfig(BaseModel):
