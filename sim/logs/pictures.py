@@ -1,4 +1,4 @@
-"""Compressed pictures from logs, decoded with their size checked first. Knows PNG and JPEG; knows nothing about logs."""
+"""Compressed pictures, decoded with their size checked first. Knows PNG and JPEG; knows nothing about logs."""
 
 from __future__ import annotations
 

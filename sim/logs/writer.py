@@ -67,7 +67,7 @@ class LogWriter:
         self._context = foxglove.Context()
         self._channels: dict[str, Any] = {}
         self._rig: dict[str, Any] | None = None
-        self._rig_key: tuple[object, ...] = ()
+        self._rig_key: list[tuple[str, object]] = []
         self._map_lines: Sequence[NDArray[np.floating]] = map_lines
         options = MCAPWriteOptions(
             compression=MCAPCompression.Zstd, chunk_size=CHUNK_BYTES, compression_threads=0, profile="automedon"
@@ -104,7 +104,7 @@ class LogWriter:
             if camera is not None:
                 self._log(channels.CompressedImageChannel, f"/camera/{name}/image", self._image(name, camera), time_ns)
                 if self._image_format == "jpeg":
-                    digests[name] = hashlib.sha256(np.ascontiguousarray(camera.image)).hexdigest()
+                    digests[name] = hashlib.sha256(camera.image.tobytes()).hexdigest()
         for name, sweep in frame.lidars.items():
             if sweep is not None:
                 self._log(channels.PointCloudChannel, f"/lidar/{name}/points", _point_cloud(name, sweep), time_ns)
@@ -135,7 +135,7 @@ class LogWriter:
             self._writer.close()
             for channel in self._channels.values():
                 channel.close()
-                # The SDK keeps its JSON channels in a table of the process for ever; thousands of episodes would pile up.
+                # The SDK keeps JSON channels in a table of the process for ever; thousands of episodes would pile up.
                 foxglove.channel._channels_by_id.pop(channel.id(), None)
 
     def _log(self, kind: Any, topic: str, message: Any, time_ns: int) -> None:
@@ -157,13 +157,11 @@ class LogWriter:
 
     def _write_rig(self, frame: SensorFrame, time_ns: int) -> None:
         """Write calibrations and mounting poses when they differ from those written last."""
-        key = (
-            *((name, camera and camera.calibration) for name, camera in frame.cameras.items()),
-            *((name, sweep and sweep.ego_from_lidar) for name, sweep in frame.lidars.items()),
-        )
-        if len(key) == len(self._rig_key) and all(
-            a[0] == b[0] and a[1] is b[1] for a, b in zip(key, self._rig_key, strict=True)  # type: ignore[index]
-        ):
+        key: list[tuple[str, object]] = []
+        key += [(name, camera and camera.calibration) for name, camera in frame.cameras.items()]
+        key += [(name, sweep and sweep.ego_from_lidar) for name, sweep in frame.lidars.items()]
+        known = len(key) == len(self._rig_key)
+        if known and all(a[0] == b[0] and a[1] is b[1] for a, b in zip(key, self._rig_key, strict=True)):
             return
         self._rig_key = key
         rig: dict[str, Any] = {"cameras": {}, "lidars": {}} if self._rig is None else json.loads(json.dumps(self._rig))
