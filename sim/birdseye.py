@@ -127,6 +127,7 @@ def draw_birdseye(
     if driving_map is not None and signals is not None and ego_from_world is not None:
         _draw_signals(picture, chart, driving_map, signals, ego_from_world)
     _draw_ego(picture, chart)
+    _label_rings(picture, chart)
 
 
 def box_corners(
@@ -175,9 +176,16 @@ def _draw_rings(picture: Picture, chart: Chart) -> None:
     for radius_m in np.arange(RING_SPACING_M, chart.reach_m, RING_SPACING_M):
         radius_px = float(radius_m) * chart.scale_px_per_m
         drawing.disc(picture, chart.origin_x_px, chart.origin_y_px, radius_px, drawing.OUTLINE, 1)
-        x, y = chart.origin_x_px + radius_px * np.sin(0.5), chart.origin_y_px - radius_px * np.cos(0.5)
-        if x < chart.width_px - 40 and y > 30:
-            drawing.text(picture, f"{radius_m:.0f} m", x + 4, y, 11, drawing.FAINT)
+
+
+def _label_rings(picture: Picture, chart: Chart) -> None:
+    """Distances, written at one o'clock over whatever lies there."""
+    for radius_m in np.arange(RING_SPACING_M, chart.reach_m, RING_SPACING_M):
+        x, y = chart.pixels(float(radius_m) * np.array([np.cos(0.5), -np.sin(0.5)]))
+        if x < chart.width_px - 50 and y > 60:
+            plate = drawing.Rect(round(x) - 20, round(y) - 9, 40, 18)
+            drawing.rounded(picture, plate, 5, drawing.SURFACE)
+            drawing.text(picture, f"{radius_m:.0f} m", x, y + 4, 11, drawing.SOFT, 400, "center")
 
 
 def _draw_points(

@@ -130,16 +130,26 @@ def rounded(picture: Picture, rect: Rect, radius_px: int, color: Color) -> None:
     corner = radius_px * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     inner = np.array(
         [
-            [rect.right - radius_px, rect.bottom - radius_px],
-            [rect.x + radius_px, rect.bottom - radius_px],
+            [rect.right - 1 - radius_px, rect.bottom - 1 - radius_px],
+            [rect.x + radius_px, rect.bottom - 1 - radius_px],
             [rect.x + radius_px, rect.y + radius_px],
-            [rect.right - radius_px, rect.y + radius_px],
+            [rect.right - 1 - radius_px, rect.y + radius_px],
         ],
         np.float64,
     )
     turns = [corner, corner[:, ::-1] * [-1, 1], -corner, corner[:, ::-1] * [1, -1]]
     outline = np.concatenate([center + turn for center, turn in zip(inner, turns, strict=True)])
-    polygon(picture, outline - 0.5, color)
+    polygon(picture, outline, color)
+
+
+def round_off(picture: Picture, rect: Rect, radius_px: int, color: Color) -> None:
+    """Paint what lies inside the rectangle but outside its round corners."""
+    mask = np.zeros((rect.height, rect.width, 3), np.uint8)
+    rounded(mask, Rect(0, 0, rect.width, rect.height), radius_px, (255, 255, 255))
+    view = rect.of(picture)
+    for rows in (slice(0, radius_px + 1), slice(rect.height - radius_px - 1, rect.height)):
+        share = mask[rows] / 255.0
+        view[rows] = np.rint(view[rows] * share + np.array(color) * (1.0 - share)).astype(np.uint8)
 
 
 def fitted(image: Picture, width_px: int, height_px: int) -> tuple[Picture, Rect]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import cv2
@@ -30,6 +31,7 @@ EVENT_SHOWN_S = 3.0
 DIAL_MAX_KMH = 120.0
 WHEEL_TURN_DEG = 135.0  # of the drawn wheel at full steering
 
+_RADIUS_PX = 8
 _MAIN = Rect(16, 16, 800, 400)
 _SECOND = Rect(16, 432, 400, 200)
 _STATE = Rect(432, 432, 384, 200)
@@ -51,7 +53,7 @@ class ViewContext:
     """
 
     map_name: str | None = None
-    policy_name: str | None = None
+    policy: str | None = None
     seed: int | None = None
     driving_map: DrivingMap | None = None
     total_reward: float | None = None
@@ -165,7 +167,7 @@ def save_png(path: Path, picture: Picture) -> None:
 
 
 def _draw_camera(picture: Picture, rect: Rect, name: str | None, frame: SensorFrame, with_points: bool = False) -> None:
-    drawing.rounded(picture, rect, 8, drawing.SURFACE)
+    drawing.rounded(picture, rect, _RADIUS_PX, drawing.SURFACE)
     camera = frame.cameras[name] if name is not None else None
     if name is None or camera is None:
         message = "no camera" if name is None else "no picture at this instant"
@@ -177,6 +179,7 @@ def _draw_camera(picture: Picture, rect: Rect, name: str | None, frame: SensorFr
         if with_points:
             scaled = _with_points(scaled, camera, frame)
         place.of(rect.of(picture))[:] = scaled
+        drawing.round_off(picture, rect, _RADIUS_PX, drawing.BACKGROUND)
     title = "" if name is None else name.removeprefix("camera_").replace("_", " ")
     if with_points and camera is not None:
         title += " + LiDAR"
@@ -244,9 +247,10 @@ def _draw_banner(picture: Picture, rect: Rect, events: tuple[tuple[str, str], ..
 
 
 def _draw_above(picture: Picture, step: Step, context: ViewContext) -> None:
-    drawing.rounded(picture, _ABOVE, 8, drawing.SURFACE)
+    drawing.rounded(picture, _ABOVE, _RADIUS_PX, drawing.SURFACE)
     view = _ABOVE.of(picture)
     draw_birdseye(view, _CHART, step.frame, step.actors, step.signals, context.driving_map)
+    drawing.round_off(picture, _ABOVE, _RADIUS_PX, drawing.BACKGROUND)
     sweeps = [sweep for sweep in step.frame.lidars.values() if sweep is not None]
     count = sum(len(sweep.points) for sweep in sweeps)
     label = f"LiDAR  {drawing.number(count)} points" if sweeps else "no LiDAR sweep at this instant"
@@ -254,16 +258,16 @@ def _draw_above(picture: Picture, step: Step, context: ViewContext) -> None:
 
 
 def _draw_state(picture: Picture, step: Step, context: ViewContext) -> None:
-    drawing.rounded(picture, _STATE, 8, drawing.SURFACE)
+    drawing.rounded(picture, _STATE, _RADIUS_PX, drawing.SURFACE)
     ego = step.frame.ego
     _draw_dial(picture, _STATE.x + 96, _STATE.y + 108, 76, ego)
     _draw_wheel(picture, _STATE.x + 244, _STATE.y + 70, 42, step.action)
     _draw_pedals(picture, Rect(_STATE.x + 192, _STATE.y + 158, 104, 8), step.action)
-    ahead = None
+    ahead: tuple[SignalState, float] | Literal["none", "unknown"] = "unknown"
     pose = None if ego is None else ego.world_from_ego
     route = step.frame.route_in_ego
     if context.driving_map is not None and step.signals is not None and pose is not None and route is not None:
-        ahead = signal_ahead(context.driving_map, step.signals, pose, route)
+        ahead = signal_ahead(context.driving_map, step.signals, pose, route) or "none"
     _draw_signal(picture, _STATE.x + 342, _STATE.y + 30, ahead)
 
 
@@ -321,23 +325,32 @@ def _draw_pedals(picture: Picture, rect: Rect, action: Action | None) -> None:
     )
 
 
-def _draw_signal(picture: Picture, x: int, y: int, ahead: tuple[SignalState, float] | None) -> None:
+def _draw_signal(
+    picture: Picture, x: int, y: int, ahead: tuple[SignalState, float] | Literal["none", "unknown"]
+) -> None:
     housing = Rect(x - 19, y - 8, 38, 110)
     drawing.rounded(picture, housing, 10, drawing.BACKGROUND)
     for row, state in enumerate((SignalState.RED, SignalState.YELLOW, SignalState.GREEN)):
-        lit = ahead is not None and ahead[0] == state
+        lit = not isinstance(ahead, str) and ahead[0] == state
         drawing.disc(picture, x, y + 13 + 34 * row, 13, SIGNAL_COLOR[state] if lit else drawing.OUTLINE)
-    label = "no signal" if ahead is None else f"in {ahead[1]:.0f} m"
-    drawing.text(picture, label, x, y + 126, 13, drawing.FAINT if ahead is None else drawing.SOFT, 400, "center")
+    match ahead:
+        case "unknown":
+            label = "unknown"
+        case "none":
+            label = "no signal"
+        case (_, distance_m):
+            label = f"in {distance_m:.0f} m"
+    color = drawing.FAINT if isinstance(ahead, str) else drawing.SOFT
+    drawing.text(picture, label, x, y + 126, 13, color, 400, "center")
 
 
 def _facts(step: Step, context: ViewContext) -> Mapping[str, str]:
     """Caption to value, in the order in which they stand at the bottom; unknown ones are absent."""
     facts = {"time": f"{drawing.number(step.timestamp_us / 1e6, 1)} s", "tick": str(step.tick)}
-    if context.map_name is not None:
+    if context.map_name:
         facts["map"] = context.map_name
-    if context.policy_name is not None:
-        facts["policy"] = context.policy_name
+    if context.policy:
+        facts["policy"] = context.policy
     if context.seed is not None:
         facts["seed"] = str(context.seed)
     if context.total_reward is not None:
@@ -349,7 +362,7 @@ def _facts(step: Step, context: ViewContext) -> Mapping[str, str]:
 
 
 def _draw_facts(picture: Picture, facts: Mapping[str, str], step: Step) -> None:
-    drawing.rounded(picture, _FACTS, 8, drawing.SURFACE)
+    drawing.rounded(picture, _FACTS, _RADIUS_PX, drawing.SURFACE)
     widths = {
         name: max(drawing.text_width(value, 15, 500), drawing.text_width(name, 11)) for name, value in facts.items()
     }
