@@ -23,7 +23,7 @@ class BoxGrid:
     """Static boxes sorted into square cells, for kernels: which boxes have their centre near (x, y)?
 
     boxes: (B, 8) float64 x y z yaw half_x half_y half_z radius (of the circle around its ground rectangle), by cell.
-    start: (columns * rows + 1,) int32. origin: (2,) float64. columns, rows, cell_m.
+    order: (B,) the boxes' places in the `Boxes` given. start: (columns * rows + 1,) int32. origin: (2,) float64. columns, rows, cell_m.
     reach_m: the largest radius, to widen a search by.
     """
 
@@ -37,8 +37,8 @@ class BoxGrid:
         self.columns, self.rows = (int(n) for n in np.floor((high - low) / cell_m).astype(np.int64) + 1)
         cell = np.floor((center[:, :2] - low) / cell_m).astype(np.int64)
         index = cell[:, 0] + cell[:, 1] * self.columns
-        order = np.argsort(index, kind="stable")
-        self.boxes = np.column_stack([center, solids.yaw_rad, half, radius])[order].astype(np.float64)
+        self.order = np.argsort(index, kind="stable")
+        self.boxes = np.column_stack([center, solids.yaw_rad, half, radius])[self.order].astype(np.float64)
         counts = np.bincount(index, minlength=self.columns * self.rows)
         self.start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         self.reach_m = float(radius.max()) if len(solids) else 0.0

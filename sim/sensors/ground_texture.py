@@ -1,0 +1,99 @@
+"""Colours of the ground at several resolutions, so that markings neither shimmer nor vanish in the distance.
+
+Knows the ground raster; knows nothing about rays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.sensors import SemanticClass
+from sim.roads.driving_map import GroundClass, GroundRaster
+
+LEVELS = 7
+
+_COLORS = {
+    GroundClass.TERRAIN: (92, 108, 62),
+    GroundClass.ROAD: (78, 79, 82),
+    GroundClass.LINE_WHITE: (226, 226, 220),
+    GroundClass.LINE_YELLOW: (222, 178, 52),
+    GroundClass.STOP_LINE: (230, 230, 226),
+    GroundClass.CROSSWALK: (222, 222, 216),
+    GroundClass.SIDEWALK: (150, 147, 141),
+    GroundClass.KERB: (176, 174, 168),
+}
+_SEMANTIC = {
+    GroundClass.TERRAIN: SemanticClass.TERRAIN,
+    GroundClass.ROAD: SemanticClass.ROAD,
+    GroundClass.LINE_WHITE: SemanticClass.LANE_MARKING,
+    GroundClass.LINE_YELLOW: SemanticClass.LANE_MARKING,
+    GroundClass.STOP_LINE: SemanticClass.LANE_MARKING,
+    GroundClass.CROSSWALK: SemanticClass.CROSSWALK,
+    GroundClass.SIDEWALK: SemanticClass.SIDEWALK,
+    GroundClass.KERB: SemanticClass.SIDEWALK,
+}
+# Share of the light at 905 nm that comes back at normal incidence: asphalt is dark, paint holds glass beads.
+_REFLECTIVITY = {
+    GroundClass.TERRAIN: 0.34,
+    GroundClass.ROAD: 0.14,
+    GroundClass.LINE_WHITE: 0.72,
+    GroundClass.LINE_YELLOW: 0.60,
+    GroundClass.STOP_LINE: 0.72,
+    GroundClass.CROSSWALK: 0.70,
+    GroundClass.SIDEWALK: 0.28,
+    GroundClass.KERB: 0.32,
+}
+# How much the grain of a class varies its brightness close up.
+_GRAIN = {GroundClass.TERRAIN: 0.30, GroundClass.ROAD: 0.14, GroundClass.SIDEWALK: 0.08, GroundClass.KERB: 0.06}
+
+PALETTE = np.array([_COLORS[c] for c in GroundClass], np.float32)
+SEMANTIC_OF = np.array([_SEMANTIC[c] for c in GroundClass], np.uint8)
+REFLECTIVITY_OF = np.array([_REFLECTIVITY[c] for c in GroundClass], np.float32)
+GRAIN_OF = np.array([_GRAIN.get(c, 0.05) for c in GroundClass], np.float32)
+
+
+@dataclass(frozen=True)
+class GroundTexture:
+    """classes: (rows, columns) uint8. texels: (N, 3) uint8, all levels after one another, each row by row.
+
+    Level l has cells of cell_m * 2**l; offset, rows and columns (LEVELS,) int64 say where it lies. Level 0 holds no
+    colours of its own: it is the palette of the classes.
+    """
+
+    classes: NDArray[np.uint8]
+    texels: NDArray[np.uint8]
+    offset: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    origin: NDArray[np.float64]
+    cell_m: float
+
+    @staticmethod
+    def of(ground: GroundRaster) -> GroundTexture:
+        """Average the colours of 2 x 2 cells, again and again."""
+        rows, columns = ground.classes.shape
+        picture = cv2.resize(
+            PALETTE.astype(np.uint8)[ground.classes],
+            (max(1, columns // 2), max(1, rows // 2)),
+            interpolation=cv2.INTER_AREA,
+        )
+        levels, shapes = [np.zeros((0, 3), np.uint8)], [(rows, columns)]
+        for _ in range(1, LEVELS):
+            levels.append(picture.reshape(-1, 3))
+            shapes.append(picture.shape[:2])
+            smaller = (max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2))
+            picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
+        offset = np.cumsum([0, *[len(level) for level in levels[:-1]]])
+        return GroundTexture(
+            classes=ground.classes,
+            texels=np.concatenate(levels),
+            offset=offset.astype(np.int64),
+            rows=np.array([r for r, _ in shapes], np.int64),
+            columns=np.array([c for _, c in shapes], np.int64),
+            origin=ground.origin,
+            cell_m=ground.cell_m,
+        )
