@@ -214,7 +214,7 @@ def shade_camera(  # type: ignore[no-untyped-def]
                     kind, number = np.uint8(attributes[k, SEMANTIC]), attributes[k, INSTANCE]
                     for c in range(3):
                         color[c] = faces[hit, c]
-                    if material == _FACADE or material == _FOLIAGE or material == _GLASS:
+                    if material in (_FACADE, _FOLIAGE, _GLASS):
                         box = boxes[k]
                         x = origin[0] + t * dx[v, u] - box[CX]
                         y = origin[1] + t * dy[v, u] - box[CY]

@@ -1,0 +1,319 @@
+"""All sensors of a rig, for all environments: state in, pictures and clouds out.
+
+Owns the buffers and calls the kernels; knows nothing about rewards, policies or logs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from perception.geometry import inverse, transform
+from perception.sensors import CameraFrame, LidarSweep
+from sim.counter_random import Purpose, hash_key, uniform
+from sim.roads.driving_map import DrivingMap
+from sim.sensors.cast import FAST, cast_camera, cast_sweep, pinhole_directions, sweep_directions
+from sim.sensors.ground_texture import LEVELS, GroundTexture
+from sim.sensors.parts import Surroundings, empty_boxes, gather_boxes
+from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
+from sim.sensors.shading import GROUND, SKY, cast_shadows, light_faces, measure_sweep, shade_camera
+from sim.world import EGO, WorldState
+
+FAR_M = np.float32(1e6)
+
+
+@njit(parallel=True, **FAST)
+def _gather_all(
+    which,
+    arrays,
+    static,
+    static_attributes,
+    start,
+    origin,
+    cell_m,
+    columns,
+    rows,
+    reach_m,
+    heads,
+    links,
+    boxes,
+    attributes,
+    counts,
+):  # type: ignore[no-untyped-def]
+    (active, kind, x_m, y_m, yaw, rear, length, width, height, brake, indicator, paint, tick, signal) = arrays
+    for i in prange(which.shape[0]):
+        e = which[i]
+        count, actors = gather_boxes(
+            e, active, kind, x_m, y_m, yaw, rear, length, width, height, brake, indicator, paint, tick, signal, static,
+            static_attributes, start, origin, cell_m, columns, rows, reach_m, heads, links, boxes[e], attributes[e],
+        )  # fmt: skip
+        counts[e, 0], counts[e, 1] = count, actors
+
+
+@njit(parallel=True, **FAST)
+def _render_all(
+    which, pose, light, boxes, attributes, counts, view, scratch, ground, image, depth, code, semantic, instance, labels
+):  # type: ignore[no-untyped-def]
+    (origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, ground_depth, ground_code, level) = view
+    (shade, faces, corners, bounds, flat, color) = scratch
+    (texels, offset, rows, columns, classes, raster_origin, cell_m) = ground
+    (sun, ambient, direct, horizon, zenith) = light
+    pixel_angle = np.float32(1.0) / intrinsics[0]
+    for i in prange(which.shape[0]):
+        e = which[i]
+        depth[e, :, :] = ground_depth
+        code[e, :, :] = ground_code
+        count = counts[e, 0]
+        cast_camera(
+            boxes[e], count, origin, camera_from_ego, intrinsics, dx, dy, dz, depth[e], code[e], corners[e], bounds[e]
+        )
+        cast_shadows(
+            boxes[e], attributes[e], count, origin, camera_from_ego, intrinsics, sun[e], dx, dy, depth[e], code[e],
+            shade[e], corners[e], bounds[e], flat[e],
+        )  # fmt: skip
+        light_faces(boxes[e], attributes[e], count, origin, sun[e], ambient[e], direct[e], faces[e])
+        shade_camera(
+            depth[e], code[e], shade[e], dx, dy, dz, stretch, level, origin, pixel_angle, boxes[e], attributes[e],
+            faces[e], sun[e], ambient[e], direct[e], horizon[e], zenith[e], pose[e, 0], pose[e, 1], pose[e, 2],
+            pose[e, 3], texels, offset, rows, columns, classes, raster_origin, cell_m, image[e], semantic[e],
+            instance[e], labels, color[e],
+        )  # fmt: skip
+
+
+@njit(parallel=True, **FAST)
+def _sweep_all(
+    which,
+    pose,
+    keys,
+    boxes,
+    attributes,
+    counts,
+    view,
+    bounds,
+    ground,
+    limits,
+    depth,
+    code,
+    points,
+    point_count,
+    semantic,
+    instance,
+    labels,
+):  # type: ignore[no-untyped-def]
+    (origin, lidar_from_ego, upright, elevations, first, step, full_circle, dx, dy, dz, ground_depth, ground_code) = (
+        view
+    )
+    (classes, raster_origin, cell_m) = ground
+    (min_range, max_range, noise) = limits
+    for i in prange(which.shape[0]):
+        e = which[i]
+        depth[e, :, :] = ground_depth
+        code[e, :, :] = ground_code
+        cast_sweep(
+            boxes[e], counts[e, 0], origin, lidar_from_ego, upright, elevations, first, step, full_circle, dx, dy, dz,
+            depth[e], code[e], bounds[e],
+        )  # fmt: skip
+        point_count[e] = measure_sweep(
+            depth[e], code[e], dx, dy, dz, origin, boxes[e], attributes[e], pose[e, 0], pose[e, 1], pose[e, 2],
+            pose[e, 3], classes, raster_origin, cell_m, min_range, max_range, noise, keys[e], points[e], semantic[e],
+            instance[e], labels,
+        )  # fmt: skip
+
+
+class SensorSuite:
+    """The rig of E environments; `observe` overwrites the buffers, which are allocated once.
+
+    images: by camera, (E, H, W, 3) uint8 RGB. points: (E, P, 4) float32 x y z intensity in ego, column after column,
+    zero-padded; point_count: (E,) int32. depth: by sensor, (E, H, W) or (E, beams, columns) float32 metres, along the
+    optical axis for a camera, along the ray for a LiDAR, FAR_M where there is nothing. With labels=True also semantic
+    (uint8 `SemanticClass`) and instance (int32, 0 for none) of the same shape; otherwise these are empty.
+    """
+
+    def __init__(
+        self, rig: RigConfig, driving_map: DrivingMap, num_envs: int, num_agents: int, labels: bool = False
+    ) -> None:
+        self.rig = rig
+        self.num_envs = num_envs
+        self.labels = labels
+        self._surroundings = Surroundings.of(driving_map)
+        self._texture = GroundTexture.of(driving_map.ground)
+        self.boxes, self.attributes = empty_boxes(num_envs)
+        self.counts = np.zeros((num_envs, 2), np.int64)
+        self._pose = np.zeros((num_envs, 4))
+        self._keys = np.zeros(num_envs, np.uint64)
+        self._light = _Light(num_envs)
+        self._cameras = {
+            c.name: _CameraView(c, self._texture.cell_m, num_envs, self.boxes.shape[1]) for c in rig.cameras
+        }
+        self._lidar = _LidarView(rig.lidar, num_envs) if rig.lidar is not None else None
+        self.images: dict[str, NDArray[np.uint8]] = {}
+        self.depth: dict[str, NDArray[np.float32]] = {}
+        self.code: dict[str, NDArray[np.int32]] = {}
+        self.semantic: dict[str, NDArray[np.uint8]] = {}
+        self.instance: dict[str, NDArray[np.int32]] = {}
+        shapes = {c.name: (c.height_px, c.width_px) for c in rig.cameras}
+        for name, shape in shapes.items():
+            self.images[name] = np.zeros((num_envs, *shape, 3), np.uint8)
+        if rig.lidar is not None:
+            shapes[rig.lidar.name] = (rig.lidar.beams, rig.lidar.columns)
+        for name, shape in shapes.items():
+            labelled = shape if labels else (0, 0)
+            self.depth[name] = np.zeros((num_envs, *shape), np.float32)
+            self.code[name] = np.zeros((num_envs, *shape), np.int32)
+            self.semantic[name] = np.zeros((num_envs, *labelled), np.uint8)
+            self.instance[name] = np.zeros((num_envs, *labelled), np.int32)
+        self.points = np.zeros((num_envs, rig.max_points, 4), np.float32)
+        self.point_count = np.zeros(num_envs, np.int32)
+
+    def observe(self, state: WorldState, only: NDArray[np.bool_] | None = None) -> None:
+        """Sense the state in all environments, or in those where `only` (E,) is true."""
+        which = np.arange(self.num_envs) if only is None else np.flatnonzero(only)
+        yaw = state.yaw_rad[:, EGO]
+        self._pose[:, 2], self._pose[:, 3] = np.cos(yaw), np.sin(yaw)
+        self._pose[:, :2] = np.column_stack([state.x_m[:, EGO], state.y_m[:, EGO]])
+        self._pose[:, :2] -= state.rear_axle_m[:, EGO, None] * self._pose[:, 2:]
+        for e in which:
+            self._keys[e] = hash_key(state.seed[e], state.episode[e], state.tick[e], 0, int(Purpose.NOISE))
+        self._light.update(state, which)
+        s, grid = self._surroundings, self._surroundings.grid
+        arrays = (
+            state.active, state.kind, state.x_m, state.y_m, state.yaw_rad, state.rear_axle_m, state.length_m,
+            state.width_m, state.height_m, state.brake_light, state.indicator, state.paint, state.tick, state.signal,
+        )  # fmt: skip
+        _gather_all(
+            which, arrays, grid.boxes, s.attributes, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows,
+            grid.reach_m, s.heads, s.head_links, self.boxes, self.attributes, self.counts,
+        )  # fmt: skip
+        t = self._texture
+        ground = (t.texels, t.offset, t.rows, t.columns, t.classes, t.origin, t.cell_m)
+        for name, view in self._cameras.items():
+            _render_all(
+                which, self._pose, self._light.arrays(), self.boxes, self.attributes, self.counts, view.constants,
+                view.scratch, ground, self.images[name], self.depth[name], self.code[name], self.semantic[name],
+                self.instance[name], self.labels,
+            )  # fmt: skip
+        if self._lidar is not None:
+            name = self._lidar.name
+            _sweep_all(
+                which, self._pose, self._keys, self.boxes, self.attributes, self.counts, self._lidar.constants,
+                self._lidar.bounds, (t.classes, t.origin, t.cell_m), self._lidar.limits, self.depth[name],
+                self.code[name], self.points, self.point_count, self.semantic[name], self.instance[name], self.labels,
+            )  # fmt: skip
+
+    def frame(self, e: int, timestamp_us: int) -> tuple[dict[str, CameraFrame], dict[str, LidarSweep]]:
+        """What environment e sensed last, copied: cameras and LiDARs by name, the sweep in its sensor's frame."""
+        cameras = {
+            name: CameraFrame(self.images[name][e].copy(), view.calibration, timestamp_us)
+            for name, view in self._cameras.items()
+        }
+        if self._lidar is None:
+            return cameras, {}
+        points = self.points[e, : self.point_count[e]].copy()
+        points[:, :3] = transform(inverse(self._lidar.ego_from_lidar), points[:, :3])
+        return cameras, {self._lidar.name: LidarSweep(points, self._lidar.ego_from_lidar, timestamp_us)}
+
+
+class _Light:
+    """Sun and sky of each environment, drawn anew for each episode; daylight only."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.sun_world = np.zeros((num_envs, 3))
+        self.sun = np.zeros((num_envs, 3), np.float32)
+        self.ambient = np.zeros(num_envs, np.float32)
+        self.direct = np.zeros(num_envs, np.float32)
+        self.horizon = np.zeros((num_envs, 3), np.float32)
+        self.zenith = np.zeros((num_envs, 3), np.float32)
+        self._of: list[tuple[int, int]] = [(-1, -1)] * num_envs
+
+    def update(self, state: WorldState, which: NDArray[np.intp]) -> None:
+        for e in which:
+            episode = (int(state.seed[e]), int(state.episode[e]))
+            if self._of[e] != episode:
+                self._of[e] = episode
+                draw = [
+                    float(uniform(hash_key(state.seed[e], state.episode[e], 0, k, int(Purpose.WEATHER))))
+                    for k in range(4)
+                ]
+                azimuth, elevation = 2 * math.pi * draw[0], math.radians(28.0 + 32.0 * draw[1])
+                level = math.cos(elevation)
+                self.sun_world[e] = [level * math.cos(azimuth), level * math.sin(azimuth), math.sin(elevation)]
+                cloud = draw[2]
+                self.direct[e] = 0.75 - 0.30 * cloud
+                self.ambient[e] = 0.52 + 0.12 * cloud
+                self.horizon[e] = np.array([206, 218, 230]) - 10.0 * draw[3]
+                self.zenith[e] = (
+                    np.array([84, 138, 205]) * (1 - 0.45 * cloud) + np.array([150, 165, 182]) * 0.45 * cloud
+                )
+        yaw = state.yaw_rad[which, EGO]
+        c, s = np.cos(yaw), np.sin(yaw)
+        x, y, z = self.sun_world[which].T
+        self.sun[which] = np.column_stack([c * x + s * y, c * y - s * x, z])
+
+    def arrays(self) -> tuple[NDArray[np.float32], ...]:
+        return self.sun, self.ambient, self.direct, self.horizon, self.zenith
+
+
+class _CameraView:
+    """Everything about one camera that does not change: ray tables, where they meet the ground, scratch."""
+
+    def __init__(self, config: CameraConfig, cell_m: float, num_envs: int, max_boxes: int) -> None:
+        self.calibration = config.calibration()
+        k, pose = self.calibration.intrinsics, self.calibration.ego_from_camera
+        shape = (config.height_px, config.width_px)
+        dx, dy, dz = pinhole_directions(k, pose, config.width_px, config.height_px)
+        origin = pose[:3, 3].astype(np.float32)
+        ground_depth, ground_code = _ground_hits(dz, origin)
+        stretch = np.sqrt(dx * dx + dy * dy + dz * dz)
+        # Footprint of a pixel on the ground: across, and along (longer by one over the sine of the grazing angle).
+        across = ground_depth / np.float32(k[0, 0])
+        along = across * stretch / np.maximum(-dz / stretch, 1e-3)
+        footprint = np.sqrt(across * np.minimum(along, 8 * across))
+        with np.errstate(divide="ignore"):
+            level = np.clip(np.round(np.log2(footprint / cell_m)), 0, LEVELS - 1).astype(np.int64)
+        intrinsics = np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32)
+        camera_from_ego = np.ascontiguousarray(pose[:3, :3].T, np.float32)
+        self.constants: tuple[Any, ...] = (
+            origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, ground_depth, ground_code, level,
+        )  # fmt: skip
+        self.scratch: tuple[Any, ...] = (
+            np.zeros((num_envs, *shape), np.float32),
+            np.zeros((num_envs, 4 * max_boxes, 3), np.float32),
+            np.zeros((num_envs, 8, 3), np.float32),
+            np.zeros((num_envs, 4), np.int64),
+            np.zeros((num_envs, 8), np.float32),
+            np.zeros((num_envs, 3), np.float32),
+        )
+
+
+class _LidarView:
+    """Everything about the LiDAR that does not change."""
+
+    def __init__(self, config: LidarConfig, num_envs: int) -> None:
+        self.name = config.name
+        self.ego_from_lidar = config.mount.ego_from_mount()
+        elevations, azimuths = np.radians(np.array(config.elevations_deg)), config.azimuths_rad()
+        dx, dy, dz = sweep_directions(elevations, azimuths, self.ego_from_lidar)
+        origin = self.ego_from_lidar[:3, 3].astype(np.float32)
+        upright = bool(abs(self.ego_from_lidar[2, 2] - 1.0) < 1e-9)
+        step = np.float32(math.radians(config.azimuth_range_deg) / config.columns)
+        ground_depth, ground_code = _ground_hits(dz, origin)
+        self.constants: tuple[Any, ...] = (
+            origin, np.ascontiguousarray(self.ego_from_lidar[:3, :3].T, np.float32), upright,
+            elevations.astype(np.float32), np.float32(azimuths[0]), step, config.azimuth_range_deg >= 360.0, dx, dy, dz,
+            ground_depth, ground_code,
+        )  # fmt: skip
+        self.limits = (
+            np.float32(config.min_range_m), np.float32(config.max_range_m), np.float32(config.range_noise_m),
+        )  # fmt: skip
+        self.bounds = np.zeros((num_envs, 4), np.float32)
+
+
+def _ground_hits(dz: NDArray[np.float32], origin: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Depth at which each ray meets the ground z = 0, FAR_M where it does not, and the code of what is there."""
+    down = dz < -1e-6
+    depth = np.where(down, -origin[2] / np.where(down, dz, -1.0), FAR_M).astype(np.float32)
+    return depth, np.where(down, GROUND, SKY).astype(np.int32)
