@@ -1,0 +1,328 @@
+"""ROS 1 and ROS 2 recordings: bags, databases, and ROS messages in MCAP files.
+
+Knows ROS; knows nothing about how frames are put together. Message definitions inside a recording are never compiled
+(rosbags would turn them into Python code): only the standard types below are decoded, by definitions that rosbags ships.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rosbags import rosbag1, rosbag2
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from perception.geometry import rotation_from_quaternion, se3
+from sim.logs.log import LogError, TopicInfo
+from sim.logs.pictures import MAX_PIXELS, PictureError, decode_picture
+from sim.logs.point_cloud import cloud_of_fields
+from sim.logs.recorded import (
+    MessageError,
+    RawMessage,
+    Recorded,
+    RecordedCalibration,
+    RecordedCloud,
+    RecordedOdometry,
+    RecordedPicture,
+    RecordedTransform,
+    RecordedTransforms,
+    Role,
+)
+
+ROS1_MAGIC = b"#ROSBAG V"
+SQLITE_MAGIC = b"SQLite format 3\x00"
+
+ROLES: Mapping[str, Role] = {
+    "sensor_msgs/msg/PointCloud2": "lidar",
+    "sensor_msgs/msg/CompressedImage": "camera",
+    "sensor_msgs/msg/Image": "camera",
+    "sensor_msgs/msg/CameraInfo": "calibration",
+    "tf2_msgs/msg/TFMessage": "transforms",
+    "nav_msgs/msg/Odometry": "odometry",
+}
+SAME_LAYOUT = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
+POINT_FORMATS = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 8: "<f8"}
+
+# Bayer patterns: ROS names the first two pixels of the first row and second row, OpenCV those from (1, 1) on.
+TO_RGB: Mapping[str, tuple[int, int | None]] = {
+    "rgb8": (3, None),
+    "8UC3": (3, cv2.COLOR_BGR2RGB),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+    "8UC1": (1, cv2.COLOR_GRAY2RGB),
+    "bayer_rggb8": (1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
+}
+
+
+@cache
+def _typestore(ros1: bool) -> Typestore:
+    return get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_HUMBLE)
+
+
+def role_of_type(type_name: str) -> Role | None:
+    """What messages of a ROS type are for; None where they are of no use here."""
+    return ROLES.get(SAME_LAYOUT.get(type_name, type_name))
+
+
+class RosBag:
+    """A ROS 1 bag, a rosbag2 folder, or one rosbag2 database: a `MessageSource`.
+
+    Raises:
+        LogError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, ros1: bool) -> None:
+        self.path = path
+        self._ros1 = ros1
+        self.kind = "ROS 1 bag" if ros1 else "ROS 2 bag"
+        self._reader: Any = None
+        try:
+            self._reader = rosbag1.Reader(path) if ros1 else _ros2_reader(path)
+            self._reader.open()
+            counts: dict[str, TopicInfo] = {}
+            for c in sorted(self._reader.connections, key=lambda connection: connection.topic):
+                before = counts[c.topic].messages if c.topic in counts else 0
+                counts[c.topic] = TopicInfo(c.msgtype, before + c.msgcount)
+            self.topics: Mapping[str, TopicInfo] = counts
+            empty = self._reader.message_count == 0
+            span = (0, 0) if empty else (self._reader.start_time // 1000, (self._reader.end_time - 1) // 1000)
+            self.span_us: tuple[int, int] = span
+        except Exception as error:  # damaged bags break the library's parsers in ways of their own
+            self.close()
+            advice = "; `rosbag reindex` may repair it" if ros1 and path.stat().st_size > 0 else ""
+            raise LogError(f"{path} is no readable {self.kind} ({_first_line(error)}){advice}") from None
+
+    def role(self, topic: str) -> Role | None:
+        return role_of_type(self.topics[topic].type)
+
+    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
+        wanted = [c for c in self._reader.connections if c.topic in topics]
+        if not wanted:
+            return
+        stream = self._reader.messages(connections=wanted)
+        while True:
+            try:
+                connection, time_ns, data = next(stream)
+            except StopIteration:
+                return
+            except Exception as error:  # as above
+                raise LogError(f"{self.path} is damaged ({_first_line(error)}): the rest is left out") from None
+            yield RawMessage(connection.topic, connection.msgtype, time_ns // 1000, bytes(data))
+
+    def decode(self, message: RawMessage) -> Recorded:
+        return decode_ros(message, ros1=self._ros1)
+
+    def close(self) -> None:
+        if self._reader is not None and getattr(self._reader, "is_open", self._ros1):
+            try:
+                self._reader.close()
+            except (AssertionError, rosbag1.ReaderError, rosbag2.ReaderError):
+                pass
+            self._reader = None
+
+
+def _ros2_reader(path: Path) -> rosbag2.Reader:
+    if path.is_file() and path.suffix != ".db3":  # the library goes by the suffix, we by content
+        reader = rosbag2.Reader.__new__(rosbag2.Reader)
+        reader.path, reader.is_open = path, False
+        reader.storage = rosbag2.Reader.STORAGE_PLUGINS[".db3"](path)
+        return reader
+    return rosbag2.Reader(path)
+
+
+def decode_ros(message: RawMessage, *, ros1: bool) -> Recorded:
+    """A ROS message in our terms.
+
+    Raises:
+        MessageError: it is damaged, or of a kind that we do not know.
+    """
+    type_name = SAME_LAYOUT.get(message.type, message.type)
+    convert = CONVERTERS.get(type_name)
+    if convert is None:
+        raise MessageError(f"messages of type {message.type} are not decoded")
+    try:
+        store = _typestore(ros1)
+        decoded = (
+            store.deserialize_ros1(message.data, type_name) if ros1 else store.deserialize_cdr(message.data, type_name)
+        )
+        return convert(decoded, message)
+    except MessageError:
+        raise
+    except Exception as error:  # damaged bytes break the deserialiser in ways of its own
+        raise MessageError(f"does not decode as {type_name} ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _stamp_us(header: Any, message: RawMessage) -> int:
+    """Time of the header; of logging where the header has none."""
+    stamp = int(header.stamp.sec) * 1_000_000 + int(header.stamp.nanosec) // 1000
+    return stamp if stamp > 0 else message.time_us
+
+
+def _compressed_image(decoded: Any, message: RawMessage) -> RecordedPicture:
+    data = bytes(decoded.data)
+
+    def pixels(width_px: int, height_px: int) -> NDArray[np.uint8]:
+        try:
+            return decode_picture(data, width_px, height_px)
+        except PictureError as error:
+            raise MessageError(str(error)) from None
+
+    return RecordedPicture(decoded.header.frame_id, _stamp_us(decoded.header, message), pixels)
+
+
+def _image(decoded: Any, message: RawMessage) -> RecordedPicture:
+    data = np.asarray(decoded.data, np.uint8)
+    shape = int(decoded.width), int(decoded.height), int(decoded.step)
+
+    def pixels(width_px: int, height_px: int) -> NDArray[np.uint8]:
+        return raw_pixels(data, decoded.encoding, *shape, (width_px, height_px))
+
+    return RecordedPicture(decoded.header.frame_id, _stamp_us(decoded.header, message), pixels)
+
+
+def raw_pixels(
+    data: NDArray[np.uint8], encoding: str, width: int, height: int, step: int, expected: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """(height, width, 3) uint8 RGB from uncompressed pixels; `step` bytes from row to row.
+
+    Raises:
+        MessageError: unknown encoding, sizes that do not fit, or a size other than expected (width, height).
+    """
+    if (width, height) != expected:
+        raise MessageError(f"picture is {width}x{height}, but its calibration is for {expected[0]}x{expected[1]}")
+    if encoding not in TO_RGB:
+        raise MessageError(f"encoding {encoding!r} is not one of {', '.join(TO_RGB)}")
+    channels, conversion = TO_RGB[encoding]
+    if width * height > MAX_PIXELS or step < width * channels or step * height > len(data):
+        raise MessageError(f"picture of {width}x{height} with rows of {step} bytes does not fit its {len(data)} bytes")
+    rows = data[: step * height].reshape(height, step)[:, : width * channels]
+    picture = np.ascontiguousarray(rows).reshape((height, width, channels) if channels > 1 else (height, width))
+    return picture if conversion is None else np.asarray(cv2.cvtColor(picture, conversion), np.uint8)
+
+
+def _point_cloud(decoded: Any, message: RawMessage) -> RecordedCloud:
+    fields: dict[str, tuple[int, str]] = {}
+    for field in decoded.fields:
+        if field.datatype in POINT_FORMATS and field.count <= 1 and field.name:
+            layout = POINT_FORMATS[field.datatype]
+            fields[field.name] = field.offset, layout.replace("<", ">") if decoded.is_bigendian else layout
+    return cloud_of_fields(
+        decoded.header.frame_id,
+        _stamp_us(decoded.header, message),
+        np.asarray(decoded.data, np.uint8),
+        fields,
+        int(decoded.point_step),
+        int(decoded.width),
+        int(decoded.height),
+        int(decoded.row_step) or None,
+    )
+
+
+def _camera_info(decoded: Any, message: RawMessage) -> RecordedCalibration:
+    # ROS 1 spells the matrices in capitals.
+    matrix = {name: getattr(decoded, name, getattr(decoded, name.upper(), None)) for name in "dkp"}
+    rectified = "rect" in message.topic
+    k = np.asarray(matrix["p"], np.float64).reshape(3, 4)[:, :3] if rectified else np.asarray(matrix["k"], np.float64)
+    distortion = np.zeros(0) if rectified else np.asarray(matrix["d"], np.float64)
+    return recorded_calibration(
+        decoded.header.frame_id,
+        int(decoded.width),
+        int(decoded.height),
+        k.reshape(3, 3),
+        decoded.distortion_model,
+        distortion,
+        binning=(max(1, int(decoded.binning_x)), max(1, int(decoded.binning_y))),
+    )
+
+
+def recorded_calibration(
+    frame_id: str,
+    width: int,
+    height: int,
+    k: NDArray[np.float64],
+    model: str,
+    distortion: NDArray[np.float64],
+    binning: tuple[int, int] = (1, 1),
+) -> RecordedCalibration:
+    """A calibration from ROS's and Foxglove's names of distortion models.
+
+    Raises:
+        MessageError: uncalibrated (no focal length), or an unknown model.
+    """
+    if width < 1 or height < 1 or not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
+        raise MessageError("calibration is empty: the camera was not calibrated when it was recorded")
+    k = np.diag([1 / binning[0], 1 / binning[1], 1.0]) @ k
+    width, height = width // binning[0], height // binning[1]
+    if not distortion.any():
+        return RecordedCalibration(frame_id, width, height, k, "none", np.zeros(0))
+    match model:
+        case "plumb_bob" | "rational_polynomial":
+            return RecordedCalibration(frame_id, width, height, k, "brown_conrady", distortion)
+        case "equidistant" | "fisheye" | "kannala_brandt":
+            return RecordedCalibration(frame_id, width, height, k, "kannala_brandt", distortion)
+        case _:
+            known = "plumb_bob, rational_polynomial, equidistant, fisheye, kannala_brandt"
+            raise MessageError(f"distortion model {model!r} is not one of {known}")
+
+
+def pose_matrix(position: Any, rotation: Any) -> NDArray[np.float64]:
+    """(4, 4) from objects with x y z and x y z w; raises MessageError where it is no pose."""
+    try:
+        turned = rotation_from_quaternion(rotation.x, rotation.y, rotation.z, rotation.w)
+    except ValueError as error:
+        raise MessageError(str(error)) from None
+    matrix = se3(turned, [position.x, position.y, position.z])
+    if not np.isfinite(matrix).all():
+        raise MessageError("pose is not finite")
+    return matrix
+
+
+def _transforms(decoded: Any, message: RawMessage) -> RecordedTransforms:
+    return RecordedTransforms(
+        tuple(
+            RecordedTransform(
+                t.header.frame_id.lstrip("/"),
+                t.child_frame_id.lstrip("/"),
+                _stamp_us(t.header, message),
+                pose_matrix(t.transform.translation, t.transform.rotation),
+            )
+            for t in decoded.transforms
+        )
+    )
+
+
+def _odometry(decoded: Any, message: RawMessage) -> RecordedOdometry:
+    twist = decoded.twist.twist
+    return RecordedOdometry(
+        decoded.child_frame_id.lstrip("/"),
+        _stamp_us(decoded.header, message),
+        pose_matrix(decoded.pose.pose.position, decoded.pose.pose.orientation),
+        float(twist.linear.x),
+        float(twist.angular.z),
+    )
+
+
+CONVERTERS: Mapping[str, Callable[[Any, RawMessage], Recorded]] = {
+    "sensor_msgs/msg/PointCloud2": _point_cloud,
+    "sensor_msgs/msg/CompressedImage": _compressed_image,
+    "sensor_msgs/msg/Image": _image,
+    "sensor_msgs/msg/CameraInfo": _camera_info,
+    "tf2_msgs/msg/TFMessage": _transforms,
+    "nav_msgs/msg/Odometry": _odometry,
+}
