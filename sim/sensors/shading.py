@@ -34,10 +34,10 @@ assert len(REFLECTIVITY) == len(Material)
 @njit(**FAST)
 def grain(x, y):  # type: ignore[no-untyped-def]
     """Noise in [-0.5, 0.5) of two integers: a 32-bit hash (the finalizer of MurmurHash3, Appleby 2011)."""
-    h = np.uint32(x) * np.uint32(0x9E3779B1) ^ np.uint32(y) * np.uint32(0x85EBCA77)
-    h = (h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B)
-    h = (h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    h = h ^ (h >> np.uint32(16))
+    h = np.uint32(np.uint32(x) * np.uint32(0x9E3779B1)) ^ np.uint32(np.uint32(y) * np.uint32(0x85EBCA77))
+    h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+    h = np.uint32(np.uint32(h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
+    h = np.uint32(h ^ (h >> np.uint32(16)))
     return np.float32(h >> np.uint32(8)) * np.float32(1.0 / 16777216.0) - np.float32(0.5)
 
 
@@ -67,7 +67,7 @@ def _shadow_row(shade, code, depth, dx, dy, ax, ay, cos_yaw, sin_yaw, x0, x1, y0
 
 @njit(**FAST)
 def cast_shadows(  # type: ignore[no-untyped-def]
-    boxes, attributes, count, origin, camera_from_ego, intrinsics, sun, dx, dy, depth, code, shade, corners, bounds, flat
+    boxes, count, origin, camera_from_ego, intrinsics, sun, dx, dy, depth, code, shade, corners, bounds, flat
 ):  # fmt: skip
     """Fill shade (H, W) float32: SHADOW where the ground is hidden from the sun (unit vector in ego), else 1."""
     rows, columns = shade.shape
@@ -99,7 +99,8 @@ def cast_shadows(  # type: ignore[no-untyped-def]
         for v in range(bounds[2], bounds[3]):
             _shadow_row(
                 shade[v, u0:u1], code[v, u0:u1], depth[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], ax, ay, box[COS],
-                box[SIN], -box[HX], box[HX], -box[HY], box[HY], box[CZ] - box[HZ], top, one / sx, one / sy, one / sun[2],
+                box[SIN], -box[HX], box[HX], -box[HY], box[HY], box[CZ] - box[HZ], top, one / sx, one / sy,
+                one / sun[2],
             )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from sim.sensors.shading import GROUND, SKY, cast_shadows, light_faces, measure_
 from sim.world import EGO, WorldState
 
 FAR_M = np.float32(1e6)
+_NOISE, _WEATHER = int(Purpose.NOISE), int(Purpose.WEATHER)
 
 
 @njit(parallel=True, **FAST)
@@ -72,7 +73,7 @@ def _render_all(
             boxes[e], count, origin, camera_from_ego, intrinsics, dx, dy, dz, depth[e], code[e], corners[e], bounds[e]
         )
         cast_shadows(
-            boxes[e], attributes[e], count, origin, camera_from_ego, intrinsics, sun[e], dx, dy, depth[e], code[e],
+            boxes[e], count, origin, camera_from_ego, intrinsics, sun[e], dx, dy, depth[e], code[e],
             shade[e], corners[e], bounds[e], flat[e],
         )  # fmt: skip
         light_faces(boxes[e], attributes[e], count, origin, sun[e], ambient[e], direct[e], faces[e])
@@ -122,6 +123,22 @@ def _sweep_all(
             pose[e, 3], classes, raster_origin, cell_m, min_range, max_range, noise, keys[e], points[e], semantic[e],
             instance[e], labels,
         )  # fmt: skip
+
+
+@njit(cache=True)
+def _noise_keys(which, seed, episode, tick, keys):  # type: ignore[no-untyped-def]
+    """One key of measurement noise for each environment and tick."""
+    for e in which:
+        keys[e] = hash_key(seed[e], episode[e], tick[e], 0, _NOISE)
+
+
+@njit(cache=True)
+def _weather_draws(seed, episode):  # type: ignore[no-untyped-def]
+    """Four numbers in [0, 1) that belong to an episode."""
+    draws = np.zeros(4)
+    for k in range(4):
+        draws[k] = uniform(hash_key(seed, episode, 0, k, _WEATHER))
+    return draws
 
 
 class SensorSuite:
@@ -176,8 +193,7 @@ class SensorSuite:
         self._pose[:, 2], self._pose[:, 3] = np.cos(yaw), np.sin(yaw)
         self._pose[:, :2] = np.column_stack([state.x_m[:, EGO], state.y_m[:, EGO]])
         self._pose[:, :2] -= state.rear_axle_m[:, EGO, None] * self._pose[:, 2:]
-        for e in which:
-            self._keys[e] = hash_key(state.seed[e], state.episode[e], state.tick[e], 0, int(Purpose.NOISE))
+        _noise_keys(which, state.seed, state.episode, state.tick, self._keys)
         self._light.update(state, which)
         s, grid = self._surroundings, self._surroundings.grid
         arrays = (
@@ -234,10 +250,7 @@ class _Light:
             episode = (int(state.seed[e]), int(state.episode[e]))
             if self._of[e] != episode:
                 self._of[e] = episode
-                draw = [
-                    float(uniform(hash_key(state.seed[e], state.episode[e], 0, k, int(Purpose.WEATHER))))
-                    for k in range(4)
-                ]
+                draw = _weather_draws(state.seed[e], state.episode[e])
                 azimuth, elevation = 2 * math.pi * draw[0], math.radians(28.0 + 32.0 * draw[1])
                 level = math.cos(elevation)
                 self.sun_world[e] = [level * math.cos(azimuth), level * math.sin(azimuth), math.sin(elevation)]
