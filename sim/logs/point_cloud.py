@@ -64,7 +64,7 @@ def cloud_of_fields(
             if name in fields:
                 points[:, 3] = np.nan_to_num(packed[name], nan=0.0, posinf=0.0, neginf=0.0)
                 break
-    finite = np.isfinite(points).all(axis=1)
+    finite: NDArray[np.bool_] = np.isfinite(points).all(axis=1)
     time_name = next((name for name in TIME_NAMES if name in fields), None)
     offset_us = None if time_name is None else _offset_us(packed[time_name], stamp_us, time_name)
     if offset_us is not None:
@@ -96,5 +96,5 @@ def _offset_us(times: NDArray[np.generic], stamp_us: int, name: str) -> NDArray[
         scale_us, origin_us = (1e6, 0.0) if times.dtype.kind == "f" else (1e-3, 0.0)
     offset = values * scale_us - origin_us
     offset[~np.isfinite(offset)] = 2 * MAX_SWEEP_US
-    offset = np.clip(np.rint(offset), -2 * MAX_SWEEP_US, 2 * MAX_SWEEP_US).astype(np.int64)
-    return offset if bool((np.abs(offset) < MAX_SWEEP_US).any()) else None
+    whole = np.clip(np.rint(offset), -2 * MAX_SWEEP_US, 2 * MAX_SWEEP_US).astype(np.int64)
+    return whole if bool((np.abs(whole) < MAX_SWEEP_US).any()) else None

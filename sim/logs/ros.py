@@ -1,11 +1,12 @@
 """ROS 1 and ROS 2 recordings: bags, databases, and ROS messages in MCAP files.
 
 Knows ROS; knows nothing about how frames are put together. Message definitions inside a recording are never compiled
-(rosbags would turn them into Python code): only the standard types below are decoded, by definitions that rosbags ships.
+(rosbags would turn them into Python code): only standard types are decoded, by definitions that rosbags ships.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rosbags import rosbag1, rosbag2
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -88,16 +90,19 @@ class RosBag:
         self.kind = "ROS 1 bag" if ros1 else "ROS 2 bag"
         self._reader: Any = None
         try:
-            self._reader = rosbag1.Reader(path) if ros1 else _ros2_reader(path)
+            if ros1:
+                self._reader = rosbag1.Reader(path)
+            else:
+                self._reader = rosbag2.Reader(path) if path.is_dir() else Sqlite3Reader(path)
             self._reader.open()
             counts: dict[str, TopicInfo] = {}
             for c in sorted(self._reader.connections, key=lambda connection: connection.topic):
                 before = counts[c.topic].messages if c.topic in counts else 0
                 counts[c.topic] = TopicInfo(c.msgtype, before + c.msgcount)
             self.topics: Mapping[str, TopicInfo] = counts
-            empty = self._reader.message_count == 0
-            span = (0, 0) if empty else (self._reader.start_time // 1000, (self._reader.end_time - 1) // 1000)
-            self.span_us: tuple[int, int] = span
+            facts = self._reader.metadata if isinstance(self._reader, Sqlite3Reader) else self._reader
+            empty = facts.message_count == 0
+            self.span_us = (0, 0) if empty else (facts.start_time // 1000, (facts.end_time - 1) // 1000)
         except Exception as error:  # damaged bags break the library's parsers in ways of their own
             self.close()
             advice = "; `rosbag reindex` may repair it" if ros1 and path.stat().st_size > 0 else ""
@@ -124,21 +129,10 @@ class RosBag:
         return decode_ros(message, ros1=self._ros1)
 
     def close(self) -> None:
-        if self._reader is not None and getattr(self._reader, "is_open", self._ros1):
-            try:
-                self._reader.close()
-            except (AssertionError, rosbag1.ReaderError, rosbag2.ReaderError):
-                pass
-            self._reader = None
-
-
-def _ros2_reader(path: Path) -> rosbag2.Reader:
-    if path.is_file() and path.suffix != ".db3":  # the library goes by the suffix, we by content
-        reader = rosbag2.Reader.__new__(rosbag2.Reader)
-        reader.path, reader.is_open = path, False
-        reader.storage = rosbag2.Reader.STORAGE_PLUGINS[".db3"](path)
-        return reader
-    return rosbag2.Reader(path)
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            with contextlib.suppress(AssertionError, rosbag1.ReaderError, rosbag2.ReaderError):  # it was not open
+                reader.close()
 
 
 def decode_ros(message: RawMessage, *, ros1: bool) -> Recorded:

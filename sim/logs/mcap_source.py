@@ -1,0 +1,173 @@
+"""Other people's MCAP files: ROS 1, ROS 2 and Foxglove schemas in one container.
+
+Knows Foxglove's protobuf messages and hands ROS's to ros.py; knows nothing about how frames are put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from mcap.records import Channel
+from mcap_protobuf.decoder import DecoderFactory
+from numpy.typing import NDArray
+
+from sim.logs.log import TopicInfo
+from sim.logs.mcap_file import McapFile
+from sim.logs.pictures import PictureError, decode_picture
+from sim.logs.point_cloud import cloud_of_fields
+from sim.logs.recorded import (
+    MessageError,
+    RawMessage,
+    Recorded,
+    RecordedOdometry,
+    RecordedPicture,
+    RecordedTransform,
+    RecordedTransforms,
+    Role,
+)
+from sim.logs.ros import decode_ros, pose_matrix, raw_pixels, recorded_calibration, role_of_type
+
+FOXGLOVE_ROLES: Mapping[str, Role] = {
+    "foxglove.CompressedImage": "camera",
+    "foxglove.RawImage": "camera",
+    "foxglove.CameraCalibration": "calibration",
+    "foxglove.PointCloud": "lidar",
+    "foxglove.FrameTransform": "transforms",
+    "foxglove.FrameTransforms": "transforms",
+    "foxglove.Odometry": "odometry",
+}
+# foxglove.PackedElementField.NumericType
+POINT_FORMATS = {1: "u1", 2: "i1", 3: "<u2", 4: "<i2", 5: "<u4", 6: "<i4", 7: "<f4", 8: "<f8"}
+
+
+class McapSource:
+    """A `MessageSource` over an open MCAP file."""
+
+    def __init__(self, file: McapFile) -> None:
+        self._file = file
+        self._protobuf = DecoderFactory()
+        self._channel_of_topic: dict[str, Channel] = {}
+        topics: dict[str, TopicInfo] = {}
+        for channel in sorted(file.channels.values(), key=lambda channel: channel.topic):
+            self._channel_of_topic[channel.topic] = channel
+            before = topics[channel.topic].messages if channel.topic in topics else 0
+            topics[channel.topic] = TopicInfo(_type_name(file, channel), before + file.counts[channel.id])
+        self.topics: Mapping[str, TopicInfo] = topics
+        encodings = {channel.message_encoding for channel in file.channels.values()}
+        flavour = "ROS 2" if "cdr" in encodings else "ROS 1" if "ros1" in encodings else "Foxglove"
+        self.kind = f"{flavour} MCAP" if encodings & {"cdr", "ros1", "protobuf"} else "MCAP"
+        if not file.complete:
+            self.kind += ", cut off"
+        self.span_us = file.span_us
+
+    def role(self, topic: str) -> Role | None:
+        match self._channel_of_topic[topic].message_encoding:
+            case "cdr" | "ros1":
+                return role_of_type(self.topics[topic].type)
+            case "protobuf":
+                return FOXGLOVE_ROLES.get(self.topics[topic].type)
+            case _:
+                return None
+
+    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
+        wanted = {channel.id for channel in self._file.channels.values() if channel.topic in topics}
+        for message in self._file.messages(wanted):
+            topic = message.channel.topic
+            yield RawMessage(topic, self.topics[topic].type, message.time_ns // 1000, message.data)
+
+    def decode(self, message: RawMessage) -> Recorded:
+        channel = self._channel_of_topic[message.topic]
+        match channel.message_encoding:
+            case "cdr":
+                return decode_ros(message, ros1=False)
+            case "ros1":
+                return decode_ros(message, ros1=True)
+        try:
+            schema = self._file.schemas.get(channel.schema_id)
+            decoder = self._protobuf.decoder_for(channel.message_encoding, schema)
+            if decoder is None:
+                raise MessageError(f"encoding {channel.message_encoding!r} is not decoded")
+            return _foxglove(decoder(message.data), message)
+        except MessageError:
+            raise
+        except Exception as error:  # damaged bytes or a schema that only has the name break protobuf in many ways
+            raise MessageError(f"does not decode as {message.type} ({type(error).__name__}: {error})") from None
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _type_name(file: McapFile, channel: Channel) -> str:
+    """Schema name; ROS 1 names such as sensor_msgs/Image become sensor_msgs/msg/Image."""
+    name = file.schema_name(channel)
+    if channel.message_encoding == "ros1" and name.count("/") == 1:
+        return name.replace("/", "/msg/")
+    return name
+
+
+def _stamp_us(stamp: Any, message: RawMessage) -> int:
+    time_us = int(stamp.seconds) * 1_000_000 + int(stamp.nanos) // 1000
+    return time_us if time_us > 0 else message.time_us
+
+
+def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
+    match message.type:
+        case "foxglove.CompressedImage":
+            return _compressed_image(decoded, message)
+        case "foxglove.RawImage":
+            return _raw_image(decoded, message)
+        case "foxglove.CameraCalibration":
+            k = np.array(decoded.P, np.float64).reshape(3, 4)[:, :3] if "rect" in message.topic else decoded.K
+            distortion = np.zeros(0) if "rect" in message.topic else np.array(decoded.D, np.float64)
+            intrinsics = np.array(k, np.float64).reshape(3, 3)
+            return recorded_calibration(
+                decoded.frame_id, decoded.width, decoded.height, intrinsics, decoded.distortion_model, distortion
+            )
+        case "foxglove.PointCloud":
+            fields = {f.name: (f.offset, POINT_FORMATS[f.type]) for f in decoded.fields if f.type in POINT_FORMATS}
+            data = np.frombuffer(decoded.data, np.uint8)
+            count = len(data) // max(1, decoded.point_stride)
+            stamp_us = _stamp_us(decoded.timestamp, message)
+            return cloud_of_fields(decoded.frame_id, stamp_us, data, fields, decoded.point_stride, count)
+        case "foxglove.FrameTransform":
+            return RecordedTransforms((_frame_transform(decoded, message),))
+        case "foxglove.FrameTransforms":
+            return RecordedTransforms(tuple(_frame_transform(t, message) for t in decoded.transforms))
+        case "foxglove.Odometry":
+            pose = pose_matrix(decoded.pose.position, decoded.pose.orientation)
+            stamp_us = _stamp_us(decoded.timestamp, message)
+            speed_mps, yaw_rate = float(decoded.linear_velocity.x), float(decoded.angular_velocity.z)
+            return RecordedOdometry(decoded.body_frame_id, stamp_us, pose, speed_mps, yaw_rate)
+        case _:
+            raise MessageError(f"messages of type {message.type} are not decoded")
+
+
+def _compressed_image(decoded: Any, message: RawMessage) -> RecordedPicture:
+    data = decoded.data
+
+    def pixels(width_px: int, height_px: int) -> NDArray[np.uint8]:
+        try:
+            return decode_picture(data, width_px, height_px)
+        except PictureError as error:
+            raise MessageError(str(error)) from None
+
+    return RecordedPicture(decoded.frame_id, _stamp_us(decoded.timestamp, message), pixels)
+
+
+def _raw_image(decoded: Any, message: RawMessage) -> RecordedPicture:
+    data = np.frombuffer(decoded.data, np.uint8)
+    encoding, width, height, step = decoded.encoding, decoded.width, decoded.height, decoded.step
+
+    def pixels(width_px: int, height_px: int) -> NDArray[np.uint8]:
+        return raw_pixels(data, encoding, width, height, step, (width_px, height_px))
+
+    return RecordedPicture(decoded.frame_id, _stamp_us(decoded.timestamp, message), pixels)
+
+
+def _frame_transform(decoded: Any, message: RawMessage) -> RecordedTransform:
+    pose = pose_matrix(decoded.translation, decoded.rotation)
+    return RecordedTransform(
+        decoded.parent_frame_id, decoded.child_frame_id, _stamp_us(decoded.timestamp, message), pose
+    )
