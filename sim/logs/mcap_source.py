@@ -6,6 +6,7 @@ Knows Foxglove's protobuf messages and hands ROS's to ros.py; knows nothing abou
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from mcap.records import Channel
 from mcap_protobuf.decoder import DecoderFactory
 from numpy.typing import NDArray
 
+from perception.geometry import transform
 from sim.logs.log import TopicInfo
 from sim.logs.mcap_file import McapFile
 from sim.logs.pictures import PictureError, decode_picture
@@ -21,6 +23,7 @@ from sim.logs.recorded import (
     MessageError,
     RawMessage,
     Recorded,
+    RecordedCloud,
     RecordedOdometry,
     RecordedPicture,
     RecordedTransform,
@@ -130,7 +133,8 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
             data = np.frombuffer(decoded.data, np.uint8)
             count = len(data) // max(1, decoded.point_stride)
             stamp_us = _stamp_us(decoded.timestamp, message)
-            return cloud_of_fields(decoded.frame_id, stamp_us, data, fields, decoded.point_stride, count)
+            cloud = cloud_of_fields(decoded.frame_id, stamp_us, data, fields, decoded.point_stride, count)
+            return _posed(cloud, decoded)
         case "foxglove.FrameTransform":
             return RecordedTransforms((_frame_transform(decoded, message),))
         case "foxglove.FrameTransforms":
@@ -142,6 +146,18 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
             return RecordedOdometry(decoded.body_frame_id, stamp_us, pose, speed_mps, yaw_rate)
         case _:
             raise MessageError(f"messages of type {message.type} are not decoded")
+
+
+def _posed(cloud: RecordedCloud, decoded: Any) -> RecordedCloud:
+    """Foxglove clouds may stand anywhere in their frame; the points brought to it."""
+    if not decoded.HasField("pose") or not decoded.pose.HasField("orientation"):
+        return cloud
+    frame_from_cloud = pose_matrix(decoded.pose.position, decoded.pose.orientation)
+    if (frame_from_cloud == np.eye(4)).all():
+        return cloud
+    points = cloud.points.copy()
+    points[:, :3] = transform(frame_from_cloud, points[:, :3])
+    return replace(cloud, points=points)
 
 
 def _compressed_image(decoded: Any, message: RawMessage) -> RecordedPicture:

@@ -64,7 +64,7 @@ def cloud_of_fields(
             if name in fields:
                 points[:, 3] = np.nan_to_num(packed[name], nan=0.0, posinf=0.0, neginf=0.0)
                 break
-    finite: NDArray[np.bool_] = np.isfinite(points).all(axis=1)
+    finite = np.asarray(np.isfinite(points).all(axis=1))
     time_name = next((name for name in TIME_NAMES if name in fields), None)
     offset_us = None if time_name is None else _offset_us(packed[time_name], stamp_us, time_name)
     if offset_us is not None:
