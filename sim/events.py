@@ -116,10 +116,10 @@ def collision_of(cars: NDArray[np.void], around: Surroundings) -> int:
     reach_x = abs(math.cos(me.yaw)) * half_length + abs(math.sin(me.yaw)) * half_width
     reach_y = abs(math.sin(me.yaw)) * half_length + abs(math.cos(me.yaw)) * half_width
     columns, rows = int(around.grid[2]), int(around.grid[3])
-    left = max(int(math.floor((me.x - reach_x - around.grid[0]) / SOLID_CELL_M)), 0)
-    right = min(int(math.floor((me.x + reach_x - around.grid[0]) / SOLID_CELL_M)), columns - 1)
-    low = max(int(math.floor((me.y - reach_y - around.grid[1]) / SOLID_CELL_M)), 0)
-    high = min(int(math.floor((me.y + reach_y - around.grid[1]) / SOLID_CELL_M)), rows - 1)
+    left = max(math.floor((me.x - reach_x - around.grid[0]) / SOLID_CELL_M), 0)
+    right = min(math.floor((me.x + reach_x - around.grid[0]) / SOLID_CELL_M), columns - 1)
+    low = max(math.floor((me.y - reach_y - around.grid[1]) / SOLID_CELL_M), 0)
+    high = min(math.floor((me.y + reach_y - around.grid[1]) / SOLID_CELL_M), rows - 1)
     for row in range(low, high + 1):
         for column in range(left, right + 1):
             cell = row * columns + column
@@ -141,8 +141,8 @@ def is_off_road(me: np.void, around: Surroundings) -> bool:
     for corner in range(4):
         ahead = half_length if corner < 2 else -half_length
         left = half_width if corner % 2 == 0 else -half_width
-        column = int(math.floor((me.x + c * ahead - s * left - around.ground[0]) / around.ground[2]))
-        row = int(math.floor((me.y + s * ahead + c * left - around.ground[1]) / around.ground[2]))
+        column = math.floor((me.x + c * ahead - s * left - around.ground[0]) / around.ground[2])
+        row = math.floor((me.y + s * ahead + c * left - around.ground[1]) / around.ground[2])
         if column < 0 or row < 0 or column >= columns or row >= rows or around.drivable[row, column] == 0:
             return True
     return False
@@ -153,8 +153,8 @@ def is_wrong_way(me: np.void, graph: LaneGraph) -> bool:
     """Whether the centre of the box is over a lane against which it points by more than 120 degrees, and over none along
     which it points within 90 degrees (lanes through junctions count)."""
     columns, rows = int(graph.grid[2]), int(graph.grid[3])
-    column = int(math.floor((me.x - graph.grid[0]) / GRID_CELL_M))
-    row = int(math.floor((me.y - graph.grid[1]) / GRID_CELL_M))
+    column = math.floor((me.x - graph.grid[0]) / GRID_CELL_M)
+    row = math.floor((me.y - graph.grid[1]) / GRID_CELL_M)
     against = False
     for r in range(max(row - 1, 0), min(row + 2, rows)):
         for c in range(max(column - 1, 0), min(column + 2, columns)):

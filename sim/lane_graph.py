@@ -29,7 +29,7 @@ LANE = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-POINT = np.dtype([("x", "f8"), ("y", "f8"), ("yaw", "f8"), ("cap", "f8")])
+POINT = np.dtype([("x", "f8"), ("y", "f8"), ("yaw", "f8"), ("cap", "f8")], align=True)
 CONFLICT = np.dtype(
     [
         ("enter", "f8"), ("exit", "f8"), ("other_enter", "f8"), ("other_exit", "f8"),
@@ -177,11 +177,17 @@ def build_lane_graph(network: RoadNetwork) -> LaneGraph:
 
 
 @njit(cache=True)
+def wrapped(angle_rad: float) -> float:
+    """An angle brought to [-pi, pi)."""
+    return angle_rad - 2.0 * math.pi * math.floor((angle_rad + math.pi) / (2.0 * math.pi))
+
+
+@njit(cache=True)
 def pose_at(lanes: NDArray[np.void], points: NDArray[np.void], lane: int, s_m: float) -> tuple[float, float, float]:
     """x, y in metres and yaw in radians (of the segment) at arc length s_m of a lane, straight on beyond its ends."""
     record = lanes[lane]
     at = s_m / record.step
-    i = min(max(int(math.floor(at)), 0), record.points - 2)
+    i = min(max(math.floor(at), 0), record.points - 2)
     p = points[record.point + i]
     q = points[record.point + i + 1]
     t = at - i

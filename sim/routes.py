@@ -130,7 +130,7 @@ def lay_out_route(
 def point_on_route(line: NDArray[np.float64], points: int, s: float) -> tuple[float, float, float]:
     """x, y, yaw of the centre line at arc length s, straight on beyond its ends."""
     at = s / POINT_STEP_M
-    i = min(max(int(math.floor(at)), 0), points - 2)
+    i = min(max(math.floor(at), 0), points - 2)
     t = at - i
     return (
         line[i, 0] + (line[i + 1, 0] - line[i, 0]) * t,

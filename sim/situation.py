@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import sim.numba_setup  # noqa: F401 (chooses the threading layer)
 from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M
-from sim.lane_graph import GRID_CELL_M, LaneGraph
+from sim.lane_graph import GRID_CELL_M, LaneGraph, wrapped
 from sim.routes import POINT_STEP_M, point_on_route, project
 from sim.traffic.vehicles import BEHIND, PATH
 
@@ -36,8 +36,8 @@ def list_presence(graph: LaneGraph, me: np.void, presence: NDArray[np.void]) -> 
     for k in range(5):
         ahead = (0.25 * k - 0.5) * me.length
         x, y = me.x + ahead * math.cos(me.yaw), me.y + ahead * math.sin(me.yaw)
-        column = int(math.floor((x - graph.grid[0]) / GRID_CELL_M))
-        row = int(math.floor((y - graph.grid[1]) / GRID_CELL_M))
+        column = math.floor((x - graph.grid[0]) / GRID_CELL_M)
+        row = math.floor((y - graph.grid[1]) / GRID_CELL_M)
         for r in range(max(row - 1, 0), min(row + 2, rows)):
             for c in range(max(column - 1, 0), min(column + 2, columns)):
                 cell = r * columns + c
@@ -87,7 +87,7 @@ def follow_route(
     """
     s, lateral, yaw = project(line, ego.points, me.x, me.y, ego.s - 6.0, ego.s + 12.0)
     ego.s, ego.lateral = s, lateral
-    ego.heading = math.remainder(me.yaw - yaw, 2.0 * math.pi)
+    ego.heading = wrapped(me.yaw - yaw)
     ego.front = s + 0.5 * me.length
     ego.progress = max(ego.progress, s)
     at = ego.at
@@ -106,9 +106,7 @@ def follow_route(
 
 
 @njit(cache=True)
-def ego_leader(
-    cars: NDArray[np.void], ego: np.void, line: NDArray[np.float64]
-) -> tuple[float, float]:
+def ego_leader(cars: NDArray[np.void], ego: np.void, line: NDArray[np.float64]) -> tuple[float, float]:
     """Gap in m and speed in m/s along the route of the nearest vehicle in the corridor that the ego will sweep.
 
     A vehicle counts if its box reaches into the corridor (width of the ego and CORRIDOR_MARGIN_M on either side), unless
@@ -183,7 +181,9 @@ def next_signal(
 
 
 @njit(cache=True)
-def route_ahead(me: np.void, ego: np.void, rear_axle: float, line: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+def route_ahead(
+    me: np.void, ego: np.void, rear_axle: float, line: NDArray[np.float64], out: NDArray[np.float32]
+) -> None:
     """Write the next points of the route, (ROUTE_POINTS, 2) float32, m, in the ego frame (origin under the rear axle)."""
     c, s = math.cos(me.yaw), math.sin(me.yaw)
     x0, y0 = me.x - rear_axle * c, me.y - rear_axle * s

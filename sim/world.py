@@ -7,9 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from perception.geometry import se2_as_se3
+from perception.sensors import ROUTE_POINTS
+from planning.policy import Situation
+from sim.events import build_surroundings
+from sim.lane_graph import build_lane_graph
+from sim.roads.driving_map import DrivingMap
+from sim.routes import BEYOND_GOAL_M, POINT_STEP_M
+from sim.routes import EGO as EGO_RECORD
+from sim.situation import MOST_PRESENCE
+from sim.traffic.signals import build_signal_programs
+from sim.traffic.vehicles import CAR, CLAIM, CLAIMS, PATH, PRESENCE
+from sim.world_kernels import Events, Hidden, Rules, State, View, reset_world, step_world
 
 TICK_S = 0.1
 TICK_US = 100_000
@@ -92,3 +107,157 @@ class WorldEvents:
     progress_m: NDArray[np.float64]
     route_length_m: NDArray[np.float64]
     lateral_m: NDArray[np.float64]
+
+
+class WorldConfig(BaseModel):
+    """How an episode of the world is made; the same in every environment of a batch."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    agents: Annotated[int, Field(ge=1, le=256, description="agents in an environment, the ego included")] = 24
+    traffic_density: Annotated[float, Field(ge=0, le=1, description="share of the agents that drive at any time")] = 1.0
+    route_min_m: Annotated[float, Field(ge=20, le=10_000, description="shortest route, in metres")] = 300.0
+    route_max_m: Annotated[float, Field(ge=30, le=10_000, description="longest route, in metres")] = 600.0
+    speed_factor_spread: Annotated[
+        float, Field(ge=0, le=0.5, description="how far drivers' wanted speeds lie from the limit, as a share")
+    ] = 0.15
+    spawn_radius_m: Annotated[
+        float, Field(ge=60, le=500, description="vehicles are put in within it, around the ego")
+    ] = 120.0
+    respawn_distance_m: Annotated[
+        float, Field(ge=20, le=400, description="nearer to the ego no vehicle appears once the episode runs")
+    ] = 80.0
+    stuck_after_s: Annotated[
+        float, Field(gt=0, le=600, description="standing that long without a reason in front counts as stuck")
+    ] = 30.0
+
+    @model_validator(mode="after")
+    def _check(self) -> WorldConfig:
+        if self.route_max_m < self.route_min_m + 10.0:
+            raise ValueError(
+                f"route_max_m must exceed route_min_m by 10 m or more, got {self.route_min_m} and {self.route_max_m}"
+            )
+        if self.respawn_distance_m >= self.spawn_radius_m:
+            raise ValueError(
+                f"respawn_distance_m must be below spawn_radius_m, got {self.respawn_distance_m} and {self.spawn_radius_m}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class WorldSnapshot:
+    """A copy of everything that changes in a world, for `World.restore`; arrays by name, owned by the snapshot."""
+
+    arrays: dict[str, NDArray[Any]]
+
+
+class World:
+    """E environments on one map, stepped together. Agent 0 of each is the ego; the others are law-abiding traffic.
+
+    An episode is a pure function of map, config, seed and episode number, whatever the batch size, slot or number of
+    threads. All memory is taken here. `state`, `events`, `route_in_ego` and what `situation()` returns are views that every
+    `reset` and `step` updates in place. What vehicles other than the ego do is kept in hidden arrays, of which `state` is
+    a copy: writing to `state` moves the ego only.
+    """
+
+    def __init__(self, driving_map: DrivingMap, config: WorldConfig, num_envs: int) -> None:
+        """Raises ValueError where num_envs is below 1 or the map has no lane to drive on."""
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        self.map, self.config, self.num_envs = driving_map, config, num_envs
+        network = driving_map.network
+        self._fixed = (
+            build_lane_graph(network),
+            build_signal_programs(network),
+            build_surroundings(driving_map.ground, driving_map.scenery),
+        )
+        self._rules = Rules(
+            config.traffic_density, config.route_min_m, config.route_max_m, config.speed_factor_spread,
+            config.spawn_radius_m, config.respawn_distance_m, config.stuck_after_s,
+        )  # fmt: skip
+        agents, links = config.agents, network.num_signal_links
+        shape = (num_envs, agents)
+        self._state = State(
+            np.zeros(num_envs, np.uint64), np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64),
+            np.zeros(shape, np.uint8), np.zeros(shape, np.int8), *(np.zeros(shape) for _ in range(11)),
+            np.zeros(shape, np.uint8), np.zeros(shape, np.int8), np.zeros((*shape, 3), np.uint8),
+            np.zeros((num_envs, 2), np.float32), np.zeros((num_envs, links), np.int8),
+        )  # fmt: skip
+        self._events = Events(
+            np.zeros(num_envs, np.int8), *(np.zeros(num_envs, np.uint8) for _ in range(6)),
+            *(np.zeros(num_envs) for _ in range(3)),
+        )  # fmt: skip
+        self._view = View(
+            np.zeros(num_envs), np.zeros(num_envs), np.zeros((num_envs, ROUTE_POINTS, 2), np.float32),
+            *(np.zeros(num_envs) for _ in range(4)), np.zeros(num_envs, np.int8), np.zeros(num_envs),
+        )  # fmt: skip
+        route_lanes = 64 + int(config.route_max_m / 5.0)
+        route_points = int((config.route_max_m + BEYOND_GOAL_M) / POINT_STEP_M) + 2
+        self._hidden = Hidden(
+            np.zeros(shape, CAR), np.full((*shape, PATH), -1, np.int32), np.zeros(num_envs, EGO_RECORD),
+            np.zeros((num_envs, route_lanes), np.int32), np.zeros((num_envs, route_lanes)),
+            np.zeros((num_envs, route_points, 3)), np.zeros((num_envs, agents * CLAIMS), CLAIM),
+            np.zeros(num_envs, np.int64), np.zeros((num_envs, MOST_PRESENCE), PRESENCE), np.zeros(num_envs, np.int64),
+        )  # fmt: skip
+        self.state = WorldState(*self._state)
+        self.events = WorldEvents(*self._events)
+        self._situation = Situation(*self._view)
+        self.reset(np.ones(num_envs, np.bool_), np.zeros(num_envs, np.uint64), np.arange(num_envs, dtype=np.int64))
+
+    def reset(self, mask: NDArray[np.bool_], seed: NDArray[np.uint64], episode: NDArray[np.int64]) -> None:
+        """Begin episodes (E,) in the environments of mask (E,); the others are left as they are."""
+        expected = (self.num_envs,)
+        for name, array in (("mask", mask), ("seed", seed), ("episode", episode)):
+            if array.shape != expected:
+                raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
+        reset_world(
+            *self._fixed, self._rules, self._state, self._hidden, self._events, self._view,
+            np.array(mask, np.bool_), np.array(seed, np.uint64), np.array(episode, np.int64),
+        )  # fmt: skip
+
+    def step(self, actions: NDArray[np.float32]) -> None:
+        """One tick (TICK_S) of every environment. actions: (E, 2) float32, steer and throttle in [-1, 1]."""
+        if actions.shape != (self.num_envs, 2):
+            raise ValueError(f"actions must have shape {(self.num_envs, 2)}, got {actions.shape}")
+        if not np.isfinite(actions).all():
+            raise ValueError("actions must be finite")
+        clipped = np.clip(np.array(actions, np.float32, order="C"), -1.0, 1.0)
+        step_world(*self._fixed, self._rules, self._state, self._hidden, self._events, self._view, clipped)
+
+    def situation(self) -> Situation:
+        """The driver's view of every ego after the last tick; the arrays are the world's own."""
+        return self._situation
+
+    @property
+    def route_in_ego(self) -> NDArray[np.float32]:
+        """(E, ROUTE_POINTS, 2) float32, metres in the ego frame: the next points of the route, ROUTE_SPACING_M apart."""
+        return self._view.route_in_ego
+
+    def world_from_ego(self, env: int) -> NDArray[np.float64]:
+        """(4, 4) float64 pose of the ego frame (origin on the ground under the rear axle) of one environment."""
+        yaw, axle = float(self.state.yaw_rad[env, EGO]), float(self.state.rear_axle_m[env, EGO])
+        x = float(self.state.x_m[env, EGO]) - axle * np.cos(yaw)
+        y = float(self.state.y_m[env, EGO]) - axle * np.sin(yaw)
+        return se2_as_se3(x, y, yaw)
+
+    def route_line(self, env: int) -> NDArray[np.float64]:
+        """(N, 3) float64 x, y, yaw of the centre line of the route of one environment, world frame, a point a metre."""
+        ego = self._hidden.egos[env]
+        return self._hidden.line[env, : int(ego["length"]) + 1].copy()
+
+    def _changing(self) -> dict[str, NDArray[Any]]:
+        groups = (self._state, self._hidden, self._events, self._view)
+        return {f"{type(g).__name__}.{name}": array for g in groups for name, array in g._asdict().items()}
+
+    def snapshot(self) -> WorldSnapshot:
+        """A copy of everything that changes."""
+        return WorldSnapshot({name: array.copy() for name, array in self._changing().items()})
+
+    def restore(self, snapshot: WorldSnapshot) -> None:
+        """Go back to a snapshot of this world or of one with the same map, config and number of environments."""
+        mine = self._changing()
+        for name, array in snapshot.arrays.items():
+            if name not in mine or mine[name].shape != array.shape:
+                raise ValueError(f"the snapshot is of another world: {name} has shape {array.shape}")
+        for name, array in snapshot.arrays.items():
+            mine[name][...] = array

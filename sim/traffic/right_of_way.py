@@ -44,9 +44,7 @@ def stops_at_yellow(distance: float, speed: float) -> bool:
 
 
 @njit(cache=True)
-def list_claims(
-    graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], claims: NDArray[np.void]
-) -> int:
+def list_claims(graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], claims: NDArray[np.void]) -> int:
     """Write every junction lane that a vehicle covers or comes to within CLAIM_HORIZON_M; returns their number."""
     count = 0
     for i in range(len(cars)):

@@ -29,9 +29,7 @@ class SignalPrograms(NamedTuple):
 def build_signal_programs(network: RoadNetwork) -> SignalPrograms:
     """Programs of all signals of a network, their own memory."""
     duration_ms = np.round(network.phase_duration_s * 1000.0).astype(np.int64)
-    ends = [
-        np.cumsum(duration_ms[a:b]) for a, b in zip(network.phase_start[:-1], network.phase_start[1:], strict=True)
-    ]
+    ends = [np.cumsum(duration_ms[a:b]) for a, b in zip(network.phase_start[:-1], network.phase_start[1:], strict=True)]
     return SignalPrograms(
         network.signal_start.astype(np.int32),
         network.phase_start.astype(np.int32),

@@ -105,8 +105,8 @@ def spawn(
         key = mix(base + np.uint64(t))
         distance = math.sqrt(nearest_m**2 + (furthest_m**2 - nearest_m**2) * nth_uniform(key, 0))
         angle = 2.0 * math.pi * nth_uniform(key, 1)
-        column = int(math.floor((cars[0].x + distance * math.cos(angle) - graph.grid[0]) / GRID_CELL_M))
-        row = int(math.floor((cars[0].y + distance * math.sin(angle) - graph.grid[1]) / GRID_CELL_M))
+        column = math.floor((cars[0].x + distance * math.cos(angle) - graph.grid[0]) / GRID_CELL_M)
+        row = math.floor((cars[0].y + distance * math.sin(angle) - graph.grid[1]) / GRID_CELL_M)
         if column < 0 or row < 0 or column >= columns or row >= rows:
             continue
         cell = row * columns + column

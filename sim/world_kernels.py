@@ -1,0 +1,442 @@
+"""The kernels that reset and step the world, one thread for each environment.
+
+Puts traffic, the ego, events and the driver's view together in the order of a tick; knows nothing about sensors, rewards
+or torch. Environments share nothing that is written, so the bytes do not depend on threads, batch size or slot.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim import dynamics
+from sim.counter_random import Purpose, hash_key, uniform
+from sim.events import ARRIVAL_M, OFF_ROUTE_M, RED, Surroundings, collision_of, is_off_road, is_wrong_way
+from sim.lane_graph import LaneGraph, wrapped
+from sim.routes import draw_route, lay_out_route, point_on_route
+from sim.situation import ego_leader, follow_route, list_presence, next_signal, route_ahead
+from sim.traffic.right_of_way import STANDING_MPS, list_claims, stop_distance
+from sim.traffic.signals import SignalPrograms, show_signals
+from sim.traffic.spawning import complete_path, spawn
+from sim.traffic.vehicles import (
+    BEHIND,
+    HARDEST_BRAKE_MPS2,
+    PATH,
+    STANDSTILL_GAP_M,
+    find_leader,
+    idm,
+    move,
+    path_distance,
+    update_pose,
+    wanted_speed,
+)
+
+TICK_MS = 100
+LINE_GAP_M = 0.8  # where vehicles stop before a line
+STILL_MPS = 0.1
+REASON_M = 10.0  # what stands within this distance is a reason to stand still
+GIVE_UP_TICKS = 600  # a vehicle that has stood that long, out of sight, drives on elsewhere
+RESET_GAP_M = 9.0
+RESPAWN_GAP_M = 16.0
+DESPAWN_FACTOR = 1.25
+SHIFT_RANGE_MS = 600_000
+_COUNT, _ROUTE, _SHIFT = int(Purpose.COUNT), int(Purpose.ROUTE), int(Purpose.SIGNAL_SHIFT)
+
+
+class Rules(NamedTuple):
+    """Numbers of `WorldConfig` that the kernels need, SI."""
+
+    traffic_density: float
+    route_min_m: float
+    route_max_m: float
+    speed_factor_spread: float
+    spawn_radius_m: float
+    respawn_distance_m: float
+    stuck_after_s: float
+
+
+class Hidden(NamedTuple):
+    """What the world remembers beside its public state, leading dimension E.
+
+    cars (E, A) `CAR`, paths (E, A, PATH) int32, egos (E,) `EGO`, route_lane (E, R) int32, route_from (E, R) float64, line
+    (E, P, 3) float64, claims (E, A * CLAIMS) `CLAIM` and their number (E,), presence (E, MOST_PRESENCE) and its number (E,).
+    """
+
+    cars: NDArray[np.void]
+    paths: NDArray[np.int32]
+    egos: NDArray[np.void]
+    route_lane: NDArray[np.int32]
+    route_from: NDArray[np.float64]
+    line: NDArray[np.float64]
+    claims: NDArray[np.void]
+    num_claims: NDArray[np.int64]
+    presence: NDArray[np.void]
+    num_presence: NDArray[np.int64]
+
+
+class State(NamedTuple):
+    """The arrays of `sim.world.WorldState`, in its order."""
+
+    seed: NDArray[np.uint64]
+    episode: NDArray[np.int64]
+    tick: NDArray[np.int64]
+    active: NDArray[np.uint8]
+    kind: NDArray[np.int8]
+    x_m: NDArray[np.float64]
+    y_m: NDArray[np.float64]
+    yaw_rad: NDArray[np.float64]
+    rear_axle_m: NDArray[np.float64]
+    length_m: NDArray[np.float64]
+    width_m: NDArray[np.float64]
+    height_m: NDArray[np.float64]
+    speed_mps: NDArray[np.float64]
+    acceleration_mps2: NDArray[np.float64]
+    yaw_rate_radps: NDArray[np.float64]
+    steer_rad: NDArray[np.float64]
+    brake_light: NDArray[np.uint8]
+    indicator: NDArray[np.int8]
+    paint: NDArray[np.uint8]
+    last_action: NDArray[np.float32]
+    signal: NDArray[np.int8]
+
+
+class Events(NamedTuple):
+    """The arrays of `sim.world.WorldEvents`, in its order."""
+
+    collision: NDArray[np.int8]
+    red_light: NDArray[np.uint8]
+    off_road: NDArray[np.uint8]
+    off_route: NDArray[np.uint8]
+    wrong_way: NDArray[np.uint8]
+    stuck: NDArray[np.uint8]
+    arrived: NDArray[np.uint8]
+    progress_m: NDArray[np.float64]
+    route_length_m: NDArray[np.float64]
+    lateral_m: NDArray[np.float64]
+
+
+class View(NamedTuple):
+    """The arrays of `planning.policy.Situation`, in its order."""
+
+    speed_mps: NDArray[np.float64]
+    speed_limit_mps: NDArray[np.float64]
+    route_in_ego: NDArray[np.float32]
+    goal_distance_m: NDArray[np.float64]
+    leader_gap_m: NDArray[np.float64]
+    leader_speed_mps: NDArray[np.float64]
+    stop_line_distance_m: NDArray[np.float64]
+    signal: NDArray[np.int8]
+    yield_distance_m: NDArray[np.float64]
+
+
+@njit(cache=True)
+def _decide(
+    graph: LaneGraph,
+    cars: NDArray[np.void],
+    paths: NDArray[np.int32],
+    claims: NDArray[np.void],
+    num_claims: int,
+    presence: NDArray[np.void],
+    num_presence: int,
+    shown: NDArray[np.int8],
+) -> None:
+    """Accelerations of all vehicles but the ego, from the state of the last tick."""
+    for i in range(1, len(cars)):
+        if cars[i].active == 1:
+            find_leader(graph, cars, paths, presence, num_presence, i, 60.0 + 3.0 * cars[i].speed)
+    for i in range(1, len(cars)):
+        car = cars[i]
+        if car.active == 0:
+            continue
+        wanted = wanted_speed(graph, paths[i], car.s, car.factor, car.speed)
+        acceleration = idm(car.speed, wanted, car.gap, car.gap_speed, car.headway, car.most)
+        line = stop_distance(graph, cars, paths, claims, num_claims, shown, i, True)
+        car.waiting = 1 if line < np.inf else 0
+        for k in range(BEHIND + 1, PATH):
+            if paths[i, k] < 0:
+                line = min(line, path_distance(graph, paths[i], car.s, k))
+                break
+        if line < np.inf:
+            at_line = idm(car.speed, wanted, line - LINE_GAP_M + STANDSTILL_GAP_M, 0.0, 0.6, car.most)
+            acceleration = min(acceleration, at_line)
+        car.acceleration = max(acceleration, -HARDEST_BRAKE_MPS2)
+
+
+@njit(cache=True)
+def _indicator_of(graph: LaneGraph, path: NDArray[np.int32], s: float) -> int:
+    """1 left, -1 right, 0 none: the turn of the junction lane the vehicle is on or comes to within 30 m."""
+    distance = -s
+    for k in range(BEHIND, PATH):
+        if path[k] < 0 or distance > 30.0:
+            break
+        record = graph.lanes[path[k]]
+        if record.junction >= 0:
+            return 1 if record.turn > 0 else record.turn
+        distance += record.length
+    return 0
+
+
+@njit(cache=True)
+def _move_traffic(
+    graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], seed: np.uint64, episode: int
+) -> None:
+    """Move all vehicles but the ego along their paths for one tick."""
+    for i in range(1, len(cars)):
+        car = cars[i]
+        if car.active == 0:
+            continue
+        move(car)
+        path = paths[i]
+        while car.s > graph.lanes[path[BEHIND]].length:
+            if path[BEHIND + 1] < 0:
+                car.s, car.speed = graph.lanes[path[BEHIND]].length, 0.0
+                break
+            car.s -= graph.lanes[path[BEHIND]].length
+            for k in range(PATH - 1):
+                path[k] = path[k + 1]
+            complete_path(graph, path, car, seed, episode, i, PATH - 1)
+        car.wait = car.wait + 1 if car.speed < STANDING_MPS else 0
+        car.indicator = _indicator_of(graph, path, car.s)
+        update_pose(graph, path, car)
+
+
+@njit(cache=True)
+def _recycle(
+    graph: LaneGraph,
+    rules: Rules,
+    cars: NDArray[np.void],
+    paths: NDArray[np.int32],
+    paint: NDArray[np.uint8],
+    seed: np.uint64,
+    episode: int,
+    tick: int,
+    wanted: int,
+) -> None:
+    """Take away vehicles that are too far from the ego, or have stood too long out of its sight, and put others in."""
+    furthest = rules.spawn_radius_m * DESPAWN_FACTOR
+    for i in range(1, len(cars)):
+        car = cars[i]
+        if car.active == 1:
+            d2 = (car.x - cars[0].x) ** 2 + (car.y - cars[0].y) ** 2
+            hidden = d2 > rules.respawn_distance_m * rules.respawn_distance_m
+            if d2 > furthest * furthest or (hidden and car.wait > GIVE_UP_TICKS):
+                car.active = 0
+        elif i <= wanted:
+            spawn(
+                graph, cars, paths[i], paint[i], i, seed, episode, tick,
+                rules.respawn_distance_m, rules.spawn_radius_m * 1.1, RESPAWN_GAP_M, rules.speed_factor_spread,
+            )  # fmt: skip
+
+
+@njit(cache=True)
+def _num_wanted(rules: Rules, agents: int) -> int:
+    return math.floor(rules.traffic_density * (agents - 1) + 0.5)
+
+
+@njit(cache=True)
+def _move_ego(state: State, e: int, ego: np.void, me: np.void, steer: float, throttle: float) -> None:
+    """Five physics substeps of the ego; its box, record and public motion after them."""
+    yaw, axle = state.yaw_rad[e, 0], state.rear_axle_m[e, 0]
+    x = state.x_m[e, 0] - axle * math.cos(yaw)
+    y = state.y_m[e, 0] - axle * math.sin(yaw)
+    before = state.speed_mps[e, 0]
+    speed, drive, wheels = before, ego.drive, state.steer_rad[e, 0]
+    turned = 0.0
+    for _ in range(5):
+        x, y, yaw, speed, drive, wheels, turned = dynamics.advance_ego(
+            x, y, yaw, speed, drive, wheels, steer, throttle, 0.02
+        )
+    yaw = wrapped(yaw)
+    ego.drive = drive
+    state.x_m[e, 0], state.y_m[e, 0] = x + axle * math.cos(yaw), y + axle * math.sin(yaw)
+    state.yaw_rad[e, 0], state.speed_mps[e, 0] = yaw, speed
+    state.acceleration_mps2[e, 0] = (speed - before) / 0.1
+    state.yaw_rate_radps[e, 0], state.steer_rad[e, 0] = turned, wheels
+    state.brake_light[e, 0] = 1 if throttle < -0.02 or (speed < STILL_MPS and throttle <= 0.0) else 0
+    me.x, me.y, me.yaw, me.speed = state.x_m[e, 0], state.y_m[e, 0], yaw, speed
+    me.wait = me.wait + 1 if speed < STANDING_MPS else 0
+
+
+@njit(cache=True)
+def _publish(state: State, cars: NDArray[np.void], e: int) -> None:
+    """Copy the records of all vehicles but the ego into the public state."""
+    for i in range(1, len(cars)):
+        car = cars[i]
+        state.active[e, i], state.kind[e, i] = car.active, car.kind
+        yaw_rate = 0.0
+        if car.active == 1:
+            yaw_rate = wrapped(car.yaw - state.yaw_rad[e, i]) / 0.1
+        state.yaw_rate_radps[e, i] = yaw_rate if abs(yaw_rate) < 2.0 else 0.0
+        state.x_m[e, i], state.y_m[e, i], state.yaw_rad[e, i] = car.x, car.y, car.yaw
+        state.length_m[e, i], state.width_m[e, i], state.height_m[e, i] = car.length, car.width, car.height
+        state.rear_axle_m[e, i] = car.front_axle + car.wheelbase - 0.5 * car.length
+        state.speed_mps[e, i], state.acceleration_mps2[e, i] = car.speed, car.acceleration
+        state.brake_light[e, i] = 1 if car.acceleration < -0.6 or car.speed < STILL_MPS else 0
+        state.indicator[e, i] = car.indicator
+
+
+@njit(cache=True)
+def _look(graph: LaneGraph, state: State, hidden: Hidden, view: View, e: int) -> None:
+    """Project the ego, list what vehicles cover and come to, and fill the driver's view. The state is left alone."""
+    ego, cars, paths = hidden.egos[e], hidden.cars[e], hidden.paths[e]
+    me, line, shown = cars[0], hidden.line[e], state.signal[e]
+    follow_route(graph, ego, me, paths[0], hidden.route_lane[e], hidden.route_from[e], line)
+    hidden.num_presence[e] = list_presence(graph, me, hidden.presence[e])
+    hidden.num_claims[e] = list_claims(graph, cars, paths, hidden.claims[e])
+    gap, gap_speed = ego_leader(cars, ego, line)
+    me.gap, me.gap_speed = gap, gap_speed
+    view.speed_mps[e] = me.speed
+    view.speed_limit_mps[e] = graph.lanes[hidden.route_lane[e, ego.at]].limit
+    view.goal_distance_m[e] = ego.length - ego.s
+    view.leader_gap_m[e], view.leader_speed_mps[e] = gap, gap_speed
+    distance, light = next_signal(graph, ego, hidden.route_lane[e], hidden.route_from[e], shown)
+    view.stop_line_distance_m[e], view.signal[e] = distance, light
+    view.yield_distance_m[e] = np.inf
+    if paths[0, BEHIND] >= 0:
+        view.yield_distance_m[e] = stop_distance(
+            graph, cars, paths, hidden.claims[e], hidden.num_claims[e], shown, 0, False
+        )
+    me.waiting = 1 if view.yield_distance_m[e] < np.inf else 0
+    state.indicator[e, 0] = _indicator_of(graph, paths[0], me.s)
+    route_ahead(me, ego, state.rear_axle_m[e, 0], line, view.route_in_ego[e])
+
+
+@njit(cache=True)
+def _judge(
+    graph: LaneGraph,
+    around: Surroundings,
+    rules: Rules,
+    state: State,
+    hidden: Hidden,
+    events: Events,
+    view: View,
+    e: int,
+    was_at: int,
+) -> None:
+    """Collisions, and lane, light and route events of the tick. was_at: route lane under the front bumper before it."""
+    ego, cars = hidden.egos[e], hidden.cars[e]
+    me = cars[0]
+    events.collision[e] = collision_of(cars, around)
+    events.off_road[e] = 1 if is_off_road(me, around) else 0
+    events.wrong_way[e] = 1 if is_wrong_way(me, graph) else 0
+    events.off_route[e] = 1 if abs(ego.lateral) > OFF_ROUTE_M else 0
+    events.red_light[e] = 0
+    for k in range(was_at + 1, ego.at + 1):
+        link = graph.lanes[hidden.route_lane[e, k]].link
+        if link >= 0 and state.signal[e, link] == RED and abs(ego.lateral) < 6.0:
+            events.red_light[e] = 1
+    reason = (view.leader_gap_m[e] < REASON_M and view.leader_speed_mps[e] < 1.0) or view.yield_distance_m[e] < REASON_M
+    if view.stop_line_distance_m[e] < REASON_M and (view.signal[e] == 1 or view.signal[e] == 2):
+        reason = True
+    ego.still = ego.still + 1 if me.speed < STILL_MPS and not reason else 0
+    events.stuck[e] = 1 if ego.still * 0.1 >= rules.stuck_after_s else 0
+    events.arrived[e] = 1 if ego.progress >= ego.length - ARRIVAL_M else 0
+    events.progress_m[e] = min(ego.progress, ego.length)
+    events.route_length_m[e] = ego.length
+    events.lateral_m[e] = ego.lateral
+
+
+@njit(cache=True, parallel=True)
+def step_world(
+    graph: LaneGraph,
+    programs: SignalPrograms,
+    around: Surroundings,
+    rules: Rules,
+    state: State,
+    hidden: Hidden,
+    events: Events,
+    view: View,
+    actions: NDArray[np.float32],
+) -> None:
+    """One tick of every environment: signals, decisions, five substeps, events, the driver's view."""
+    for e in prange(len(state.tick)):
+        cars, paths = hidden.cars[e], hidden.paths[e]
+        seed, episode = state.seed[e], state.episode[e]
+        state.tick[e] += 1
+        show_signals(programs, state.tick[e] * TICK_MS + hidden.egos[e].shift_ms, state.signal[e])
+        _decide(
+            graph, cars, paths, hidden.claims[e], hidden.num_claims[e], hidden.presence[e],
+            hidden.num_presence[e], state.signal[e],
+        )  # fmt: skip
+        state.last_action[e, 0], state.last_action[e, 1] = actions[e, 0], actions[e, 1]
+        _move_ego(state, e, hidden.egos[e], cars[0], actions[e, 0], actions[e, 1])
+        _move_traffic(graph, cars, paths, seed, episode)
+        wanted = _num_wanted(rules, len(cars))
+        _recycle(graph, rules, cars, paths, state.paint[e], seed, episode, state.tick[e], wanted)
+        _publish(state, cars, e)
+        was_at = hidden.egos[e].at
+        _look(graph, state, hidden, view, e)
+        _judge(graph, around, rules, state, hidden, events, view, e, was_at)
+
+
+@njit(cache=True)
+def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: int) -> None:
+    """Draw the route of environment e and put the ego, standing, at its start."""
+    ego, me, line = hidden.egos[e], hidden.cars[e][0], hidden.line[e]
+    key = hash_key(state.seed[e], state.episode[e], 0, 0, _ROUTE)
+    lanes, length = draw_route(
+        graph, key, rules.route_min_m, rules.route_max_m, hidden.route_lane[e], hidden.route_from[e]
+    )
+    points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
+    ego.lanes, ego.length, ego.points = lanes, length, points
+    ego.s, ego.progress, ego.drive, ego.at, ego.still = 0.0, 0.0, 0.0, 0, 0
+    ego.shift_ms = int(uniform(hash_key(state.seed[e], state.episode[e], 0, 0, _SHIFT)) * SHIFT_RANGE_MS)
+    me.x, me.y, me.yaw = point_on_route(line, points, 0.0)
+    me.length, me.width, me.height = dynamics.LENGTH_M, dynamics.WIDTH_M, dynamics.HEIGHT_M
+    me.front_axle, me.wheelbase = (
+        dynamics.LENGTH_M / 2 + dynamics.REAR_AXLE_M - dynamics.WHEELBASE_M,
+        dynamics.WHEELBASE_M,
+    )
+    me.speed, me.wait, me.waiting, me.active, me.kind = 0.0, 0, 0, 1, 0
+    state.active[e, 0], state.kind[e, 0] = 1, 0
+    state.x_m[e, 0], state.y_m[e, 0], state.yaw_rad[e, 0] = me.x, me.y, me.yaw
+    state.length_m[e, 0], state.width_m[e, 0], state.height_m[e, 0] = me.length, me.width, me.height
+    state.rear_axle_m[e, 0] = dynamics.REAR_AXLE_M
+    state.speed_mps[e, 0], state.acceleration_mps2[e, 0], state.yaw_rate_radps[e, 0] = 0.0, 0.0, 0.0
+    state.steer_rad[e, 0], state.brake_light[e, 0] = 0.0, 1
+    state.paint[e, 0, 0], state.paint[e, 0, 1], state.paint[e, 0, 2] = 196, 30, 36
+    state.last_action[e, :] = 0.0
+
+
+@njit(cache=True, parallel=True)
+def reset_world(
+    graph: LaneGraph,
+    programs: SignalPrograms,
+    around: Surroundings,
+    rules: Rules,
+    state: State,
+    hidden: Hidden,
+    events: Events,
+    view: View,
+    mask: NDArray[np.bool_],
+    seed: NDArray[np.uint64],
+    episode: NDArray[np.int64],
+) -> None:
+    """Begin the given episodes in the environments of the mask."""
+    for e in prange(len(mask)):
+        if not mask[e]:
+            continue
+        cars, paths = hidden.cars[e], hidden.paths[e]
+        state.seed[e], state.episode[e], state.tick[e] = seed[e], episode[e], 0
+        for i in range(len(cars)):
+            car = cars[i]
+            car.active, car.speed, car.acceleration, car.x, car.y, car.yaw = 0, 0.0, 0.0, 0.0, 0.0, 0.0
+            car.s, car.gap, car.gap_speed, car.wait, car.waiting, car.indicator = 0.0, np.inf, 0.0, 0, 0, 0
+            paths[i, :] = -1
+        _start_ego(graph, rules, state, hidden, e)
+        show_signals(programs, hidden.egos[e].shift_ms, state.signal[e])
+        for i in range(1, 1 + _num_wanted(rules, len(cars))):
+            spawn(
+                graph, cars, paths[i], state.paint[e, i], i, seed[e], episode[e], 0,
+                0.0, rules.spawn_radius_m, RESET_GAP_M, rules.speed_factor_spread,
+            )  # fmt: skip
+        for i in range(1, len(cars)):
+            state.yaw_rad[e, i] = cars[i].yaw
+        _publish(state, cars, e)
+        _look(graph, state, hidden, view, e)
+        _judge(graph, around, rules, state, hidden, events, view, e, hidden.egos[e].at)
