@@ -1,0 +1,325 @@
+"""Proximal policy optimisation (Schulman et al. 2017) against any Gymnasium `VectorEnv`.
+
+Knows networks, checkpoints and Gymnasium; knows nothing about the simulator.
+
+An unbroken run and one that was killed and resumed end with the same weights, although no environment can be saved:
+random numbers are drawn anew from (seed, update) at every update, and every `checkpoint_every` updates, right after the
+state was written, the environments are reset with a seed drawn from (seed, update), in both runs alike. An episode cut
+off there counts as truncated: its future is worth the value of its last state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Dict
+from gymnasium.vector import AutoresetMode, VectorEnv
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from planning.action import ACTION_SIZE
+from planning.advantages import generalised_advantages
+from planning.checkpoint import load_training_state, save_checkpoint, save_training_state
+from planning.network import ActorCritic
+from planning.rollout import EpisodeRecord, Rollout, mean
+
+LATEST, BEST, STATE = "latest.safetensors", "best.safetensors", "resume.safetensors"
+
+
+class PPOError(ValueError):
+    """A run that cannot be started or continued; the message is one line for people."""
+
+
+class PPOConfig(BaseModel):
+    """Hyperparameters; names as in the paper."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    total_steps: int = Field(1_000_000, ge=1, description="environment steps, all environments together")
+    rollout_steps: int = Field(64, ge=1, le=65536, description="steps of every environment between updates")
+    minibatch_size: int = Field(2048, ge=2, description="samples per gradient step; divides environments x rollout")
+    chunk_size: int = Field(256, ge=1, description="samples per forward pass; bounds memory, divides minibatch_size")
+    epochs: int = Field(3, ge=1, le=100, description="passes over each rollout")
+    learning_rate: float = Field(2.5e-4, gt=0, le=1, description="at the start; falls linearly to 0")
+    gamma: float = Field(0.99, ge=0, le=1, description="discount")
+    gae_lambda: float = Field(0.95, ge=0, le=1, description="trace decay of the advantage")
+    clip: float = Field(0.2, gt=0, lt=1, description="how far the ratio of probabilities may leave 1")
+    entropy_start: float = Field(0.01, ge=0, description="weight of the entropy bonus at the start")
+    entropy_end: float = Field(0.001, ge=0, description="and at the end")
+    value_weight: float = Field(0.5, ge=0, description="weight of the value loss")
+    max_gradient_norm: float = Field(0.5, gt=0, description="gradients are shortened to this norm")
+    target_kl: float = Field(0.015, ge=0, description="an update stops beyond this divergence; 0 turns that off")
+    reward_scale: float = Field(1.0, gt=0, description="factor on rewards; bring returns to about 1 to 10")
+    checkpoint_every: int = Field(10, ge=1, description="updates between checkpoints (and resets of environments)")
+    evaluate_every: int = Field(1, ge=1, description="checkpoints between evaluations")
+    seed: int = Field(0, ge=0, lt=2**31, description="of everything that is random here")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to. Returns are unscaled means over at most 100 finished episodes, NaN where there were none.
+
+    first_return, last_return: over the first and the last of them.
+    best_return: highest evaluation return, None without an evaluation.
+    steps_per_s: of this process, without evaluations. first_ratio_error: largest |ratio - 1| on the first minibatch of
+        any update; what separates the network that acts from the one that learns.
+    """
+
+    env_steps: int
+    updates: int
+    episodes: int
+    seconds: float
+    steps_per_s: float
+    first_return: float
+    last_return: float
+    best_return: float | None
+    first_ratio_error: float
+    checkpoint: Path
+    best_checkpoint: Path | None
+
+
+class Evaluate(Protocol):
+    """Drives evaluation episodes and returns metrics, `return` among them. It may use the training environments."""
+
+    def __call__(self, network: ActorCritic) -> Mapping[str, float]: ...
+
+
+def train(
+    env: VectorEnv,
+    network: ActorCritic,
+    config: PPOConfig,
+    out_dir: Path,
+    *,
+    resume: bool = False,
+    evaluate: Evaluate | None = None,
+    run_config: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> TrainResult:
+    """Train the network in place.
+
+    Args:
+        env: autoreset SAME_STEP, actions Box [-1, 1] of (2,); a Box observation is the key `privileged`.
+        network: freshly built (seed torch's global generator before building it).
+        out_dir: gets `latest.safetensors`, `best.safetensors` (by evaluation), `resume.safetensors`, `tensorboard/`.
+        resume: go on from `resume.safetensors` if there is one, else start.
+        evaluate: called at checkpoints.
+        run_config: resolved configuration of the run, stored in the checkpoints.
+        quiet: no progress bar.
+
+    Raises:
+        PPOError: the environment does not fit, the folder holds a run already, or the loss is no longer finite.
+        CheckpointError: the run to resume from is damaged or had another network.
+    """
+    _require_fit(env, network, config)
+    n, batch = env.num_envs, env.num_envs * config.rollout_steps
+    num_updates = max(1, config.total_steps // batch)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
+    done, best_return, record = 0, None, EpisodeRecord()
+    if (out_dir / STATE).exists():
+        if not resume:
+            raise PPOError(f"{out_dir} already holds a training run; add --resume to go on, or choose another folder")
+        done, best_return, record = _restore(out_dir / STATE, network, optimizer, config, n)
+    start, started, evaluation_s, ratio_error = done, time.perf_counter(), 0.0, 0.0
+    buffer = Rollout(env, config.rollout_steps)
+    network.train()
+    with SummaryWriter(str(out_dir / "tensorboard"), purge_step=done * batch) as writer, _progress_bar(quiet) as bar:
+        task = bar.add_task("training", total=num_updates * batch, completed=done * batch, info="")
+        for update in range(start, num_updates):
+            generator = torch.Generator().manual_seed(_seed(config.seed, update, 0))
+            remaining = 1.0 - update / num_updates
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * remaining
+            if update == start or update % config.checkpoint_every == 0:
+                buffer.reset(_seed(config.seed, update, 1))
+            buffer.collect(network, generator, config.reward_scale, record)
+            curves = _learn(network, optimizer, buffer, config, remaining, generator)
+            network.update_statistics(buffer.tensors())
+
+            done = update + 1
+            ratio_error = max(ratio_error, curves["ppo/first_ratio_error"])
+            rate = (done - start) * batch / (time.perf_counter() - started - evaluation_s)
+            curves |= {**record.curves(), "speed/steps_per_s": rate}
+            _write(writer, curves, done * batch)
+            info = f"{rate:,.0f} steps/s   return {mean(record.last_returns):.2f}"
+            bar.update(task, completed=done * batch, info=info)
+            if done < num_updates and done % config.checkpoint_every:
+                continue
+
+            metrics = {**curves, "env_steps": float(done * batch)}
+            if evaluate is not None and (
+                done == num_updates or done % (config.checkpoint_every * config.evaluate_every) == 0
+            ):
+                before = time.perf_counter()
+                evaluated = _evaluate(evaluate, network)
+                evaluation_s += time.perf_counter() - before
+                _write(writer, evaluated, done * batch)
+                metrics |= evaluated
+                if best_return is None or evaluated["evaluation/return"] > best_return:
+                    best_return = evaluated["evaluation/return"]
+                    save_checkpoint(out_dir / BEST, network, run_config or {}, metrics)
+            save_checkpoint(out_dir / LATEST, network, run_config or {}, metrics)
+            state = {"update": done, "best_return": best_return, "record": record.to_json()}
+            save_training_state(
+                out_dir / STATE, network, optimizer, {**state, "ppo": config.model_dump(), "num_envs": n}
+            )
+    network.eval()
+    seconds = time.perf_counter() - started
+    return TrainResult(
+        env_steps=done * batch,
+        updates=done,
+        episodes=record.episodes,
+        seconds=seconds,
+        steps_per_s=(done - start) * batch / max(seconds - evaluation_s, 1e-9),
+        first_return=mean(record.first_returns),
+        last_return=mean(record.last_returns),
+        best_return=best_return,
+        first_ratio_error=ratio_error,
+        checkpoint=out_dir / LATEST,
+        best_checkpoint=out_dir / BEST if best_return is not None else None,
+    )
+
+
+def _learn(
+    network: ActorCritic,
+    optimizer: torch.optim.Optimizer,
+    buffer: Rollout,
+    config: PPOConfig,
+    remaining: float,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Several epochs of clipped policy gradients over one rollout; returns the curves of this update.
+
+    A minibatch goes through the network in chunks whose gradients add up, so its size costs no memory.
+    """
+    advantages, targets = generalised_advantages(
+        buffer.rewards, buffer.values, buffer.next_values, buffer.terminated, buffer.truncated,
+        config.gamma, config.gae_lambda,
+    )  # fmt: skip
+    observations = buffer.tensors()
+    actions = torch.from_numpy(buffer.actions.reshape(-1, ACTION_SIZE))
+    old_log_probs, all_advantages, all_targets = (
+        torch.from_numpy(a.reshape(-1)) for a in (buffer.log_probs, advantages, targets)
+    )
+    entropy_weight = config.entropy_end + (config.entropy_start - config.entropy_end) * remaining
+    size, chunk = config.minibatch_size, min(config.chunk_size, config.minibatch_size)
+    sums = torch.zeros(6)  # policy loss, value loss, entropy, divergence, share of clipped ratios, gradient norm
+    minibatches, ratio_error, stopped = 0, 0.0, False
+    for _ in range(config.epochs):
+        for minibatch in torch.randperm(len(actions), generator=generator).view(-1, size):
+            normalised = all_advantages[minibatch]
+            normalised = (normalised - normalised.mean()) / (normalised.std() + 1e-8)
+            optimizer.zero_grad(set_to_none=True)
+            terms = torch.zeros(6)
+            for chosen, advantage in zip(minibatch.view(-1, chunk), normalised.view(-1, chunk), strict=True):
+                distribution, value = network({key: o[chosen] for key, o in observations.items()})
+                log_ratio = distribution.log_prob(actions[chosen]) - old_log_probs[chosen]
+                ratio = log_ratio.exp()
+                clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
+                policy_loss = -torch.min(advantage * ratio, advantage * clipped).sum() / size
+                value_loss = 0.5 * (value - all_targets[chosen]).square().sum() / size
+                entropy = distribution.entropy().sum() / size
+                (policy_loss - entropy_weight * entropy + config.value_weight * value_loss).backward()
+                with torch.no_grad():
+                    divergence = (ratio - 1.0 - log_ratio).sum() / size  # Schulman, "Approximating KL divergence", k3
+                    outside = ((ratio - 1.0).abs() > config.clip).sum() / size
+                    terms[:5] += torch.stack([policy_loss, value_loss, entropy, divergence, outside])
+                    if minibatches == 0:
+                        ratio_error = max(ratio_error, float((ratio - 1.0).abs().max()))
+            if not torch.isfinite(terms).all():
+                raise PPOError("the loss is no longer finite; lower ppo.learning_rate or check the rewards")
+            stopped = config.target_kl > 0 and float(terms[3]) > config.target_kl
+            if stopped:
+                break
+            terms[5] = nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+            optimizer.step()
+            sums += terms
+            minibatches += 1
+        if stopped:
+            break
+    names = ("policy_loss", "value_loss", "entropy", "divergence", "clipped", "gradient_norm")
+    curves = {f"ppo/{name}": float(s) for name, s in zip(names, sums / max(minibatches, 1), strict=True)}
+    unexplained = np.var(targets - buffer.values) / max(float(np.var(targets)), 1e-12)
+    return curves | {
+        "ppo/explained_variance": float(1.0 - unexplained),
+        "ppo/learning_rate": config.learning_rate * remaining,
+        "ppo/minibatches": float(minibatches),
+        "ppo/first_ratio_error": ratio_error,
+    }
+
+
+def _restore(
+    path: Path, network: ActorCritic, optimizer: torch.optim.Optimizer, config: PPOConfig, num_envs: int
+) -> tuple[int, float | None, EpisodeRecord]:
+    """Updates done, best evaluation return and episodes so far; only `total_steps` may have changed since."""
+    state = load_training_state(path, network, optimizer)
+    try:
+        for name, value in {**config.model_dump(), "num_envs": num_envs}.items():
+            before = state["num_envs"] if name == "num_envs" else state["ppo"][name]
+            if name != "total_steps" and before != value:
+                raise PPOError(
+                    f"{path}: {name} was {before} in that run and is {value} now; resume with the same value, or start "
+                    "in a new folder"
+                )
+        best_return = None if state["best_return"] is None else float(state["best_return"])
+        return int(state["update"]), best_return, EpisodeRecord.from_json(state["record"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PPOError(f"{path}: the training state is malformed: {type(error).__name__} {error}") from None
+
+
+def _evaluate(evaluate: Evaluate, network: ActorCritic) -> dict[str, float]:
+    network.eval()
+    evaluated = {f"evaluation/{name}": float(value) for name, value in evaluate(network).items()}
+    network.train()
+    assert "evaluation/return" in evaluated, "an evaluation must give `return`"
+    return evaluated
+
+
+def _require_fit(env: VectorEnv, network: ActorCritic, config: PPOConfig) -> None:
+    """Raise PPOError unless environment, network and batch sizes fit each other."""
+    if env.metadata.get("autoreset_mode") != AutoresetMode.SAME_STEP:
+        raise PPOError(f"the environments need autoreset SAME_STEP, got {env.metadata.get('autoreset_mode')}")
+    actions = env.single_action_space
+    if not (isinstance(actions, Box) and actions.shape == (ACTION_SIZE,) and (actions.low == -1).all()
+            and (actions.high == 1).all()):  # fmt: skip
+        raise PPOError(f"actions must be a Box from -1 to 1 of shape ({ACTION_SIZE},), got {actions}")
+    space = env.single_observation_space
+    offered = dict(space.spaces) if isinstance(space, Dict) else {"privileged": space}
+    for key, (shape, dtype) in network.spec.shapes().items():
+        if key not in offered or offered[key].shape != shape or offered[key].dtype != dtype:
+            has = f"{offered[key].dtype} {offered[key].shape}" if key in offered else f"only {', '.join(offered)}"
+            raise PPOError(f"the network needs {key} as {dtype} {shape}, but the environments give {has}")
+    batch = env.num_envs * config.rollout_steps
+    if batch % config.minibatch_size:
+        raise PPOError(
+            f"ppo.minibatch_size must divide environments x rollout_steps = {env.num_envs} x {config.rollout_steps} = "
+            f"{batch}, got {config.minibatch_size}"
+        )
+    chunk = min(config.chunk_size, config.minibatch_size)
+    if config.minibatch_size % chunk:
+        raise PPOError(f"ppo.chunk_size must divide minibatch_size {config.minibatch_size}, got {chunk}")
+
+
+def _seed(seed: int, update: int, purpose: int) -> int:
+    """A seed of 31 bits for one purpose of one update."""
+    return int(np.random.SeedSequence([seed, update, purpose]).generate_state(1)[0]) >> 1
+
+
+def _write(writer: SummaryWriter, curves: Mapping[str, float], step: int) -> None:
+    for name, value in curves.items():
+        writer.add_scalar(name, value, step)
+
+
+def _progress_bar(quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[info]}"),
+        TimeRemainingColumn(), console=Console(stderr=True), disable=quiet,
+    )  # fmt: skip
