@@ -109,9 +109,7 @@ class _Brush:
         half = (1 << SUBPIXEL_BITS) // 2
         for polygon in polygons:
             corners = np.rint((polygon - self.origin) * scale).astype(np.int32) - half
-            cv2.fillPoly(
-                self.classes if raster is None else raster, [corners], int(value), cv2.LINE_8, SUBPIXEL_BITS
-            )
+            cv2.fillPoly(self.classes if raster is None else raster, [corners], int(value), cv2.LINE_8, SUBPIXEL_BITS)
 
     def near(self, mask: U8, distance_m: float) -> U8:
         """The mask grown by that distance."""
