@@ -28,10 +28,10 @@ class DriveConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    policy: str = Field("expert", description="expert, idle, or the path of a checkpoint")
-    seed: int = Field(0, ge=0, lt=2**62, description="episode k has seed + k")
-    episodes: int = Field(1, ge=1, le=100_000)
-    envs: int = Field(1, ge=1, le=4096, description="environments side by side")
+    policy: str = Field(default="expert", description="expert, idle, or the path of a checkpoint")
+    seed: int = Field(default=0, ge=0, lt=2**62, description="episode k has seed + k")
+    episodes: int = Field(default=1, ge=1, le=100_000)
+    envs: int = Field(default=1, ge=1, le=4096, description="environments side by side")
     env: EnvConfig = EnvConfig()
 
 

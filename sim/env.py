@@ -43,13 +43,14 @@ class EnvConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    map: str = Field("grid-small", description="town name, or path of a .xodr, .osm or .net.xml file")
+    map: str = Field(default="grid-small", description="town name, or path of a .xodr, .osm or .net.xml file")
     rig: Literal["smoke", "small"] = "small"
     observation: Literal["sensors", "privileged", "both"] = Field(
-        "sensors", description="`both` adds the key `privileged`; `privileged` alone is a flat Box and renders nothing"
+        default="sensors",
+        description="`both` adds the key `privileged`; `privileged` alone is a flat Box and renders nothing",
     )
-    max_steps: int = Field(1800, ge=1, description="ticks of 0.1 s after which an episode is truncated")
-    scenery_seed: int = Field(0, ge=0, description="what stands beside the road")
+    max_steps: int = Field(default=1800, ge=1, description="ticks of 0.1 s after which an episode is truncated")
+    scenery_seed: int = Field(default=0, ge=0, description="what stands beside the road")
     world: WorldConfig = WorldConfig()
     reward: RewardConfig = RewardConfig()
 

@@ -25,14 +25,16 @@ class RewardConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     end_penalty: float = Field(
-        1.0, ge=0, description="subtracted at a collision, red light, off road, off route, standstill"
+        default=1.0, ge=0, description="subtracted at a collision, red light, off road, off route, standstill"
     )
-    overspeed_range_mps: float = Field(2.23, gt=0, description="over the limit by this much, the factor is 0")
-    headway_s: float = Field(0.5, ge=0, description="closer in time to the leader than this halves the reward")
-    lane_offset_m: float = Field(1.0, gt=0, description="further from the lane's centre than this counts as off centre")
-    lane_offset_s: float = Field(1.0, ge=0, description="off centre for longer than this halves the reward")
-    max_acceleration_mps2: float = Field(4.0, gt=0, description="more than this, either way, halves the reward")
-    max_lateral_acceleration_mps2: float = Field(4.89, gt=0, description="nuPlan's comfort bound")
+    overspeed_range_mps: float = Field(default=2.23, gt=0, description="over the limit by this much, the factor is 0")
+    headway_s: float = Field(default=0.5, ge=0, description="closer in time to the leader than this halves the reward")
+    lane_offset_m: float = Field(
+        default=1.0, gt=0, description="further from the lane's centre than this counts as off centre"
+    )
+    lane_offset_s: float = Field(default=1.0, ge=0, description="off centre for longer than this halves the reward")
+    max_acceleration_mps2: float = Field(default=4.0, gt=0, description="more than this, either way, halves the reward")
+    max_lateral_acceleration_mps2: float = Field(default=4.89, gt=0, description="nuPlan's comfort bound")
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class BoxGrid:
 
 
 @njit(cache=True, error_model="numpy")
-def _segment_meets_box(ax, ay, az, bx, by, bz, x, y, z, cos_yaw, sin_yaw, half_x, half_y, half_z):  # type: ignore[no-untyped-def]
+def _segment_meets_box(ax, ay, az, bx, by, bz, x, y, z, cos_yaw, sin_yaw, half_x, half_y, half_z):
     """Does the segment from a to b meet the box? Slab method, Kay and Kajiya 1986."""
     px, py, pz = ax - x, ay - y, az - z
     dx, dy, dz = bx - ax, by - ay, bz - az
@@ -63,7 +63,7 @@ def _segment_meets_box(ax, ay, az, bx, by, bz, x, y, z, cos_yaw, sin_yaw, half_x
 
 
 @njit(cache=True, error_model="numpy")
-def _blocked(eye, target, boxes, count, skip):  # type: ignore[no-untyped-def]
+def _blocked(eye, target, boxes, count, skip):
     """Is the line from eye to target (x, y, z each) blocked by any of boxes[:count] but the one at index skip?"""
     ex, ey, ez = eye
     tx, ty, tz = target
@@ -87,7 +87,7 @@ def _blocked(eye, target, boxes, count, skip):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
-def visible_actors(  # type: ignore[no-untyped-def]
+def visible_actors(
     active, x_m, y_m, yaw_rad, length_m, width_m, height_m, rear_axle_m,
     boxes, start, origin, cell_m, columns, rows, reach_m, range_m, scratch, nearest, visible_count,
 ):  # fmt: skip

@@ -30,7 +30,7 @@ BOX_COLUMNS = 8
 
 
 @njit(**FAST)
-def _cast_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code):  # type: ignore[no-untyped-def]
+def _cast_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code):
     """Keep the nearest hit of one box along one row of rays (1-D float32 slices; depth and code are updated).
 
     o is the ray origin in the box's frame. Branch-free, so that LLVM vectorises it. Slab method, Kay and Kajiya 1986;
@@ -60,7 +60,7 @@ def _cast_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz,
 
 
 @njit(**FAST)
-def _pinhole_bounds(box, origin, camera_from_ego, fx, fy, cx, cy, columns, rows, corners, out):  # type: ignore[no-untyped-def]
+def _pinhole_bounds(box, origin, camera_from_ego, fx, fy, cx, cy, columns, rows, corners, out):
     """Rectangle of pixels (column, end column, row, end row) that surely holds the box; exact up to one pixel.
 
     Corners behind the near plane are replaced by where the edges cross it. corners: (8, 3) float32 scratch.
@@ -108,7 +108,7 @@ def _pinhole_bounds(box, origin, camera_from_ego, fx, fy, cx, cy, columns, rows,
 
 
 @njit(**FAST)
-def cast_camera(boxes, count, origin, camera_from_ego, intrinsics, dx, dy, dz, depth, code, corners, bounds):  # type: ignore[no-untyped-def]
+def cast_camera(boxes, count, origin, camera_from_ego, intrinsics, dx, dy, dz, depth, code, corners, bounds):
     """Cast boxes[:count] (K, BOX_COLUMNS) into a pinhole camera; everything in ego, float32.
 
     origin (3,), camera_from_ego (3, 3), intrinsics (4,) fx fy cx cy; dx, dy, dz (H, W) ray directions in ego whose
@@ -134,13 +134,13 @@ def cast_camera(boxes, count, origin, camera_from_ego, intrinsics, dx, dy, dz, d
 
 
 @njit(**FAST)
-def _wrap(angle):  # type: ignore[no-untyped-def]
+def _wrap(angle):
     """Angle in [-pi, pi)."""
     return angle - TWO_PI * np.float32(math.floor(angle / TWO_PI + np.float32(0.5)))
 
 
 @njit(**FAST)
-def _sweep_bounds(box, origin, lidar_from_ego, upright, out):  # type: ignore[no-untyped-def]
+def _sweep_bounds(box, origin, lidar_from_ego, upright, out):
     """Azimuths (middle, half width) and elevations (low, high), radians in the sensor's frame, that hold the box."""
     x, y, z = box[CX] - origin[0], box[CY] - origin[1], box[CZ] - origin[2]
     m = lidar_from_ego
@@ -180,7 +180,7 @@ def _sweep_bounds(box, origin, lidar_from_ego, upright, out):  # type: ignore[no
 
 
 @njit(**FAST)
-def cast_sweep(  # type: ignore[no-untyped-def]
+def cast_sweep(
     boxes, count, origin, lidar_from_ego, upright, elevations, first_azimuth, azimuth_step, full_circle, dx, dy, dz,
     depth, code, bounds,
 ):  # fmt: skip

@@ -218,7 +218,7 @@ def _head_array(heads: SignalHeads) -> NDArray[np.float64]:
 
 
 @njit(**FAST)
-def _put(box, attribute, x, y, z, cos_yaw, sin_yaw, hx, hy, hz, material, semantic, instance, red, green, blue):  # type: ignore[no-untyped-def]
+def _put(box, attribute, x, y, z, cos_yaw, sin_yaw, hx, hy, hz, material, semantic, instance, red, green, blue):
     box[CX], box[CY], box[CZ] = x, y, z
     box[HX], box[HY], box[HZ] = hx, hy, hz
     box[COS], box[SIN] = cos_yaw, sin_yaw
@@ -227,7 +227,7 @@ def _put(box, attribute, x, y, z, cos_yaw, sin_yaw, hx, hy, hz, material, semant
 
 
 @njit(**FAST)
-def gather_boxes(  # type: ignore[no-untyped-def]
+def gather_boxes(
     e, active, kind, x_m, y_m, yaw_rad, rear_axle_m, length_m, width_m, height_m, brake_light, indicator, paint, tick,
     signal, static, static_attributes, start, origin, cell_m, columns, rows, reach_m, heads, head_links, boxes,
     attributes,

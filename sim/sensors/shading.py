@@ -32,7 +32,7 @@ assert len(REFLECTIVITY) == len(Material)
 
 
 @njit(**FAST)
-def grain(x, y):  # type: ignore[no-untyped-def]
+def grain(x, y):
     """Noise in [-0.5, 0.5) of two integers: a 32-bit hash (the finalizer of MurmurHash3, Appleby 2011)."""
     h = np.uint32(np.uint32(x) * np.uint32(0x9E3779B1)) ^ np.uint32(np.uint32(y) * np.uint32(0x85EBCA77))
     h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
@@ -42,7 +42,7 @@ def grain(x, y):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def _shadow_row(shade, code, depth, dx, dy, ax, ay, cos_yaw, sin_yaw, x0, x1, y0, y1, z0, z1, rx, ry, rz):  # type: ignore[no-untyped-def]
+def _shadow_row(shade, code, depth, dx, dy, ax, ay, cos_yaw, sin_yaw, x0, x1, y0, y1, z0, z1, rx, ry, rz):
     """Darken the ground pixels of one row from which the sun is hidden by a box.
 
     a is the sensor's place and x0 to z1 are the box's sides, in its own frame; r is one over the direction to the sun.
@@ -66,7 +66,7 @@ def _shadow_row(shade, code, depth, dx, dy, ax, ay, cos_yaw, sin_yaw, x0, x1, y0
 
 
 @njit(**FAST)
-def cast_shadows(  # type: ignore[no-untyped-def]
+def cast_shadows(
     boxes, count, origin, camera_from_ego, intrinsics, sun, dx, dy, depth, code, shade, corners, bounds, flat
 ):  # fmt: skip
     """Fill shade (H, W) float32: SHADOW where the ground is hidden from the sun (unit vector in ego), else 1."""
@@ -105,7 +105,7 @@ def cast_shadows(  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def light_faces(boxes, attributes, count, origin, sun, ambient, direct, faces):  # type: ignore[no-untyped-def]
+def light_faces(boxes, attributes, count, origin, sun, ambient, direct, faces):
     """Colour (float32 RGB) of the three faces of each box that the sensor can see; faces: (4 * MAX_BOXES, 3)."""
     for k in range(count):
         box, attribute = boxes[k], attributes[k]
@@ -127,7 +127,7 @@ def light_faces(boxes, attributes, count, origin, sun, ambient, direct, faces): 
 
 
 @njit(**FAST)
-def _facade(box, axis, px, py, pz, footprint, cell_seed):  # type: ignore[no-untyped-def]
+def _facade(box, axis, px, py, pz, footprint, cell_seed):
     """How much of a facade's point is window (0 to 1), and how bright that window is; px, py, pz in the box's frame."""
     along = (py + box[HY]) if axis == 0 else (px + box[HX])
     up = pz + box[HZ]
@@ -147,7 +147,7 @@ def _facade(box, axis, px, py, pz, footprint, cell_seed):  # type: ignore[no-unt
 
 
 @njit(**FAST)
-def _ground_color(world_x, world_y, level, texels, offset, rows, columns, classes, origin, cell_m, out):  # type: ignore[no-untyped-def]
+def _ground_color(world_x, world_y, level, texels, offset, rows, columns, classes, origin, cell_m, out):
     """Colour of the ground at a world position, into out (3,); returns its class."""
     gx, gy = (world_x - origin[0]) / cell_m, (world_y - origin[1]) / cell_m
     c, r = math.floor(gx), math.floor(gy)
@@ -169,7 +169,7 @@ def _ground_color(world_x, world_y, level, texels, offset, rows, columns, classe
 
 
 @njit(**FAST)
-def shade_camera(  # type: ignore[no-untyped-def]
+def shade_camera(
     depth, code, shade, dx, dy, dz, stretch, level, origin, pixel_angle, boxes, attributes, faces, sun, ambient, direct,
     horizon, zenith, ego_x, ego_y, ego_cos, ego_sin, texels, offset, rows, columns, classes, raster_origin, cell_m,
     image, semantic, instance, labels, color,
@@ -249,7 +249,7 @@ def shade_camera(  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def _unit(key, index):  # type: ignore[no-untyped-def]
+def _unit(key, index):
     """Number in [0, 1) of a 64-bit key and an index (SplitMix64's finalizer)."""
     h = key + np.uint64(index) * np.uint64(0x9E3779B97F4A7C15)
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -259,7 +259,7 @@ def _unit(key, index):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def measure_sweep(  # type: ignore[no-untyped-def]
+def measure_sweep(
     depth, code, dx, dy, dz, origin, boxes, attributes, ego_x, ego_y, ego_cos, ego_sin, classes, raster_origin, cell_m,
     min_range, max_range, noise_m, key, points, semantic, instance, labels,
 ):  # fmt: skip

@@ -44,7 +44,7 @@ def _gather_all(
     boxes,
     attributes,
     counts,
-):  # type: ignore[no-untyped-def]
+):
     (active, kind, x_m, y_m, yaw, rear, length, width, height, brake, indicator, paint, tick, signal) = arrays
     for i in prange(which.shape[0]):
         e = which[i]
@@ -58,7 +58,7 @@ def _gather_all(
 @njit(parallel=True, **FAST)
 def _render_all(
     which, pose, light, boxes, attributes, counts, view, scratch, ground, image, depth, code, semantic, instance, labels
-):  # type: ignore[no-untyped-def]
+):
     (origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, ground_depth, ground_code, level) = view
     (shade, faces, corners, bounds, flat, color) = scratch
     (texels, offset, rows, columns, classes, raster_origin, cell_m) = ground
@@ -104,7 +104,7 @@ def _sweep_all(
     semantic,
     instance,
     labels,
-):  # type: ignore[no-untyped-def]
+):
     (origin, lidar_from_ego, upright, elevations, first, step, full_circle, dx, dy, dz, ground_depth, ground_code) = (
         view
     )
@@ -126,14 +126,14 @@ def _sweep_all(
 
 
 @njit(cache=True)
-def _noise_keys(which, seed, episode, tick, keys):  # type: ignore[no-untyped-def]
+def _noise_keys(which, seed, episode, tick, keys):
     """One key of measurement noise for each environment and tick."""
     for e in which:
         keys[e] = hash_key(seed[e], episode[e], tick[e], 0, _NOISE)
 
 
 @njit(cache=True)
-def _weather_draws(seed, episode):  # type: ignore[no-untyped-def]
+def _weather_draws(seed, episode):
     """Four numbers in [0, 1) that belong to an episode."""
     draws = np.zeros(4)
     for k in range(4):
