@@ -113,7 +113,7 @@ def draw_birdseye(
     points = np.concatenate([xyz for xyz, _ in clouds]) if clouds else np.zeros((0, 3))
     intensity = np.concatenate([value for _, value in clouds]) if clouds else np.zeros(0, np.float32)
     on_ground = np.abs(points[:, 2]) < GROUND_BAND_M
-    grey = 48 + 150 * np.sqrt(np.clip(intensity[on_ground], 0.0, 1.0))
+    grey = 70 + 170 * np.sqrt(np.clip(intensity[on_ground], 0.0, 1.0))
     shade = (grey[:, None] * np.array([0.86, 0.94, 1.0])).astype(np.uint8)
     _draw_points(picture, chart, points[on_ground], shade, dot_px=1)
     if frame.route_in_ego is not None:

@@ -191,7 +191,7 @@ def _draw_camera(picture: Picture, rect: Rect, name: str | None, frame: SensorFr
 
 def _with_points(scaled: Picture, camera: CameraFrame, frame: SensorFrame) -> Picture:
     """The darkened camera picture with the LiDAR points that it sees, coloured by depth."""
-    result = np.asarray(scaled * 0.55, np.uint8)
+    result = np.asarray(scaled * 0.7, np.uint8)
     calibration = camera.calibration
     scale = scaled.shape[1] / calibration.width_px
     for sweep in frame.lidars.values():
@@ -205,9 +205,8 @@ def _with_points(scaled: Picture, camera: CameraFrame, frame: SensorFrame) -> Pi
         points = points[np.argsort(-points[:, 2], kind="stable")]
         at = np.floor(project(points, camera) * scale + 0.5 * scale).astype(int)
         color = height_color(1.0 - np.sqrt(np.clip(points[:, 2] / 60.0, 0.0, 1.0)))
-        inside = (at[:, 0] >= 0) & (at[:, 0] < result.shape[1] - 1) & (at[:, 1] >= 0) & (at[:, 1] < result.shape[0] - 1)
-        for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            result[at[inside, 1] + dy, at[inside, 0] + dx] = color[inside]
+        inside = (at >= 0).all(axis=1) & (at[:, 0] < result.shape[1]) & (at[:, 1] < result.shape[0])
+        result[at[inside, 1], at[inside, 0]] = color[inside]
     return result
 
 
