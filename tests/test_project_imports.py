@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,18 @@ def parsed(module: str) -> ast.Module:
     return ast.parse(SOURCES[module].read_text(encoding="utf-8"), str(SOURCES[module]))
 
 
+@cache
+def arrows_of(module: str) -> set[str]:
+    """What a module imports anywhere, save for type checking."""
+    return arrows(type_checking_removed(parsed(module)))
+
+
+@cache
+def arrows_at_import(module: str) -> set[str]:
+    """What a module imports when it is imported."""
+    return arrows(at_import(type_checking_removed(parsed(module))))
+
+
 @pytest.mark.parametrize("module", sorted(SOURCES))
 def test_imports_point_to_the_left(module: str) -> None:
     """A module imports its own package or one further left, in functions and for type checking too."""
@@ -83,7 +96,7 @@ def test_imports_point_to_the_left(module: str) -> None:
 
 def test_modules_form_no_cycle() -> None:
     """Also through functions: a cycle that only runs late is a cycle."""
-    graph = {module: arrows(type_checking_removed(parsed(module))) - {module} for module in SOURCES}
+    graph = {module: arrows_of(module) - {module} for module in SOURCES}
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
@@ -112,18 +125,19 @@ def reachable_at_import(module: str) -> set[str]:
         current = waiting.pop()
         if current not in seen:
             seen.add(current)
-            waiting.extend(arrows(at_import(type_checking_removed(parsed(current)))))
+            waiting.extend(arrows_at_import(current))
     return seen
 
 
+@cache
 def imports_torch(module: str) -> bool:
     return any(name.split(".")[0] in ("torch", "torchvision") for name in imported_names(parsed(module)))
 
 
 def test_simulator_touches_torch_only_under_the_command_line() -> None:
     """In sim, torch (itself or through a network module) is for what the command line alone calls."""
-    heavy = {m for m in SOURCES if any(imports_torch(n) for n in reachable_at_import(m) | arrows(parsed(m)))}
-    importers = {m: {other for other in SOURCES if m in arrows(parsed(other))} for m in SOURCES}
+    heavy = {m for m in SOURCES if any(imports_torch(n) for n in reachable_at_import(m) | arrows_of(m))}
+    importers = {m: {other for other in SOURCES if m in arrows_of(other)} for m in SOURCES}
 
     def only_from_the_command_line(module: str, seen: frozenset[str] = frozenset()) -> bool:
         if module == COMPOSITION_ROOT:
