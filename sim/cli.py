@@ -216,7 +216,7 @@ def bench_sensors(as_json: Json = False) -> None:
 @maps_app.command("list")
 def maps_list(as_json: Json = False) -> None:
     """The towns that can be driven by name."""
-    from sim.roads.map_loader import town_names
+    from sim.roads.driving_map import town_names
 
     names = list(town_names())
     say(as_json).print("\n".join(names), highlight=False)
@@ -274,7 +274,7 @@ def maps_show(
     as_json: Json = False,
 ) -> None:
     """Draw a map to a picture and say what is in it."""
-    from sim.roads.map_loader import load_map
+    from sim.roads.driving_map import load_map
     from sim.roads.picture import draw_map
 
     driving_map = load_map(name)

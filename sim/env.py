@@ -22,8 +22,7 @@ from planning.policy import Situation
 from sim.config import ConfigError, validation_message
 from sim.observation import ROUTE_RANGE_M, PrivilegedObserver, ego_vector, privileged_space, sensor_space
 from sim.reward import Reward, RewardConfig, RewardTerms
-from sim.roads.driving_map import DrivingMap
-from sim.roads.map_loader import load_map
+from sim.roads.driving_map import DrivingMap, load_map
 from sim.sensors.rig import rig
 from sim.sensors.suite import SensorSuite
 from sim.step import Actors, Step

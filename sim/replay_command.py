@@ -24,7 +24,7 @@ from sim.env import DriveBatch, EnvConfig
 from sim.logs.log import Log, LogError
 from sim.logs.reader import open_log
 from sim.replay import Resimulation, compare_steps, replay_open_loop
-from sim.roads.map_loader import map_from_network
+from sim.roads.driving_map import map_from_network
 from sim.step import Step, StepObserver
 
 

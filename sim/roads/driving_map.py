@@ -5,55 +5,28 @@ Knows nothing about traffic or sensors.
 
 from __future__ import annotations
 
+import difflib
+import gzip
+import hashlib
 from dataclasses import dataclass
-from enum import IntEnum
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
+from sim.roads.ground import GroundClass, GroundRaster, load_ground
+from sim.roads.importer import SUFFIXES, import_map
 from sim.roads.network import RoadNetwork
+from sim.roads.scenery import build_scenery
+from sim.roads.signal_heads import SignalHeads, signal_heads
+from sim.roads.sumo_reader import MapError, read_network
+from sim.roads.towns import TOWN_KINDS, generate_town
 from sim.solids import Boxes
 
+__all__ = [
+    "DrivingMap", "GroundClass", "GroundRaster", "MapError", "SignalHeads", "load_map", "map_from_network", "town_names",
+]  # fmt: skip
 
-class GroundClass(IntEnum):
-    """Class of a cell of the ground raster, uint8."""
-
-    TERRAIN = 0
-    ROAD = 1
-    LINE_WHITE = 2
-    LINE_YELLOW = 3
-    STOP_LINE = 4
-    CROSSWALK = 5
-    SIDEWALK = 6
-    KERB = 7
-
-
-@dataclass(frozen=True)
-class GroundRaster:
-    """What lies on the ground, cell by cell: cell [r, c] has its centre at origin + (c + 0.5, r + 0.5) * cell_m.
-
-    classes: (rows, columns) uint8 `GroundClass`, C order. origin: (2,) float64, world metres.
-    drivable: (rows, columns) uint8, 1 where a wheel may be (road and markings on it).
-    """
-
-    classes: NDArray[np.uint8]
-    drivable: NDArray[np.uint8]
-    origin: NDArray[np.float64]
-    cell_m: float
-
-
-@dataclass(frozen=True)
-class SignalHeads:
-    """H signal heads, world frame.
-
-    x_m, y_m, z_m: centre of the housing; yaw_rad: the direction its lamps look; link: (H,) int32 signal link.
-    """
-
-    x_m: NDArray[np.float64]
-    y_m: NDArray[np.float64]
-    z_m: NDArray[np.float64]
-    yaw_rad: NDArray[np.float64]
-    link: NDArray[np.int32]
+MAPS_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -70,3 +43,74 @@ class DrivingMap:
     signal_heads: SignalHeads
     net_xml: bytes
     digest: str
+
+
+def town_names() -> tuple[str, ...]:
+    """The kinds of towns that `load_map` knows by name."""
+    return TOWN_KINDS
+
+
+def load_map(name: str, *, seed: int = 0) -> DrivingMap:
+    """A map by name: a kind of town, such as "grid-small"; one of its towns, "grid-small:17"; or the path of a map file.
+
+    seed: what stands beside the roads. The last few maps stay in memory; their arrays are shared, so do not write into
+    them. Towns that do not ship with the package are generated, files other than .net.xml are converted.
+
+    Raises MapError with what is known and what was probably meant.
+    """
+    if _is_file_name(name):
+        path = Path(name)
+        stamp = path.stat().st_mtime_ns if path.is_file() else 0
+        return _loaded(str(path.resolve()), name, stamp, seed)
+    kind, _, number = name.partition(":")
+    if kind not in TOWN_KINDS or (number and not number.isdecimal()):
+        raise MapError(_unknown(name))
+    return _loaded(f"{kind}:{int(number or 0)}", name, None, seed)
+
+
+def map_from_network(name: str, net_xml: bytes, *, seed: int = 0) -> DrivingMap:
+    """The map of a SUMO network given as bytes, such as a log has attached.
+
+    Raises MapError where the bytes are no such network.
+    """
+    network = read_network(net_xml)
+    digest = hashlib.sha256(net_xml).hexdigest()
+    ground = load_ground(network, digest)
+    heads, masts = signal_heads(network, ground)
+    return DrivingMap(
+        name=name,
+        network=network,
+        ground=ground,
+        scenery=build_scenery(network, ground, seed, masts),
+        signal_heads=heads,
+        net_xml=net_xml,
+        digest=digest,
+    )
+
+
+@lru_cache(maxsize=MAPS_KEPT)
+def _loaded(source: str, name: str, stamp: int | None, seed: int) -> DrivingMap:
+    """stamp: when the file was last changed, so that a changed one is read again; None for a town."""
+    if stamp is not None:
+        net_xml, _ = import_map(source)
+        return map_from_network(name, net_xml, seed=seed)
+    kind, _, number = source.partition(":")
+    shipped = files("sim.roads").joinpath("data", f"{kind}-{number}.net.xml.gz")
+    net_xml = gzip.decompress(shipped.read_bytes()) if shipped.is_file() else generate_town(kind, int(number))
+    return map_from_network(name, net_xml, seed=seed)
+
+
+def _is_file_name(name: str) -> bool:
+    return name.endswith(SUFFIXES) or Path(name).is_file() or "/" in name or "\\" in name
+
+
+def _unknown(name: str) -> str:
+    kind, _, number = name.partition(":")
+    if kind in TOWN_KINDS:
+        return f"no town {name!r}: after the colon stands a seed, a whole number such as {kind}:{17}"
+    near = difflib.get_close_matches(kind, TOWN_KINDS, n=1, cutoff=0.5)
+    files_here = sorted(str(path) for suffix in SUFFIXES for path in Path().glob(f"*{suffix}"))
+    near = near or difflib.get_close_matches(name, files_here, n=1, cutoff=0.5)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    formats = " or ".join([", ".join(SUFFIXES[:-1]), SUFFIXES[-1]])
+    return f"no map named {name!r}. Known: {', '.join(TOWN_KINDS)}; or a path to a {formats} file.{guess}"

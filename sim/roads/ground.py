@@ -10,13 +10,14 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.roads.driving_map import GroundClass, GroundRaster
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
 from sim.roads.polyline import headings, offset, ribbon
 
@@ -38,6 +39,33 @@ DASH_M, DASH_GAP_M = 3.0, 4.5
 STRIPE_M = 0.5
 KERB_M = 0.2
 DRIVABLE_BIT = 128
+
+
+class GroundClass(IntEnum):
+    """Class of a cell of the ground raster, uint8."""
+
+    TERRAIN = 0
+    ROAD = 1
+    LINE_WHITE = 2
+    LINE_YELLOW = 3
+    STOP_LINE = 4
+    CROSSWALK = 5
+    SIDEWALK = 6
+    KERB = 7
+
+
+@dataclass(frozen=True)
+class GroundRaster:
+    """What lies on the ground, cell by cell: cell [r, c] has its centre at origin + (c + 0.5, r + 0.5) * cell_m.
+
+    classes: (rows, columns) uint8 `GroundClass`, C order. origin: (2,) float64, world metres.
+    drivable: (rows, columns) uint8, 1 where a wheel may be (road and markings on it).
+    """
+
+    classes: NDArray[np.uint8]
+    drivable: NDArray[np.uint8]
+    origin: NDArray[np.float64]
+    cell_m: float
 
 
 def draw_ground(network: RoadNetwork) -> GroundRaster:

@@ -1,4 +1,4 @@
-"""Imports OpenDRIVE, OpenStreetMap and SUMO files as SUMO networks, and says what was kept.
+"""Turns the map files of others (OpenDRIVE, OpenStreetMap, SUMO) into a SUMO network and says what was kept.
 
 Knows file formats and netconvert; knows nothing about ground, scenery or traffic.
 """
@@ -9,135 +9,182 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import ParseError
+from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml
 import numpy as np
-from defusedxml.ElementTree import iterparse
+from defusedxml.ElementTree import fromstring
 
-from sim.roads.netconvert import NetconvertError, netconvert
+from sim.roads.netconvert import Conversion, NetconvertError, netconvert
 from sim.roads.network import LaneKind, RoadNetwork
-from sim.roads.sumo_reader import MapError, read_network
+from sim.roads.sumo_reader import MAX_FILE_BYTES, MapError, read_network
 
-MAX_FILE_BYTES = 200_000_000
-ROOT_TAG = {".xodr": "OpenDRIVE", ".osm": "osm", ".net.xml": "net"}
+SUFFIXES = (".xodr", ".osm", ".net.xml")
+ROOT_TAGS = {".xodr": "OpenDRIVE", ".osm": "osm", ".net.xml": "net"}
+
 SIGNAL_OPTIONS = (
     "--tls.default-type", "static", "--tls.green.time", "18", "--tls.yellow.time", "4", "--tls.allred.time", "2",
-    "--tls.left-green.time", "0", "--tls.rebuild",
+    "--tls.left-green.time", "0", "--tls.join-dist", "25",
 )  # fmt: skip
 COMMON_OPTIONS = (
     "--no-turnarounds", "--junctions.corner-detail", "8", "--junctions.internal-link-detail", "12", "--precision", "3",
-    "--geometry.max-angle", "180", "--output.street-names", "false",
+    "--geometry.max-angle", "180", "--remove-edges.isolated", "--tls.discard-simple",
+)  # fmt: skip
+OPENDRIVE_OPTIONS = ("--opendrive.curve-resolution", "1", "--opendrive.internal-shapes")
+OSM_OPTIONS = (
+    "--keep-edges.by-vclass", "passenger", "--proj.utm", "--geometry.remove", "--roundabouts.guess", "--junctions.join",
+    "--tls.guess-signals", "--tls.join", "--ramps.guess", "--osm.lane-access", "--default.junctions.radius", "6",
+    "--sidewalks.guess", "--crossings.guess", "--walkingareas",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import kept: lanes and junction lanes for cars, signals, lanes that end nowhere, netconvert's warnings.
+    """What an import kept and dropped.
 
-    notes: what was dropped or guessed, one sentence each.
+    lanes, junction_lanes, sidewalks, crossings, signals: how many there are. lane_km: length of the lanes for cars.
+    dropped: kind of thing in the source to how many of them were left out. dead_ends: lanes at which the map ends.
+    warnings: netconvert's, each kind once with its number. notes: sentences for people.
     """
 
     source: str
     lanes: int
     junction_lanes: int
     lane_km: float
+    sidewalks: int
+    crossings: int
     signals: int
+    dropped: dict[str, int]
     dead_ends: tuple[str, ...]
-    warnings: int
+    warnings: dict[str, int]
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, for `--json`."""
-        return {**asdict(self), "dead_ends": list(self.dead_ends), "notes": list(self.notes)}
+        """The report as plain values."""
+        return asdict(self)
 
 
-def map_suffix(path: Path) -> str | None:
-    """The suffix of a map file that can be read, or None."""
-    return next((suffix for suffix in ROOT_TAG if path.name.lower().endswith(suffix)), None)
+def import_map(path: str | Path) -> tuple[bytes, ImportReport]:
+    """The SUMO network made of a .xodr, .osm or .net.xml file, and a report.
 
+    A .net.xml file comes back as it is. Elevation is dropped by whoever reads the network: the world is flat.
 
-def import_map(path: Path) -> tuple[bytes, ImportReport]:
-    """The SUMO network in, or made of, a .xodr, .osm or .net.xml file.
-
-    Raises:
-        MapError: the file is missing, too large, of another kind, malformed, or holds no road that a car can drive.
+    Raises MapError for a file that is missing, empty, too large, of another kind, not well formed or without roads.
     """
-    suffix = map_suffix(path)
+    source = Path(path)
+    suffix = next((known for known in SUFFIXES if source.name.endswith(known)), None)
     if suffix is None:
-        raise MapError(f"{path}: not a map; allowed are .xodr (OpenDRIVE), .osm and .net.xml (SUMO)")
-    tags = _check_xml(path, suffix)
-    notes = ["the world is flat: elevation is dropped"] if tags["elevation"] or suffix == ".xodr" else []
-    warnings = 0
+        raise MapError(f"{source}: a map file ends with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    data, root = _checked(source, suffix)
+    notes: list[str] = []
     if suffix == ".net.xml":
-        net_xml = path.read_bytes()
+        conversion = Conversion(data, ())
     else:
-        options = [*COMMON_OPTIONS, *SIGNAL_OPTIONS]
-        if suffix == ".xodr":
-            inputs = "opendrive-files"
-            options += ["--offset.disable-normalization", "--opendrive.curve-resolution", "1.0"]
-            if tags["signal"]:
-                notes.append("signal programs are SUMO's own: green 18 s, yellow 4 s, all red 2 s")
-        else:
-            inputs = "osm-files"
-            options += [
-                "--keep-edges.by-vclass", "passenger", "--geometry.remove", "--roundabouts.guess", "--ramps.guess",
-                "--tls.guess-signals", "--tls.discard-simple", "--tls.join", "--junctions.join",
-            ]  # fmt: skip
-            notes.append("roads that cars may not use are dropped; signals at one junction are joined")
-        try:
-            conversion = netconvert({inputs: path}, options)
-        except NetconvertError as error:
-            raise MapError(f"{path}: netconvert cannot convert it: {error}; check the file in its own editor") from None
-        net_xml, warnings = conversion.net_xml, len(conversion.warnings)
-    network = read_network(net_xml)
-    return net_xml, _report(path, network, warnings, notes)
+        conversion = _converted(source, data, root, suffix, notes)
+    network = read_network(conversion.net_xml)
+    return conversion.net_xml, _report(source, network, conversion, root, notes)
 
 
-def _check_xml(path: Path, suffix: str) -> Counter[str]:
-    """How often each element occurs; read by a parser that refuses entities, before anybody else parses the file."""
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob(f"*{suffix}")) if path.parent.is_dir() else []
-        raise MapError(f"{path}: no such file" + (f"; there are: {', '.join(near[:8])}" if near else ""))
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise MapError(f"{path}: {size} bytes, but a map has at most {MAX_FILE_BYTES}; cut out a part of it")
+def _checked(source: Path, suffix: str) -> tuple[bytes, Element]:
+    """The bytes of a file and its root element, or MapError: existence and size before memory, entities refused."""
+    if not source.is_file():
+        raise MapError(f"{source}: no such file; give the path of a map file")
+    size = source.stat().st_size
     if size == 0:
-        raise MapError(f"{path}: the file is empty; export the map again")
-    tags: Counter[str] = Counter()
-    depth = 0
+        raise MapError(f"{source}: an empty file; export or download the map again")
+    if size > MAX_FILE_BYTES:
+        limit = MAX_FILE_BYTES // 1_000_000
+        raise MapError(f"{source}: {size // 1_000_000} MB, and at most {limit} MB are read; cut out a smaller region")
+    data = source.read_bytes()
+    expected = ROOT_TAGS[suffix]
     try:
-        for event, element in iterparse(path, events=("start", "end"), forbid_dtd=True):
-            if event == "start":
-                depth += 1
-                if not tags and element.tag != ROOT_TAG[suffix]:
-                    raise MapError(
-                        f"{path}: the first element is <{element.tag}>, but a {suffix} file starts with "
-                        f"<{ROOT_TAG[suffix]}>; is it another kind of file?"
-                    )
-                tags[element.tag] += 1
-            else:
-                depth -= 1
-                element.clear()
-    except (ParseError, defusedxml.DefusedXmlException) as error:
-        raise MapError(f"{path}: not well-formed XML: {error}; repair or export it again") from None
-    except (UnicodeDecodeError, LookupError) as error:
-        raise MapError(f"{path}: its text cannot be decoded: {error}; save it as UTF-8") from None
-    return tags
+        root: Element = fromstring(data)
+    except ParseError as error:
+        raise MapError(f"{source}: not well-formed XML: {error}; repair that place or export the map again") from error
+    except defusedxml.DefusedXmlException as error:
+        raise MapError(f"{source}: declares XML entities, which are refused; remove the <!DOCTYPE ...> part") from error
+    except (ValueError, LookupError) as error:
+        raise MapError(f"{source}: no readable XML text: {error}; export the map again") from error
+    if root.tag.rpartition("}")[2] != expected:
+        raise MapError(f"{source}: begins with <{root.tag}>, but a {suffix} file begins with <{expected}>; rename it")
+    return data, root
 
 
-def _report(path: Path, network: RoadNetwork, warnings: int, notes: list[str]) -> ImportReport:
+def _converted(source: Path, data: bytes, root: Element, suffix: str, notes: list[str]) -> Conversion:
+    if suffix == ".osm":
+        inputs, options = {"osm-files": data}, OSM_OPTIONS
+        has_signals = any(tag.get("v") == "traffic_signals" for tag in root.iter("tag"))
+        if root.find("way") is None:
+            raise MapError(f"{source}: holds no way; download a region with streets")
+    else:
+        inputs, options = {"opendrive-files": data}, OPENDRIVE_OPTIONS
+        has_signals = any(signal.get("dynamic") == "yes" for signal in root.iter("signal"))
+        if root.find("road") is None:
+            raise MapError(f"{source}: holds no road; export the map again")
+    guess = () if has_signals else ("--tls.guess", "--tls.guess.threshold", "80")
+    try:
+        conversion = netconvert({**inputs}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
+        if has_signals and b"<tlLogic" not in conversion.net_xml:
+            notes.append(
+                "the signals of the source control no junction here; signals were guessed from speeds and sizes"
+            )
+            guess = ("--tls.guess",)
+            conversion = netconvert({**inputs}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
+    except NetconvertError as error:
+        raise MapError(f"{source}: netconvert cannot use it: {error}; check it in its editor") from error
+    return conversion
+
+
+def _report(
+    source: Path, network: RoadNetwork, conversion: Conversion, root: Element, notes: list[str]
+) -> ImportReport:
     driving = network.lane_kind == LaneKind.DRIVING
-    outside = driving & (network.lane_junction < 0)
-    leads_on = np.diff(network.successor_start) > 0
-    dead = np.flatnonzero(outside & ~leads_on)
+    outside = network.lane_junction < 0
+    open_end = driving & outside & (np.diff(network.successor_start) == 0)
+    kinds = network.lane_kind
     return ImportReport(
-        source=str(path),
-        lanes=int(outside.sum()),
-        junction_lanes=int((driving & (network.lane_junction >= 0)).sum()),
-        lane_km=round(float(network.lane_length_m[outside].sum()) / 1000, 3),
+        source=str(source),
+        lanes=int((driving & outside).sum()),
+        junction_lanes=int((driving & ~outside).sum()),
+        lane_km=round(float(network.lane_length_m[driving & outside].sum()) / 1000.0, 3),
+        sidewalks=int((kinds == LaneKind.SIDEWALK).sum()),
+        crossings=int((kinds == LaneKind.CROSSING).sum()),
         signals=len(network.signal_start) - 1,
-        dead_ends=tuple(network.lane_name[k] for k in dead),
-        warnings=warnings,
-        notes=tuple(notes),
+        dropped=_dropped(root),
+        dead_ends=tuple(network.lane_name[k] for k in np.flatnonzero(open_end)),
+        warnings=_counted(conversion.warnings),
+        notes=(*notes, *_elevation_note(root)),
     )
+
+
+def _elevation_note(root: Element) -> tuple[str, ...]:
+    heights = [float(part.get(key, 0.0)) for part in root.iter("elevation") for key in ("a", "b", "c", "d")]
+    return ("the source has elevation, which is dropped: the world is flat",) if any(map(abs, heights)) else ()
+
+
+def _dropped(root: Element) -> dict[str, int]:
+    """Kinds of OpenDRIVE lanes and OpenStreetMap ways that carry no cars, with their numbers."""
+    kinds: Counter[str] = Counter()
+    kept = {"driving", "none", "bidirectional", "onRamp", "offRamp", "entry", "exit", "connectingRamp"}
+    for lane in root.iter("lane"):
+        kind = lane.get("type")
+        if root.tag == "OpenDRIVE" and kind is not None and kind not in kept:
+            kinds[f"lane {kind}"] += 1
+    for way in root.iter("way"):
+        tags = {tag.get("k"): tag.get("v") for tag in way.iter("tag")}
+        for key in ("railway", "building", "waterway"):
+            if key in tags:
+                kinds[key] += 1
+        if tags.get("highway") in {"footway", "path", "steps", "cycleway", "pedestrian", "track"}:
+            kinds[f"highway {tags['highway']}"] += 1
+    return dict(kinds.most_common())
+
+
+def _counted(warnings: tuple[str, ...]) -> dict[str, int]:
+    """Warnings that differ only in what they quote, counted together under the first one's words."""
+    first: dict[str, str] = {}
+    numbers: Counter[str] = Counter()
+    for warning in warnings:
+        key = "'".join(part if k % 2 == 0 else "" for k, part in enumerate(warning.split("'")))
+        numbers[first.setdefault(key, warning)] += 1
+    return dict(numbers.most_common())

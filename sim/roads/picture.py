@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.roads.driving_map import DrivingMap, GroundClass
+from sim.roads.driving_map import DrivingMap
+from sim.roads.ground import GroundClass
 
 MAX_SIDE_PX = 2400
 # RGB of each ground class, in the order of GroundClass.

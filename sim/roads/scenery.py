@@ -1,12 +1,12 @@
-"""What stands beside the roads: buildings, trees, lamps, hedges, parked cars, and the poles of the signals.
+"""Puts what stands beside the roads: buildings, trees, hedges, lamps, signs, signal masts and parked cars.
 
-Knows road networks and their ground; knows nothing about traffic or sensors. Nothing stands on anything but terrain
-(signal poles also on sidewalks), so nothing stands on a lane.
+Knows road networks and the ground; knows nothing about traffic, sensors or signal states.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass, field
 
 import cv2
@@ -14,311 +14,374 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
-from sim.roads.driving_map import GroundClass, GroundRaster, SignalHeads
-from sim.roads.network import LaneKind, RoadNetwork
+from sim.roads.ground import GroundClass, GroundRaster, lane_line
+from sim.roads.network import LaneControl, LaneKind, RoadNetwork
+from sim.roads.signal_heads import SignalMast, beside_road
 from sim.solids import Boxes, Material
 
-FIRST_INSTANCE = 1_000_000
-CELL_M = 0.5
-MARGIN_M = 50.0
-STOREY_M = 3.1
-NEAR_HEAD_Z_M, FAR_HEAD_Z_M = 3.0, 5.3
-STRAIGHT = 0
+F64 = NDArray[np.float64]
+Color = tuple[int, int, int]
 
-_FACADES = (
-    (196, 186, 170), (176, 120, 96), (208, 200, 186), (150, 148, 146), (190, 160, 120), (168, 132, 112),
-    (214, 206, 176), (142, 152, 160), (182, 172, 158), (160, 104, 84),
+FIRST_INSTANCE = 1_000_000
+PLAN_CELL_M = 0.25
+
+FACADES: tuple[Color, ...] = (
+    (214, 200, 176), (196, 164, 132), (168, 94, 74), (222, 216, 204), (182, 178, 170), (201, 182, 120),
+    (150, 128, 112), (208, 170, 158), (160, 172, 178), (232, 226, 210),
 )  # fmt: skip
-_PAINTS = ((210, 210, 212), (40, 42, 46), (120, 124, 130), (150, 30, 32), (36, 62, 120), (70, 84, 72), (196, 188, 170))
+ROOFS: tuple[Color, ...] = ((112, 64, 54), (84, 82, 86), (120, 110, 104), (96, 58, 48))
+LEAVES: tuple[Color, ...] = ((74, 104, 48), (88, 118, 54), (62, 92, 50), (104, 122, 60), (80, 110, 66))
+BARKS: tuple[Color, ...] = ((92, 74, 58), (78, 66, 56), (110, 96, 80))
+PAINTS: tuple[Color, ...] = (
+    (232, 232, 230), (24, 26, 30), (120, 124, 130), (176, 180, 184), (38, 58, 110), (142, 26, 30), (64, 70, 62),
+    (196, 188, 170), (70, 96, 120), (92, 92, 96),
+)  # fmt: skip
+STEEL: Color = (96, 100, 104)
+GLASS: Color = (44, 52, 62)
+
+
+def build_scenery(network: RoadNetwork, ground: GroundRaster, seed: int, masts: tuple[SignalMast, ...] = ()) -> Boxes:
+    """What stands beside the roads of a network; the same for the same arguments.
+
+    masts: poles of the signals, as `signal_heads` gives them; they get their boxes here, the heads do not.
+
+    No box stands on a driving lane or a junction; what hangs over a road (arms of masts and lamps) has 4.5 m below it.
+    The boxes of one object share an instance number from 1,000,000 upwards.
+    """
+    rng = random.Random(f"scenery:{seed}")
+    yard = _Yard(ground)
+    for mast in masts:
+        _add_mast(yard, mast)
+    for lane in range(network.num_lanes):
+        if _outermost(network, lane):
+            _line_roadside(yard, rng, _Side(network, ground, lane))
+    _scatter_trees(yard, rng, ground)
+    return yard.boxes()
+
+
+def _outermost(network: RoadNetwork, lane: int) -> bool:
+    outside = network.lane_kind[lane] == LaneKind.DRIVING and network.lane_junction[lane] < 0
+    return bool(outside and network.lane_right[lane] < 0)
 
 
 @dataclass
-class _Builder:
-    """Collects boxes and remembers which ground is taken, in cells of CELL_M."""
+class _Yard:
+    """The boxes so far, and a plan of what is taken: 1 where a thing must not stand."""
 
     ground: GroundRaster
-    rng: np.random.Generator
-    taken: NDArray[np.uint8] = field(init=False)
-    origin: NDArray[np.float64] = field(init=False)
-    rows: list[tuple[list[float], list[float], float, Material, SemanticClass, int, tuple[int, int, int]]] = field(
-        default_factory=list
-    )
-    objects: int = 0
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    looks: list[tuple[int, int, int]] = field(default_factory=list)
+    colors: list[Color] = field(default_factory=list)
+    instance: int = FIRST_INSTANCE - 1
 
     def __post_init__(self) -> None:
-        raster = self.ground
-        self.origin = raster.origin - MARGIN_M
-        size = (np.array(raster.classes.shape)[::-1] * raster.cell_m + 2 * MARGIN_M) / CELL_M
-        columns, rows = np.ceil(size).astype(int)
-        self.taken = np.zeros((rows, columns), np.uint8)
-        r, c = np.nonzero(raster.classes != GroundClass.TERRAIN)
-        at = np.stack([c + 0.5, r + 0.5]) * raster.cell_m + MARGIN_M
-        columns_of, rows_of = np.floor(at / CELL_M).astype(int)
-        self.taken[rows_of, columns_of] = 1
-        self.taken = cv2.dilate(self.taken, np.ones((3, 3), np.uint8))
+        rows, columns = self.ground.classes.shape
+        scale = self.ground.cell_m / PLAN_CELL_M
+        size = (max(1, math.ceil(columns * scale)), max(1, math.ceil(rows * scale)))
+        self.paved = self._reduced((self.ground.classes != GroundClass.TERRAIN).astype(np.uint8), size)
+        self.road = self._reduced(self.ground.drivable, size)
+        self.taken = np.zeros_like(self.paved)
 
-    def take(self, x: float, y: float, yaw: float, half_x: float, half_y: float) -> bool:
-        """Reserve a rectangle of free terrain; False where any of it is taken."""
-        c, s = math.cos(yaw), math.sin(yaw)
-        corners = [
-            ((x + c * u - s * v - self.origin[0]) / CELL_M, (y + s * u + c * v - self.origin[1]) / CELL_M)
-            for u, v in ((half_x, half_y), (-half_x, half_y), (-half_x, -half_y), (half_x, -half_y))
-        ]
-        polygon = np.floor(np.array(corners)).astype(np.int32)
-        low, high = polygon.min(axis=0), polygon.max(axis=0) + 1
-        if (low < 0).any() or high[0] > self.taken.shape[1] or high[1] > self.taken.shape[0]:
+    @staticmethod
+    def _reduced(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+        """A coarser mask, 1 where the fine one has any 1, and one cell around."""
+        share = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+        return np.asarray(cv2.dilate((share > 0).astype(np.uint8), np.ones((3, 3), np.uint8)), np.uint8)
+
+    def _stamp(
+        self, center: F64, half: tuple[float, float], yaw: float
+    ) -> tuple[slice, slice, NDArray[np.uint8]] | None:
+        """The rows and columns of the plan around a rectangle and its mask there; None where it leaves the map."""
+        ahead, left = np.array([math.cos(yaw), math.sin(yaw)]), np.array([-math.sin(yaw), math.cos(yaw)])
+        signs = ((1, 1), (-1, 1), (-1, -1), (1, -1))
+        corners = np.array([center + a * half[0] * ahead + b * half[1] * left for a, b in signs])
+        cells = (corners - self.ground.origin) / PLAN_CELL_M - 0.5
+        low, high = np.floor(cells.min(axis=0)).astype(int) - 1, np.ceil(cells.max(axis=0)).astype(int) + 2
+        if (low < 0).any() or high[0] > self.paved.shape[1] or high[1] > self.paved.shape[0]:
+            return None
+        mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+        cv2.fillConvexPoly(mask, np.rint((cells - low) * 16).astype(np.int32), 1, cv2.LINE_8, 4)
+        return slice(low[1], high[1]), slice(low[0], high[0]), mask
+
+    def take(self, center: F64, half: tuple[float, float], yaw: float, *, on_paving: bool = False) -> bool:
+        """Claims a rectangle if nothing is in the way: no roadway, nothing standing, and no paving unless allowed."""
+        found = self._stamp(center, half, yaw)
+        if found is None:
             return False
-        stamp = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-        cv2.fillConvexPoly(stamp, polygon - low, 1)
-        window = self.taken[low[1] : high[1], low[0] : high[0]]
-        if (window & stamp).any():
+        rows, columns, mask = found
+        blocked = self.taken[rows, columns] | (self.road if on_paving else self.paved)[rows, columns]
+        if (blocked & mask).any():
             return False
-        window |= stamp
+        self.taken[rows, columns] |= mask
         return True
 
-    def start(self) -> None:
+    def thing(self) -> None:
         """The boxes that follow belong to a new object."""
-        self.objects += 1
+        self.instance += 1
 
     def box(
-        self, center: tuple[float, float, float], half: tuple[float, float, float], yaw: float, material: Material,
-        semantic: SemanticClass, color: tuple[int, int, int],
-    ) -> None:  # fmt: skip
-        number = FIRST_INSTANCE + self.objects
-        self.rows.append((list(center), list(half), yaw, material, semantic, number, color))
+        self,
+        center: F64,
+        half: tuple[float, float, float],
+        yaw: float,
+        bottom_m: float,
+        material: Material,
+        semantic: SemanticClass,
+        color: Color,
+    ) -> None:
+        """A box on `center` (2,) whose lower side is at bottom_m."""
+        self.rows.append((center[0], center[1], bottom_m + half[2], *half, yaw))
+        self.looks.append((material, semantic, self.instance))
+        self.colors.append(color)
 
     def boxes(self) -> Boxes:
-        columns = list(zip(*self.rows, strict=True)) if self.rows else [[]] * 7
+        rows = np.array(self.rows, np.float64).reshape(-1, 7)
+        looks = np.array(self.looks, np.int32).reshape(-1, 3)
         return Boxes(
-            center=np.array(columns[0], np.float64).reshape(-1, 3),
-            half_size=np.array(columns[1], np.float64).reshape(-1, 3),
-            yaw_rad=np.array(columns[2], np.float64),
-            material=np.array(columns[3], np.uint8),
-            semantic=np.array(columns[4], np.uint8),
-            instance=np.array(columns[5], np.int32),
-            color=np.array(columns[6], np.uint8).reshape(-1, 3),
+            center=np.ascontiguousarray(rows[:, :3]),
+            half_size=np.ascontiguousarray(rows[:, 3:6]),
+            yaw_rad=np.ascontiguousarray(rows[:, 6]),
+            material=looks[:, 0].astype(np.uint8),
+            semantic=looks[:, 1].astype(np.uint8),
+            instance=np.ascontiguousarray(looks[:, 2]),
+            color=np.array(self.colors, np.uint8).reshape(-1, 3),
         )
 
 
-def build_scenery(network: RoadNetwork, ground: GroundRaster, seed: int) -> Boxes:
-    """Static solids of a map; the same for the same arguments. `instance` counts objects from FIRST_INSTANCE up."""
-    builder = _Builder(ground, np.random.default_rng(seed))
-    _place_signal_poles(network, builder)
-    edges = [lane for lane in _driving_lanes(network) if network.lane_right[lane] < 0]
-    for lane in edges:
-        _line_street(network, lane, builder, _place_lamp, spacing_m=(26.0, 32.0), reach_m=(0.4, 3.0))
-    for lane in edges:
-        _line_street(network, lane, builder, _place_building, spacing_m=(14.0, 24.0), reach_m=(4.0, 14.0))
-    for lane in edges:
-        _line_street(network, lane, builder, _place_parked_car, spacing_m=(18.0, 60.0), reach_m=(2.2, 6.0))
-    for lane in edges:
-        _line_street(network, lane, builder, _place_tree, spacing_m=(7.0, 15.0), reach_m=(1.2, 9.0))
-    for lane in edges:
-        _line_street(network, lane, builder, _place_hedge, spacing_m=(9.0, 30.0), reach_m=(0.8, 2.5))
-    return builder.boxes()
+class _Side:
+    """The right-hand side of a lane: places at arc length s and a distance from where the paving ends."""
+
+    def __init__(self, network: RoadNetwork, ground: GroundRaster, lane: int) -> None:
+        self.line = lane_line(network, lane)
+        part = slice(network.point_start[lane], network.point_start[lane + 1])
+        self.yaws = network.point_yaw[part]
+        self.step_m = float(network.lane_step_m[lane])
+        self.length_m = float(network.lane_length_m[lane])
+        self.half_width_m = 0.5 * float(network.lane_width_m[lane])
+        self.limit_mps = float(network.lane_limit_mps[lane])
+        follow = network.successor[network.successor_start[lane] : network.successor_start[lane + 1]]
+        self.controls = set(network.lane_control[follow].tolist())
+        self.ground = ground
+
+    def yaw(self, s: float) -> float:
+        return float(np.interp(s / self.step_m, np.arange(len(self.yaws)), self.yaws))
+
+    def place(self, s: float, right_m: float) -> F64:
+        """The point at arc length s, right_m to the right of the lane's edge."""
+        index = np.arange(len(self.line))
+        x, y = (np.interp(s / self.step_m, index, self.line[:, k]) for k in range(2))
+        yaw = self.yaw(s)
+        away = self.half_width_m + right_m
+        return np.array([x + away * math.sin(yaw), y - away * math.cos(yaw)])
+
+    def ground_at(self, s: float, right_m: float) -> int:
+        column, row = np.floor((self.place(s, right_m) - self.ground.origin) / self.ground.cell_m).astype(int)
+        rows, columns = self.ground.classes.shape
+        inside = 0 <= row < rows and 0 <= column < columns
+        return int(self.ground.classes[row, column]) if inside else int(GroundClass.TERRAIN)
+
+    def paving_end(self, s: float) -> float:
+        """How far right of the lane's edge the first terrain is, 8 m at most."""
+        for right_m in np.arange(0.1, 8.0, 0.2):
+            if self.ground_at(s, right_m) == GroundClass.TERRAIN:
+                return float(right_m)
+        return 8.0
 
 
-def _driving_lanes(network: RoadNetwork) -> list[int]:
-    return np.flatnonzero((network.lane_kind == LaneKind.DRIVING) & (network.lane_junction < 0)).tolist()
+def _line_roadside(yard: _Yard, rng: random.Random, side: _Side) -> None:
+    """Everything along one side of a street, from the kerb outwards; what does not fit is left out."""
+    _add_signs(yard, rng, side)
+    _add_lamps(yard, rng, side)
+    _add_lots(yard, rng, side)
+    _add_street_trees(yard, rng, side)
 
 
-def _at(network: RoadNetwork, lane: int, s_m: float) -> tuple[float, float, float]:
-    points = range(network.point_start[lane], network.point_start[lane + 1])
-    k = points[min(max(round(s_m / network.lane_step_m[lane]), 0), len(points) - 1)]
-    return float(network.point_x[k]), float(network.point_y[k]), float(network.point_yaw[k])
-
-
-def _line_street(network, lane, builder, place, spacing_m, reach_m) -> None:  # type: ignore[no-untyped-def]
-    """Walk along a lane and try `place(builder, x, y, yaw, sideways)` at growing distances to its right."""
-    s, length = float(builder.rng.uniform(2.0, spacing_m[1] / 2)), float(network.lane_length_m[lane])
-    while s < length - 2.0:
-        x, y, yaw = _at(network, lane, s)
-        right = (math.sin(yaw), -math.cos(yaw))
-        first = _terrain_offset(builder, x, y, right, float(network.lane_width_m[lane]) / 2)
-        if first is not None:
-            away = first + float(builder.rng.uniform(*reach_m))
-            place(builder, x, y, yaw, right, away)
-        s += float(builder.rng.uniform(*spacing_m))
-
-
-def _terrain_offset(builder: _Builder, x: float, y: float, right: tuple[float, float], start_m: float) -> float | None:
-    """Distance to the right at which terrain begins, or None where there is none within 12 m."""
-    raster = builder.ground
-    rows, columns = raster.classes.shape
-    for step in range(60):
-        away = start_m + 0.2 * step
-        c = int((x + right[0] * away - raster.origin[0]) / raster.cell_m)
-        r = int((y + right[1] * away - raster.origin[1]) / raster.cell_m)
-        if not (0 <= c < columns and 0 <= r < rows) or raster.classes[r, c] == GroundClass.TERRAIN:
-            return away
-    return None
-
-
-def _place_building(b: _Builder, x: float, y: float, yaw: float, right: tuple[float, float], away: float) -> None:
-    half_x, half_y = float(b.rng.uniform(4.5, 9.5)), float(b.rng.uniform(4.0, 6.5))
-    cx, cy = x + right[0] * (away + half_y), y + right[1] * (away + half_y)
-    if not b.take(cx, cy, yaw, half_x + 0.5, half_y + 0.5):
+def _add_mast(yard: _Yard, mast: SignalMast) -> None:
+    yard.thing()
+    yard.take(mast.foot, (0.3, 0.3), 0.0, on_paving=True)
+    yard.box(mast.foot, (0.08, 0.08, 0.5 * mast.top_m), 0.0, 0.0, Material.METAL, SemanticClass.POLE, STEEL)
+    if not mast.reached:
         return
-    b.start()
-    half_z = STOREY_M * int(b.rng.integers(2, 7)) / 2
-    color = _FACADES[int(b.rng.integers(len(_FACADES)))]
-    building = SemanticClass.BUILDING
-    b.box((cx, cy, half_z), (half_x, half_y, half_z), yaw, Material.FACADE, building, color)
-    roof = (70, 62, 58) if b.rng.random() < 0.6 else (110, 106, 100)
-    b.box((cx, cy, 2 * half_z + 0.25), (half_x + 0.25, half_y + 0.25, 0.25), yaw, Material.ROOF, building, roof)
-    if b.rng.random() < 0.5:
-        b.box((cx, cy, 2 * half_z + 1.2), (half_x * 0.35, half_y * 0.4, 0.7), yaw, Material.ROOF, building, roof)
+    farthest = max(mast.reached, key=lambda spot: float(np.hypot(*(spot - mast.foot))))
+    reach = farthest - mast.foot
+    length = float(np.hypot(*reach))
+    if length > 0.3:
+        yaw = math.atan2(reach[1], reach[0])
+        middle = mast.foot + 0.5 * reach
+        half = (0.5 * length, 0.06, 0.06)
+        yard.box(middle, half, yaw, mast.top_m - 0.12, Material.METAL, SemanticClass.POLE, STEEL)
 
 
-def _place_tree(b: _Builder, x: float, y: float, yaw: float, right: tuple[float, float], away: float) -> None:
-    cx, cy = x + right[0] * away, y + right[1] * away
-    if not b.take(cx, cy, yaw, 0.6, 0.6):
-        return
-    b.start()
-    trunk, crown = float(b.rng.uniform(0.9, 1.3)), float(b.rng.uniform(1.1, 1.9))
-    turn = float(b.rng.uniform(0, math.pi / 2))
-    green = int(b.rng.integers(84, 128))
-    color = (green - int(b.rng.integers(24, 48)), green, 44)
-    plant = SemanticClass.VEGETATION
-    b.box((cx, cy, trunk), (0.14, 0.14, trunk), turn, Material.BARK, plant, (86, 68, 52))
-    low = 2 * trunk
-    b.box((cx, cy, low + 0.55 * crown), (crown, crown, 0.6 * crown), turn, Material.FOLIAGE, plant, color)
-    b.box(
-        (cx, cy, low + 1.35 * crown), (0.72 * crown, 0.72 * crown, 0.5 * crown), turn + 0.6, Material.FOLIAGE, plant, color
-    )  # fmt: skip
-    b.box(
-        (cx, cy, low + 2.0 * crown), (0.4 * crown, 0.4 * crown, 0.3 * crown), turn + 0.2, Material.FOLIAGE, plant, color
-    )
+def _add_signs(yard: _Yard, rng: random.Random, side: _Side) -> None:
+    """A sign for stop and give way at the line, and now and then a speed limit after the junction."""
+    spots = []
+    if LaneControl.STOP in side.controls:
+        spots.append((side.length_m - 0.5, (176, 30, 34)))
+    elif LaneControl.YIELD in side.controls:
+        spots.append((side.length_m - 0.5, (228, 222, 214)))
+    if side.length_m > 40.0 and rng.random() < 0.6:
+        spots.append((12.0, (224, 60, 52)))
+    for s, color in spots:
+        yaw = side.yaw(s)
+        foot = beside_road(side.ground, side.place(s, 0.6), np.array([math.sin(yaw), -math.cos(yaw)]), 3.0)
+        if foot is None or not yard.take(foot, (0.4, 0.4), yaw, on_paving=True):
+            continue
+        yard.thing()
+        yard.box(foot, (0.04, 0.04, 1.1), yaw, 0.0, Material.METAL, SemanticClass.POLE, STEEL)
+        yard.box(foot, (0.03, 0.35, 0.35), yaw, 2.2, Material.SIGN, SemanticClass.TRAFFIC_SIGN, color)
 
 
-def _place_lamp(b: _Builder, x: float, y: float, yaw: float, right: tuple[float, float], away: float) -> None:
-    cx, cy = x + right[0] * away, y + right[1] * away
-    if not b.take(cx, cy, yaw, 0.2, 0.2):
-        return
-    b.start()
-    pole, grey = SemanticClass.POLE, (92, 96, 98)
-    b.box((cx, cy, 3.2), (0.06, 0.06, 3.2), yaw, Material.METAL, pole, grey)
-    arm_x, arm_y = cx - right[0] * 0.8, cy - right[1] * 0.8
-    b.box((arm_x, arm_y, 6.4), (0.12, 0.9, 0.06), yaw, Material.METAL, pole, grey)
+def _add_lamps(yard: _Yard, rng: random.Random, side: _Side) -> None:
+    s = rng.uniform(8.0, 22.0)
+    while s < side.length_m - 6.0:
+        yaw = side.yaw(s)
+        right = np.array([math.sin(yaw), -math.cos(yaw)])
+        foot = beside_road(side.ground, side.place(s, 0.8), right, 2.0)
+        if foot is not None and yard.take(foot, (0.4, 0.4), yaw, on_paving=True):
+            yard.thing()
+            yard.box(foot, (0.07, 0.07, 3.6), yaw, 0.0, Material.METAL, SemanticClass.POLE, STEEL)
+            arm = foot - 0.9 * right
+            yard.box(arm, (0.05, 0.9, 0.05), yaw, 7.1, Material.METAL, SemanticClass.POLE, STEEL)
+            lamp = foot - 1.7 * right
+            yard.box(lamp, (0.16, 0.35, 0.07), yaw, 6.98, Material.METAL, SemanticClass.POLE, (60, 62, 66))
+        s += rng.uniform(26.0, 34.0)
 
 
-def _place_hedge(b: _Builder, x: float, y: float, yaw: float, right: tuple[float, float], away: float) -> None:
-    half = float(b.rng.uniform(1.5, 4.5))
-    cx, cy = x + right[0] * away, y + right[1] * away
-    if not b.take(cx, cy, yaw, half + 0.2, 0.5):
-        return
-    b.start()
-    if b.rng.random() < 0.6:
-        b.box((cx, cy, 0.5), (half, 0.35, 0.5), yaw, Material.FOLIAGE, SemanticClass.VEGETATION, (58, 92, 44))
+def _add_lots(yard: _Yard, rng: random.Random, side: _Side) -> None:
+    """Plots one after another: mostly a building, else a parking place or a garden behind a hedge or a fence."""
+    s = rng.uniform(1.0, 5.0)
+    while s < side.length_m - 6.0:
+        frontage = min(rng.uniform(10.0, 24.0), side.length_m - s)
+        middle = s + 0.5 * frontage
+        edge = side.paving_end(middle)
+        choice = rng.random()
+        if choice < 0.68:
+            _add_building(yard, rng, side, middle, edge, frontage)
+        elif choice < 0.84:
+            _add_parking(yard, rng, side, middle, edge, frontage)
+        else:
+            _add_garden(yard, rng, side, middle, edge, frontage)
+        s += frontage + rng.uniform(1.0, 4.0)
+
+
+def _add_building(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: float, frontage: float) -> None:
+    setback = rng.choice((2.5, 3.5, 3.5, 5.0, 6.0))
+    storeys = rng.choices((1, 2, 3, 4, 5, 6), (1, 4, 5, 4, 2, 1))[0]
+    height = 0.6 + 3.1 * storeys
+    yaw = side.yaw(s)
+    for shrink in (1.0, 0.75, 0.5):
+        half = (0.5 * frontage * shrink - 0.5, 0.5 * rng.uniform(9.0, 14.0) * (0.5 + 0.5 * shrink))
+        center = side.place(s, edge + setback + half[1])
+        if half[0] > 3.0 and yard.take(center, (half[0] + 0.8, half[1] + 0.8), yaw):
+            break
     else:
-        b.box((cx, cy, 0.55), (half, 0.06, 0.55), yaw, Material.PLAIN, SemanticClass.BARRIER, (150, 122, 92))
-
-
-def _place_parked_car(b: _Builder, x: float, y: float, yaw: float, right: tuple[float, float], away: float) -> None:
-    cx, cy = x + right[0] * (away + 0.9), y + right[1] * (away + 0.9)
-    across = yaw + (math.pi / 2 if b.rng.random() < 0.4 else 0.0)
-    if not b.take(cx, cy, across, 2.5, 1.15):
         return
-    b.start()
-    car, c, s = SemanticClass.VEHICLE, math.cos(across), math.sin(across)
-    paint = _PAINTS[int(b.rng.integers(len(_PAINTS)))]
-    b.box((cx, cy, 0.58), (2.2, 0.9, 0.36), across, Material.PAINT, car, paint)
-    b.box((cx - 0.25 * c, cy - 0.25 * s, 1.18), (1.15, 0.79, 0.25), across, Material.GLASS, car, (38, 48, 58))
-    b.box((cx - 0.35 * c, cy - 0.35 * s, 1.46), (0.85, 0.76, 0.04), across, Material.PAINT, car, paint)
-    for u in (-1.35, 1.35):
-        b.box((cx + u * c, cy + u * s, 0.31), (0.31, 0.91, 0.31), across, Material.RUBBER, car, (24, 24, 26))
+    facade, roof = rng.choice(FACADES), rng.choice(ROOFS)
+    yard.thing()
+    yard.box(center, (*half, 0.5 * height), yaw, 0.0, Material.FACADE, SemanticClass.BUILDING, facade)
+    if storeys <= 3 and rng.random() < 0.6:  # two steps stand for a pitched roof
+        eaves = (half[0] + 0.35, half[1] + 0.35, 0.35)
+        ridge = (half[0] * 0.96, half[1] * 0.55, 0.7)
+        yard.box(center, eaves, yaw, height, Material.ROOF, SemanticClass.BUILDING, roof)
+        yard.box(center, ridge, yaw, height + 0.7, Material.ROOF, SemanticClass.BUILDING, roof)
+    else:
+        yard.box(center, (*half, 0.3), yaw, height, Material.ROOF, SemanticClass.BUILDING, rng.choice(ROOFS[1:3]))
+        hut = (min(2.0, half[0] * 0.4), min(1.5, half[1] * 0.4), 1.1)
+        offset_m = rng.uniform(-0.4, 0.4) * half[0]
+        spot = center + offset_m * np.array([math.cos(yaw), math.sin(yaw)])
+        yard.box(spot, hut, yaw, height + 0.6, Material.ROOF, SemanticClass.BUILDING, (150, 148, 144))
 
 
-@dataclass(frozen=True)
-class _Approach:
-    """A lane that ends at a signal: where its line is, and the link that its head shows (straight on if there is one)."""
-
-    x: float
-    y: float
-    yaw: float
-    half_width: float
-    far_m: float
-    link: int
-    outermost: bool
-
-
-def _approaches(network: RoadNetwork) -> list[_Approach]:
-    found = []
-    for lane in _driving_lanes(network):
-        first, last = network.successor_start[lane], network.successor_start[lane + 1]
-        governed = [int(j) for j in network.successor[first:last] if network.lane_signal_link[j] >= 0]
-        if not governed:
+def _add_parking(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: float, frontage: float) -> None:
+    """Cars that stand side by side on their plot, nose or tail to the street."""
+    pitch = 2.7
+    for k in range(int(frontage // pitch)):
+        if rng.random() < 0.3:
             continue
-        shown = min(governed, key=lambda j: (network.lane_turn[j] != STRAIGHT, j))
-        x, y, yaw = _at(network, lane, float(network.lane_length_m[lane]))
-        far = float(np.clip(network.lane_length_m[shown], 12.0, 26.0)) + 1.5
-        found.append(
-            _Approach(
-                x,
-                y,
-                yaw,
-                float(network.lane_width_m[lane]) / 2,
-                far,
-                int(network.lane_signal_link[shown]),
-                bool(network.lane_right[lane] < 0),
-            )  # fmt: skip
-        )
-    return found
+        station = s - 0.5 * frontage + (k + 0.5) * pitch
+        yaw = side.yaw(station) + rng.choice((0.5, -0.5)) * math.pi + rng.uniform(-0.04, 0.04)
+        _add_car(yard, rng, side.place(station, edge + 0.9 + 2.4), yaw)
 
 
-def _place_signal_poles(network: RoadNetwork, b: _Builder) -> None:
-    pole, grey = SemanticClass.POLE, (70, 74, 76)
-    for a in _approaches(network):
-        if not a.outermost:
-            continue
-        right = (math.sin(a.yaw), -math.cos(a.yaw))
-        b.start()
-        away = a.half_width + 0.9
-        x, y = a.x + right[0] * away, a.y + right[1] * away
-        if not _on_road(b, x, y):
-            b.box((x, y, 1.3), (0.07, 0.07, 1.3), a.yaw, Material.METAL, pole, grey)
-        far_x, far_y = a.x + math.cos(a.yaw) * a.far_m, a.y + math.sin(a.yaw) * a.far_m
-        offset = _verge_offset(b, far_x, far_y, right)
-        if offset is None:
-            continue
-        offset += 0.4
-        px, py = far_x + right[0] * offset, far_y + right[1] * offset
-        if _on_road(b, px, py):
-            continue
-        b.box((px, py, 3.0), (0.10, 0.10, 3.0), a.yaw, Material.METAL, pole, grey)
-        b.box(
-            (far_x + right[0] * offset / 2, far_y + right[1] * offset / 2, 5.95), (0.06, offset / 2, 0.06), a.yaw,
-            Material.METAL, pole, grey,
-        )  # fmt: skip
+def _add_car(yard: _Yard, rng: random.Random, center: F64, yaw: float) -> None:
+    length, width = rng.uniform(4.0, 4.7), rng.uniform(1.74, 1.86)
+    if not yard.take(center, (0.5 * length + 0.15, 0.5 * width + 0.15), yaw):
+        return
+    paint = rng.choice(PAINTS)
+    van = rng.random() < 0.15
+    yard.thing()
+    ahead = np.array([math.cos(yaw), math.sin(yaw)])
+    belt, top = (1.05, 1.95) if van else (0.85, 1.46)
+    body = (0.5 * length, 0.5 * width, 0.5 * (belt - 0.22))
+    yard.box(center, body, yaw, 0.22, Material.PAINT, SemanticClass.VEHICLE, paint)
+    share, back = (0.44, 0.04) if van else (0.27, 0.06)
+    cabin = (share * length, 0.5 * width - 0.1, 0.5 * (top - belt))
+    yard.box(center - back * length * ahead, cabin, yaw, belt, Material.GLASS, SemanticClass.VEHICLE, GLASS)
+    roof = (share * length - 0.25, 0.5 * width - 0.12, 0.03)
+    yard.box(center - back * length * ahead, roof, yaw, top, Material.PAINT, SemanticClass.VEHICLE, paint)
+    for along in (-0.31, 0.31):
+        axle = (0.31, 0.5 * width + 0.01, 0.31)
+        yard.box(center + along * length * ahead, axle, yaw, 0.0, Material.RUBBER, SemanticClass.VEHICLE, (28, 28, 30))
 
 
-def _verge_offset(b: _Builder, x: float, y: float, right: tuple[float, float]) -> float | None:
-    """Distance to the right (2 to 18 m) at which the road ends, or None."""
-    for k in range(8, 72):
-        if not _on_road(b, x + right[0] * 0.25 * k, y + right[1] * 0.25 * k):
-            return 0.25 * k
-    return None
+def _add_garden(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: float, frontage: float) -> None:
+    """A hedge or a fence along the street, with trees behind."""
+    hedge = rng.random() < 0.6
+    leaf, wood = rng.choice(LEAVES), rng.choice(((186, 176, 160), (140, 120, 98), (206, 206, 202)))
+    pieces = max(1, round(frontage / 5.0))
+    yard.thing()
+    for k in range(pieces):
+        station = s - 0.5 * frontage + (k + 0.5) * frontage / pieces
+        yaw = side.yaw(station)
+        half = (0.5 * frontage / pieces, 0.4 if hedge else 0.06, 0.6 if hedge else 0.55)
+        center = side.place(station, edge + 0.9)
+        if yard.take(center, half[:2], yaw):
+            if hedge:
+                yard.box(center, half, yaw, 0.0, Material.FOLIAGE, SemanticClass.VEGETATION, leaf)
+            else:
+                yard.box(center, half, yaw, 0.0, Material.PLAIN, SemanticClass.BARRIER, wood)
+    for _ in range(rng.randint(1, 3)):
+        station = s + rng.uniform(-0.45, 0.45) * frontage
+        _add_tree(yard, rng, side.place(station, edge + rng.uniform(3.5, 11.0)))
 
 
-def _on_road(b: _Builder, x: float, y: float) -> bool:
-    raster = b.ground
-    c, r = int((x - raster.origin[0]) / raster.cell_m), int((y - raster.origin[1]) / raster.cell_m)
-    if not (0 <= r < raster.classes.shape[0] and 0 <= c < raster.classes.shape[1]):
-        return False
-    return raster.classes[r, c] not in (GroundClass.TERRAIN, GroundClass.SIDEWALK)
+def _add_street_trees(yard: _Yard, rng: random.Random, side: _Side) -> None:
+    if rng.random() < 0.25:
+        return
+    s = rng.uniform(5.0, 14.0)
+    while s < side.length_m - 4.0:
+        if rng.random() < 0.75:
+            _add_tree(yard, rng, side.place(s, side.paving_end(s) + rng.uniform(0.9, 1.4)), small=True)
+        s += rng.uniform(9.0, 16.0)
 
 
-def signal_heads(network: RoadNetwork) -> SignalHeads:
-    """Two heads an approach lane: beside the stop line on the right (outermost lane only), and beyond the junction."""
-    rows = []
-    for a in _approaches(network):
-        back = a.yaw + math.pi
-        if a.outermost:
-            away = a.half_width + 0.9
-            rows.append((a.x + math.sin(a.yaw) * away, a.y - math.cos(a.yaw) * away, NEAR_HEAD_Z_M, back, a.link))
-        far = a.far_m
-        rows.append((a.x + math.cos(a.yaw) * far, a.y + math.sin(a.yaw) * far, FAR_HEAD_Z_M, back, a.link))
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    return SignalHeads(
-        table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy(), table[:, 3].copy(), table[:, 4].astype(np.int32)
-    )  # fmt: skip
+def _add_tree(yard: _Yard, rng: random.Random, center: F64, *, small: bool = False) -> None:
+    if not yard.take(center, (0.6, 0.6), 0.0):
+        return
+    height = rng.uniform(4.5, 7.0) if small else rng.uniform(6.0, 11.0)
+    crown = rng.uniform(1.1, 1.6) if small else rng.uniform(1.6, 2.6)
+    clear = rng.uniform(2.3, 2.8)
+    thick = 0.11 if small else rng.uniform(0.14, 0.24)
+    leaf = rng.choice(LEAVES)
+    yaw = rng.uniform(0.0, 0.5 * math.pi)
+    yard.thing()
+    trunk = 0.5 * (clear + 0.5)
+    yard.box(center, (thick, thick, trunk), yaw, 0.0, Material.BARK, SemanticClass.VEGETATION, rng.choice(BARKS))
+    middle = 0.5 * (height - clear)
+    low = (0.85 * crown, 0.85 * crown, 0.75 * middle)
+    yard.box(center, low, yaw, clear, Material.FOLIAGE, SemanticClass.VEGETATION, leaf)
+    darker = (int(leaf[0] * 0.92), int(leaf[1] * 0.92), int(leaf[2] * 0.9))
+    wide = (crown, 0.7 * crown, 0.5 * middle)
+    yard.box(center, wide, yaw + 0.6, clear + 0.45 * middle, Material.FOLIAGE, SemanticClass.VEGETATION, darker)
+    tip = (0.55 * crown, 0.6 * crown, 0.4 * middle)
+    yard.box(center, tip, yaw + 1.1, height - 0.8 * middle, Material.FOLIAGE, SemanticClass.VEGETATION, leaf)
+
+
+def _scatter_trees(yard: _Yard, rng: random.Random, ground: GroundRaster) -> None:
+    """Trees on what is left of the terrain within 35 m of a road, one for about 500 m2."""
+    reach = cv2.distanceTransform((yard.paved == 0).astype(np.uint8), cv2.DIST_L2, 5) * PLAN_CELL_M
+    rows, columns = yard.paved.shape
+    for _ in range(round(rows * columns * PLAN_CELL_M**2 / 500.0)):
+        row, column = rng.randrange(rows), rng.randrange(columns)
+        if 3.0 < reach[row, column] < 35.0:
+            _add_tree(yard, rng, ground.origin + (np.array([column, row]) + 0.5) * PLAN_CELL_M)

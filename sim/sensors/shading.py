@@ -18,11 +18,12 @@ from sim.solids import Material
 
 _GLASS, _FACADE, _FOLIAGE = int(Material.GLASS), int(Material.FACADE), int(Material.FOLIAGE)
 _LAMP_ON, _SIGN, _ROOF = int(Material.LAMP_ON), int(Material.SIGN), int(Material.ROOF)
-_SKY, _ROAD = int(SemanticClass.SKY), int(SemanticClass.ROAD)
+_SKY = int(SemanticClass.SKY)
 SHADOW = np.float32(0.52)
 SHADOW_RANGE_M = np.float32(70.0)
 GROUND = np.int32(-1)
 SKY = np.int32(-2)
+HAZE_M = np.float32(900.0)
 
 # Share of the light at 905 nm that comes back at normal incidence, by material; signs and lamps are retro-reflectors.
 REFLECTIVITY = np.array(
@@ -147,115 +148,202 @@ def _facade(box, axis, px, py, pz, footprint, cell_seed):
 
 
 @njit(**FAST)
-def _ground_color(world_x, world_y, level, texels, offset, rows, columns, classes, origin, cell_m, out):
-    """Colour of the ground at a world position, into out (3,); returns its class."""
-    gx, gy = (world_x - origin[0]) / cell_m, (world_y - origin[1]) / cell_m
-    c, r = math.floor(gx), math.floor(gy)
-    inside = (c >= 0) & (r >= 0) & (c < columns[0]) & (r < rows[0])
-    kind = classes[r, c] if inside else np.uint8(0)
-    if level == 0 or not inside:
-        noise = grain(math.floor(world_x * 12.0), math.floor(world_y * 12.0)) * np.float32(0.6)
-        noise += grain(math.floor(world_x * 1.7) + 7919, math.floor(world_y * 1.7)) * np.float32(0.4)
-        light = np.float32(1.0) + GRAIN_OF[kind] * noise * (np.float32(1.0) if level == 0 else np.float32(0.3))
-        for k in range(3):
-            out[k] = PALETTE[kind, k] * light
-        return kind
-    lc, lr = min(c >> level, columns[level] - 1), min(r >> level, rows[level] - 1)
-    at = offset[level] + lr * columns[level] + lc
-    coarse = grain(math.floor(world_x * 0.6), math.floor(world_y * 0.6)) * GRAIN_OF[kind] * np.float32(0.5)
-    for k in range(3):
-        out[k] = np.float32(texels[at, k]) * (np.float32(1.0) + coarse)
-    return kind
+def _byte(value):
+    """A colour as uint8, cut off at 0 and 255."""
+    value = value if value > np.float32(0.0) else np.float32(0.0)
+    return np.uint8(value if value < np.float32(255.0) else np.float32(255.0))
+
+
+@njit(**FAST)
+def _ground_row(
+    code,
+    shade,
+    gx,
+    gy,
+    level,
+    haze,
+    cell_x,
+    cell_y,
+    base_x,
+    base_y,
+    cos_cell,
+    sin_cell,
+    texels,
+    offset,
+    columns,
+    classes,
+    noise,
+    open_sun,
+    horizon,
+    image,
+    semantic,
+    instance,
+    labels,
+):
+    """Colour the ground pixels of one row; see `shade_camera` for the arguments."""
+    rows_0, columns_0 = classes.shape
+    one = np.float32(1.0)
+    for u in range(code.shape[0]):
+        if code[u] != GROUND:
+            continue
+        c = base_x + np.int32(math.floor(cell_x + cos_cell * gx[u] - sin_cell * gy[u]))
+        r = base_y + np.int32(math.floor(cell_y + sin_cell * gx[u] + cos_cell * gy[u]))
+        inside = (c >= 0) & (r >= 0) & (c < columns_0) & (r < rows_0)
+        kind = classes[np.uint32(r), np.uint32(c)] if inside else np.uint8(0)
+        rough = noise[np.uint32(r >> 4) & np.uint32(255), np.uint32(c >> 4) & np.uint32(255)]
+        fine = level[u]
+        if fine == 0 or not inside:
+            grainy = noise[np.uint32(r) & np.uint32(255), np.uint32(c) & np.uint32(255)]
+            grainy = grainy if fine == 0 else np.float32(0.0)
+            light = one + GRAIN_OF[kind] * (np.float32(0.6) * grainy + np.float32(0.4) * rough)
+            red, green, blue = PALETTE[kind, 0], PALETTE[kind, 1], PALETTE[kind, 2]
+        else:
+            at = np.uint64(offset[fine] + (r >> fine) * columns[fine] + (c >> fine))
+            light = one + GRAIN_OF[kind] * np.float32(0.5) * rough
+            red, green, blue = np.float32(texels[at, 0]), np.float32(texels[at, 1]), np.float32(texels[at, 2])
+        light *= open_sun * shade[u] * (one - haze[u])
+        image[u, 0] = _byte(red * light + horizon[0] * haze[u])
+        image[u, 1] = _byte(green * light + horizon[1] * haze[u])
+        image[u, 2] = _byte(blue * light + horizon[2] * haze[u])
+        if labels:
+            semantic[u], instance[u] = SEMANTIC_OF[kind], np.int32(0)
+
+
+@njit(**FAST)
+def _sky_row(code, dx, dy, dz, stretch, sky_share, sun, horizon, zenith, image, semantic, instance, labels):
+    """Colour the sky pixels of one row: from horizon to zenith, brighter around the sun."""
+    for u in range(code.shape[0]):
+        if code[u] != SKY:
+            continue
+        glow = max(dx[u] * sun[0] + dy[u] * sun[1] + dz[u] * sun[2], np.float32(0.0)) / stretch[u]
+        glow *= glow
+        glow *= glow
+        glow *= glow
+        glow *= np.float32(38.0)
+        image[u, 0] = _byte(horizon[0] + (zenith[0] - horizon[0]) * sky_share[u] + glow)
+        image[u, 1] = _byte(horizon[1] + (zenith[1] - horizon[1]) * sky_share[u] + glow)
+        image[u, 2] = _byte(horizon[2] + (zenith[2] - horizon[2]) * sky_share[u] + glow)
+        if labels:
+            semantic[u], instance[u] = np.uint8(_SKY), np.int32(0)
+
+
+@njit(**FAST)
+def _textured(box, material, axis, x, y, z, footprint, number, red, green, blue, zenith):
+    """Colour of a facade, a crown or a window pane; x, y, z: the point relative to the box's centre, in ego."""
+    one = np.float32(1.0)
+    px, py = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
+    if material == _FACADE:
+        if axis < 2:
+            window, bright = _facade(box, axis, px, py, z, footprint, number & 1023)
+            pane = np.float32(40.0) * bright
+            sky = np.float32(0.22) * bright
+            red += (pane + sky * zenith[0] - red) * window
+            green += (pane + sky * zenith[1] - green) * window
+            blue += (pane + sky * zenith[2] - blue) * window
+    elif material == _FOLIAGE:
+        four = np.float32(4.0)
+        leaf = grain(math.floor(px * four) + number * 31, math.floor(py * four) * 57 + math.floor(z * four))
+        light = np.float32(0.8) + np.float32(0.25) * z / box[HZ]
+        light *= one + np.float32(0.55) * leaf / (one + np.float32(12.0) * footprint)
+        red, green, blue = red * light, green * light, blue * light
+    else:
+        mirror = np.float32(0.20) + np.float32(0.125) * (z / box[HZ] + one)
+        red += (zenith[0] - red) * mirror
+        green += (zenith[1] - green) * mirror
+        blue += (zenith[2] - blue) * mirror
+    return red, green, blue
+
+
+@njit(**FAST)
+def _box_row(
+    code,
+    depth,
+    dx,
+    dy,
+    dz,
+    stretch,
+    origin,
+    pixel_angle,
+    boxes,
+    attributes,
+    faces,
+    horizon,
+    zenith,
+    image,
+    semantic,
+    instance,
+    labels,
+):
+    """Colour the pixels of one row that show a box."""
+    for u in range(code.shape[0]):
+        hit = code[u]
+        if hit < 0:
+            continue
+        face, k, t = np.uint32(hit), np.uint32(hit >> 2), depth[u]
+        distance = t * stretch[u]
+        red, green, blue = faces[face, 0], faces[face, 1], faces[face, 2]
+        material = attributes[k, MATERIAL]
+        if (material == _FACADE) | (material == _FOLIAGE) | (material == _GLASS):
+            box = boxes[k]
+            red, green, blue = _textured(
+                box, material, hit & 3, origin[0] + t * dx[u] - box[CX], origin[1] + t * dy[u] - box[CY],
+                origin[2] + t * dz[u] - box[CZ], distance * pixel_angle, attributes[k, INSTANCE], red, green, blue, zenith,
+            )  # fmt: skip
+        haze = distance / (distance + HAZE_M)
+        image[u, 0] = _byte(red + (horizon[0] - red) * haze)
+        image[u, 1] = _byte(green + (horizon[1] - green) * haze)
+        image[u, 2] = _byte(blue + (horizon[2] - blue) * haze)
+        if labels:
+            semantic[u], instance[u] = np.uint8(attributes[k, SEMANTIC]), attributes[k, INSTANCE]
 
 
 @njit(**FAST)
 def shade_camera(
-    depth, code, shade, dx, dy, dz, stretch, level, origin, pixel_angle, boxes, attributes, faces, sun, ambient, direct,
-    horizon, zenith, ego_x, ego_y, ego_cos, ego_sin, texels, offset, rows, columns, classes, raster_origin, cell_m,
-    image, semantic, instance, labels, color,
+    depth, code, shade, dx, dy, dz, stretch, level, ground_x, ground_y, haze, sky_share, origin, pixel_angle, boxes,
+    attributes, faces, sun, ambient, direct, horizon, zenith, ego_x, ego_y, ego_cos, ego_sin, texels, offset, columns,
+    classes, raster_origin, cell_m, noise, image, semantic, instance, labels,
 ):  # fmt: skip
-    """Colour every pixel of one picture (and label it, if labels is set). Scalar: about 10 ns a pixel.
+    """Colour every pixel of one picture (and label it, if labels is set).
 
-    stretch (H, W): length of the ray's direction. level (H, W): texture level of the ground there.
+    What does not change with time is in tables (H, W): stretch, the length of the ray's direction; where the ray meets
+    the ground in ego (ground_x, ground_y), the texture level and the haze there; sky_share, how near the zenith it
+    looks. noise: (256, 256) float32 in [-0.5, 0.5). Positions are split into whole cells and a float32 rest.
     """
-    height, width = depth.shape
+    at_x, at_y = (ego_x - raster_origin[0]) / cell_m, (ego_y - raster_origin[1]) / cell_m
+    base_x, base_y = np.int32(math.floor(at_x)), np.int32(math.floor(at_y))
+    cell_x, cell_y = np.float32(at_x - base_x), np.float32(at_y - base_y)
+    cos_cell, sin_cell = np.float32(ego_cos / cell_m), np.float32(ego_sin / cell_m)
     open_sun = ambient + direct * sun[2]
-    one, zero = np.float32(1.0), np.float32(0.0)
-    for v in range(height):
-        for u in range(width):
-            hit, t = code[v, u], depth[v, u]
-            distance = t * stretch[v, u]
-            kind = np.uint8(_SKY)
-            number = np.int32(0)
-            if hit == SKY:
-                up = max(dz[v, u] / stretch[v, u], zero)
-                share = math.sqrt(min(up * np.float32(1.7), one))
-                towards = (dx[v, u] * sun[0] + dy[v, u] * sun[1] + dz[v, u] * sun[2]) / stretch[v, u]
-                glow = max(towards, zero)
-                glow *= glow
-                glow *= glow
-                glow *= glow
-                for c in range(3):
-                    color[c] = horizon[c] + (zenith[c] - horizon[c]) * share + np.float32(38.0) * glow
-            else:
-                if hit == GROUND:
-                    x, y = origin[0] + t * dx[v, u], origin[1] + t * dy[v, u]
-                    world_x, world_y = ego_x + ego_cos * x - ego_sin * y, ego_y + ego_sin * x + ego_cos * y
-                    ground = _ground_color(
-                        world_x, world_y, level[v, u], texels, offset, rows, columns, classes, raster_origin, cell_m,
-                        color,
-                    )  # fmt: skip
-                    light = open_sun * shade[v, u]
-                    for c in range(3):
-                        color[c] *= light
-                    kind = SEMANTIC_OF[ground]
-                else:
-                    k, axis = hit >> 2, hit & 3
-                    material = attributes[k, MATERIAL]
-                    kind, number = np.uint8(attributes[k, SEMANTIC]), attributes[k, INSTANCE]
-                    for c in range(3):
-                        color[c] = faces[hit, c]
-                    if material in (_FACADE, _FOLIAGE, _GLASS):
-                        box = boxes[k]
-                        x = origin[0] + t * dx[v, u] - box[CX]
-                        y = origin[1] + t * dy[v, u] - box[CY]
-                        pz = origin[2] + t * dz[v, u] - box[CZ]
-                        px, py = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
-                        if material == _FACADE and axis < 2:
-                            window, bright = _facade(box, axis, px, py, pz, distance * pixel_angle, number & 1023)
-                            for c in range(3):
-                                pane = (np.float32(40.0) + np.float32(0.22) * zenith[c]) * bright
-                                color[c] += (pane - color[c]) * window
-                        elif material == _FOLIAGE:
-                            leaf = grain(
-                                math.floor(px * 4.0) + number * 31, math.floor(py * 4.0) * 57 + math.floor(pz * 4.0)
-                            )
-                            fade = one / (one + np.float32(0.03) * distance)
-                            deep = np.float32(0.8) + np.float32(0.25) * pz / box[HZ]
-                            for c in range(3):
-                                color[c] *= deep * (one + np.float32(0.55) * leaf * fade)
-                        elif material == _GLASS:
-                            mirror = np.float32(0.20) + np.float32(0.25) * (pz / box[HZ] + one) * np.float32(0.5)
-                            for c in range(3):
-                                color[c] += (zenith[c] - color[c]) * mirror
-                haze = distance / (distance + np.float32(900.0))
-                for c in range(3):
-                    color[c] += (horizon[c] - color[c]) * haze
-            for c in range(3):
-                image[v, u, c] = np.uint8(min(max(color[c], zero), np.float32(255.0)) + np.float32(0.49))
-            if labels:
-                semantic[v, u] = kind
-                instance[v, u] = number
+    for v in range(depth.shape[0]):
+        w = v if labels else 0
+        _ground_row(
+            code[v], shade[v], ground_x[v], ground_y[v], level[v], haze[v], cell_x, cell_y, base_x, base_y, cos_cell,
+            sin_cell, texels, offset, columns, classes, noise, open_sun, horizon, image[v], semantic[w], instance[w],
+            labels,
+        )  # fmt: skip
+        _sky_row(
+            code[v], dx[v], dy[v], dz[v], stretch[v], sky_share[v], sun, horizon, zenith, image[v], semantic[w],
+            instance[w], labels,
+        )  # fmt: skip
+        _box_row(
+            code[v], depth[v], dx[v], dy[v], dz[v], stretch[v], origin, pixel_angle, boxes, attributes, faces, horizon,
+            zenith, image[v], semantic[w], instance[w], labels,
+        )  # fmt: skip
 
 
 @njit(**FAST)
-def _unit(key, index):
-    """Number in [0, 1) of a 64-bit key and an index (SplitMix64's finalizer)."""
+def _bits(key, index):
+    """64 random bits of a key and an index (SplitMix64's finalizer)."""
     h = key + np.uint64(index) * np.uint64(0x9E3779B97F4A7C15)
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    h = h ^ (h >> np.uint64(31))
-    return np.float32(h >> np.uint64(40)) * np.float32(1.0 / 16777216.0)
+    return h ^ (h >> np.uint64(31))
+
+
+@njit(**FAST)
+def _piece(bits, place):
+    """The place-th 12 bits as a number in [0, 1)."""
+    return np.float32((bits >> np.uint64(12 * place)) & np.uint64(4095)) * np.float32(1.0 / 4096.0)
 
 
 @njit(**FAST)
@@ -263,7 +351,7 @@ def measure_sweep(
     depth, code, dx, dy, dz, origin, boxes, attributes, ego_x, ego_y, ego_cos, ego_sin, classes, raster_origin, cell_m,
     min_range, max_range, noise_m, key, points, semantic, instance, labels,
 ):  # fmt: skip
-    """Turn hits into returns: points (P, 4) float32 x y z intensity in ego, packed column after column; their number.
+    """Turn hits into returns: points (P, 4) float32 x y z intensity in ego, packed beam after beam; their number.
 
     A return needs enough light: reflectivity times the cosine of incidence, against a threshold that grows with the
     square of the range and a little chance. Noise on the range is a sum of four uniforms, of standard deviation
@@ -273,8 +361,13 @@ def measure_sweep(
     count = 0
     scale = noise_m * np.float32(math.sqrt(3.0))
     rows, width = classes.shape
-    for c in range(columns):
-        for b in range(beams):
+    at_x, at_y = (ego_x - raster_origin[0]) / cell_m, (ego_y - raster_origin[1]) / cell_m
+    base_x, base_y = np.int32(math.floor(at_x)), np.int32(math.floor(at_y))
+    cell_x, cell_y = np.float32(at_x - base_x), np.float32(at_y - base_y)
+    cos_cell, sin_cell = np.float32(ego_cos / cell_m), np.float32(ego_sin / cell_m)
+    per_range = np.float32(1.0) / max_range
+    for b in range(beams):
+        for c in range(columns):
             hit, t = code[b, c], depth[b, c]
             if labels:
                 semantic[b, c] = np.uint8(_SKY)
@@ -283,16 +376,15 @@ def measure_sweep(
                 continue
             if hit == GROUND:
                 x, y = origin[0] + t * dx[b, c], origin[1] + t * dy[b, c]
-                gx = ego_x + ego_cos * x - ego_sin * y - raster_origin[0]
-                gy = ego_y + ego_sin * x + ego_cos * y - raster_origin[1]
-                gc, gr = math.floor(gx / cell_m), math.floor(gy / cell_m)
+                gc = base_x + np.int32(math.floor(cell_x + cos_cell * x - sin_cell * y))
+                gr = base_y + np.int32(math.floor(cell_y + sin_cell * x + cos_cell * y))
                 inside = (gc >= 0) & (gr >= 0) & (gc < width) & (gr < rows)
-                ground = classes[gr, gc] if inside else np.uint8(0)
+                ground = classes[np.uint32(gr), np.uint32(gc)] if inside else np.uint8(0)
                 bright, cosine = REFLECTIVITY_OF[ground], -dz[b, c]
                 if labels:
                     semantic[b, c] = SEMANTIC_OF[ground]
             else:
-                k, axis = hit >> 2, hit & 3
+                k, axis = np.uint32(hit >> 2), hit & 3
                 bright = REFLECTIVITY[attributes[k, MATERIAL]]
                 if axis == 0:
                     cosine = abs(boxes[k, COS] * dx[b, c] + boxes[k, SIN] * dy[b, c])
@@ -303,18 +395,16 @@ def measure_sweep(
                 if labels:
                     semantic[b, c] = np.uint8(attributes[k, SEMANTIC])
                     instance[b, c] = attributes[k, INSTANCE]
-            index = 8 * (b * columns + c)
-            intensity = bright * (np.float32(0.25) + np.float32(0.75) * cosine)
-            light = bright * cosine
-            needed = np.float32(0.02) * (t / max_range) * (t / max_range) * (np.float32(0.5) + _unit(key, index))
-            if light < needed:
+            bits = _bits(key, b * columns + c)
+            share = t * per_range
+            if bright * cosine < np.float32(0.02) * share * share * (np.float32(0.5) + _piece(bits, 4)):
                 continue
-            wobble = _unit(key, index + 1) + _unit(key, index + 2) + _unit(key, index + 3) + _unit(key, index + 4)
+            wobble = _piece(bits, 0) + _piece(bits, 1) + _piece(bits, 2) + _piece(bits, 3)
             r = t + scale * (wobble - np.float32(2.0))
             points[count, 0] = origin[0] + r * dx[b, c]
             points[count, 1] = origin[1] + r * dy[b, c]
             points[count, 2] = origin[2] + r * dz[b, c]
-            points[count, 3] = min(intensity, np.float32(1.0))
+            points[count, 3] = min(bright * (np.float32(0.25) + np.float32(0.75) * cosine), np.float32(1.0))
             count += 1
     for k in range(count, points.shape[0]):
         for c in range(4):

@@ -20,10 +20,12 @@ from sim.sensors.cast import FAST, cast_camera, cast_sweep, pinhole_directions, 
 from sim.sensors.ground_texture import LEVELS, GroundTexture
 from sim.sensors.parts import Surroundings, empty_boxes, gather_boxes
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
-from sim.sensors.shading import GROUND, SKY, cast_shadows, light_faces, measure_sweep, shade_camera
+from sim.sensors.shading import GROUND, HAZE_M, SKY, cast_shadows, light_faces, measure_sweep, shade_camera
 from sim.world import EGO, WorldState
 
 FAR_M = np.float32(1e6)
+# Grain of the ground, the same everywhere and always.
+_NOISE_TILE = (np.random.default_rng(7).random((256, 256)) - 0.5).astype(np.float32)
 _NOISE, _WEATHER = int(Purpose.NOISE), int(Purpose.WEATHER)
 
 
@@ -59,9 +61,10 @@ def _gather_all(
 def _render_all(
     which, pose, light, boxes, attributes, counts, view, scratch, ground, image, depth, code, semantic, instance, labels
 ):
-    (origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, ground_depth, ground_code, level) = view
-    (shade, faces, corners, bounds, flat, color) = scratch
-    (texels, offset, rows, columns, classes, raster_origin, cell_m) = ground
+    (origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, ground_depth, ground_code, tables) = view
+    (level, ground_x, ground_y, haze, sky_share, noise) = tables
+    (shade, faces, corners, bounds, flat) = scratch
+    (texels, offset, columns, classes, raster_origin, cell_m) = ground
     (sun, ambient, direct, horizon, zenith) = light
     pixel_angle = np.float32(1.0) / intrinsics[0]
     for i in prange(which.shape[0]):
@@ -78,10 +81,10 @@ def _render_all(
         )  # fmt: skip
         light_faces(boxes[e], attributes[e], count, origin, sun[e], ambient[e], direct[e], faces[e])
         shade_camera(
-            depth[e], code[e], shade[e], dx, dy, dz, stretch, level, origin, pixel_angle, boxes[e], attributes[e],
-            faces[e], sun[e], ambient[e], direct[e], horizon[e], zenith[e], pose[e, 0], pose[e, 1], pose[e, 2],
-            pose[e, 3], texels, offset, rows, columns, classes, raster_origin, cell_m, image[e], semantic[e],
-            instance[e], labels, color[e],
+            depth[e], code[e], shade[e], dx, dy, dz, stretch, level, ground_x, ground_y, haze, sky_share, origin,
+            pixel_angle, boxes[e], attributes[e], faces[e], sun[e], ambient[e], direct[e], horizon[e], zenith[e],
+            pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], texels, offset, columns, classes, raster_origin, cell_m,
+            noise, image[e], semantic[e], instance[e], labels,
         )  # fmt: skip
 
 
@@ -144,10 +147,10 @@ def _weather_draws(seed, episode):
 class SensorSuite:
     """The rig of E environments; `observe` overwrites the buffers, which are allocated once.
 
-    images: by camera, (E, H, W, 3) uint8 RGB. points: (E, P, 4) float32 x y z intensity in ego, column after column,
+    images: by camera, (E, H, W, 3) uint8 RGB. points: (E, P, 4) float32 x y z intensity in ego, beam after beam,
     zero-padded; point_count: (E,) int32. depth: by sensor, (E, H, W) or (E, beams, columns) float32 metres, along the
     optical axis for a camera, along the ray for a LiDAR, FAR_M where there is nothing. With labels=True also semantic
-    (uint8 `SemanticClass`) and instance (int32, 0 for none) of the same shape; otherwise these are empty.
+    (uint8 `SemanticClass`) and instance (int32, 0 for none) of the same shape; otherwise these hold nothing.
     """
 
     def __init__(
@@ -178,7 +181,7 @@ class SensorSuite:
         if rig.lidar is not None:
             shapes[rig.lidar.name] = (rig.lidar.beams, rig.lidar.columns)
         for name, shape in shapes.items():
-            labelled = shape if labels else (0, 0)
+            labelled = shape if labels else (1, 1)
             self.depth[name] = np.zeros((num_envs, *shape), np.float32)
             self.code[name] = np.zeros((num_envs, *shape), np.int32)
             self.semantic[name] = np.zeros((num_envs, *labelled), np.uint8)
@@ -205,7 +208,7 @@ class SensorSuite:
             grid.reach_m, s.heads, s.head_links, self.boxes, self.attributes, self.counts,
         )  # fmt: skip
         t = self._texture
-        ground = (t.texels, t.offset, t.rows, t.columns, t.classes, t.origin, t.cell_m)
+        ground = (t.texels, t.offset, t.columns, t.classes, t.origin, t.cell_m)
         for name, view in self._cameras.items():
             _render_all(
                 which, self._pose, self._light.arrays(), self.boxes, self.attributes, self.counts, view.constants,
@@ -286,11 +289,15 @@ class _CameraView:
         along = across * stretch / np.maximum(-dz / stretch, 1e-3)
         footprint = np.sqrt(across * np.minimum(along, 8 * across))
         with np.errstate(divide="ignore"):
-            level = np.clip(np.round(np.log2(footprint / cell_m)), 0, LEVELS - 1).astype(np.int64)
+            level = np.clip(np.round(np.log2(footprint / cell_m)), 0, LEVELS - 1).astype(np.int32)
+        distance = ground_depth * stretch
+        haze = distance / (distance + HAZE_M)
+        sky_share = np.sqrt(np.clip(1.7 * dz / stretch, 0.0, 1.0)).astype(np.float32)
         intrinsics = np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32)
         camera_from_ego = np.ascontiguousarray(pose[:3, :3].T, np.float32)
         self.constants: tuple[Any, ...] = (
-            origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, ground_depth, ground_code, level,
+            origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, ground_depth, ground_code,
+            (level, origin[0] + ground_depth * dx, origin[1] + ground_depth * dy, haze, sky_share, _NOISE_TILE),
         )  # fmt: skip
         self.scratch: tuple[Any, ...] = (
             np.zeros((num_envs, *shape), np.float32),
@@ -298,7 +305,6 @@ class _CameraView:
             np.zeros((num_envs, 8, 3), np.float32),
             np.zeros((num_envs, 4), np.int64),
             np.zeros((num_envs, 8), np.float32),
-            np.zeros((num_envs, 3), np.float32),
         )
 
 
