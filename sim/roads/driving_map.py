@@ -23,7 +23,8 @@ from sim.roads.towns import TOWN_KINDS, generate_town
 from sim.solids import Boxes
 
 __all__ = [
-    "DrivingMap", "GroundClass", "GroundRaster", "MapError", "SignalHeads", "load_map", "map_from_network", "town_names",
+    "DrivingMap", "GroundClass", "GroundRaster", "MapError", "SignalHeads", "load_map", "map_from_network",
+    "town_names",
 ]  # fmt: skip
 
 MAPS_KEPT = 4
@@ -51,7 +52,7 @@ def town_names() -> tuple[str, ...]:
 
 
 def load_map(name: str, *, seed: int = 0) -> DrivingMap:
-    """A map by name: a kind of town, such as "grid-small"; one of its towns, "grid-small:17"; or the path of a map file.
+    """A map: a kind of town by name, such as "grid-small", one of its towns, "grid-small:17", or the path of a file.
 
     seed: what stands beside the roads. The last few maps stay in memory; their arrays are shared, so do not write into
     them. Towns that do not ship with the package are generated, files other than .net.xml are converted.
@@ -105,9 +106,9 @@ def _is_file_name(name: str) -> bool:
 
 
 def _unknown(name: str) -> str:
-    kind, _, number = name.partition(":")
+    kind = name.partition(":")[0]
     if kind in TOWN_KINDS:
-        return f"no town {name!r}: after the colon stands a seed, a whole number such as {kind}:{17}"
+        return f"no town {name!r}: after the colon stands a seed, a whole number such as {kind}:17"
     near = difflib.get_close_matches(kind, TOWN_KINDS, n=1, cutoff=0.5)
     files_here = sorted(str(path) for suffix in SUFFIXES for path in Path().glob(f"*{suffix}"))
     near = near or difflib.get_close_matches(name, files_here, n=1, cutoff=0.5)

@@ -111,25 +111,27 @@ def _checked(source: Path, suffix: str) -> tuple[bytes, Element]:
 
 
 def _converted(source: Path, data: bytes, root: Element, suffix: str, notes: list[str]) -> Conversion:
+    options: tuple[str, ...]
+    guess: tuple[str, ...]
     if suffix == ".osm":
-        inputs, options = {"osm-files": data}, OSM_OPTIONS
+        reader, options = "osm-files", OSM_OPTIONS
         has_signals = any(tag.get("v") == "traffic_signals" for tag in root.iter("tag"))
         if root.find("way") is None:
             raise MapError(f"{source}: holds no way; download a region with streets")
     else:
-        inputs, options = {"opendrive-files": data}, OPENDRIVE_OPTIONS
+        reader, options = "opendrive-files", OPENDRIVE_OPTIONS
         has_signals = any(signal.get("dynamic") == "yes" for signal in root.iter("signal"))
         if root.find("road") is None:
             raise MapError(f"{source}: holds no road; export the map again")
     guess = () if has_signals else ("--tls.guess", "--tls.guess.threshold", "80")
     try:
-        conversion = netconvert({**inputs}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
+        conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
         if has_signals and b"<tlLogic" not in conversion.net_xml:
             notes.append(
                 "the signals of the source control no junction here; signals were guessed from speeds and sizes"
             )
             guess = ("--tls.guess",)
-            conversion = netconvert({**inputs}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
+            conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
     except NetconvertError as error:
         raise MapError(f"{source}: netconvert cannot use it: {error}; check it in its editor") from error
     return conversion

@@ -33,10 +33,10 @@ class Conversion:
     warnings: tuple[str, ...]
 
 
-def netconvert(inputs: Mapping[str, bytes | Path], options: Sequence[str]) -> Conversion:
+def netconvert(inputs: Mapping[str, bytes], options: Sequence[str]) -> Conversion:
     """A SUMO network made by netconvert.
 
-    inputs: option without its dashes, such as "opendrive-files", to the content of that file or its path.
+    inputs: option without its dashes, such as "opendrive-files", to the content of that file.
     options: further options. The same input and options give the same bytes.
 
     Raises NetconvertError.
@@ -46,11 +46,8 @@ def netconvert(inputs: Mapping[str, bytes | Path], options: Sequence[str]) -> Co
     with tempfile.TemporaryDirectory(prefix="automedon-") as folder:
         command = [str(program)]
         for option, content in inputs.items():
-            if isinstance(content, bytes):
-                path = Path(folder) / f"{option}.xml"
-                path.write_bytes(content)
-            else:
-                path = content.resolve()
+            path = Path(folder) / f"{option}.xml"
+            path.write_bytes(content)
             command += [f"--{option}", str(path)]
         command += [*options, "--xml-validation", "never", "--output-file", "network.net.xml"]
         environment = {**os.environ, "SUMO_HOME": str(home), "LC_ALL": "C"}

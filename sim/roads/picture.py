@@ -41,7 +41,7 @@ def map_picture(driving_map: DrivingMap, max_side_px: int = MAX_SIDE_PX) -> NDAr
     pixels_per_metre = scale / ground.cell_m
 
     def to_pixels(points: NDArray[np.float64]) -> NDArray[np.int32]:
-        return np.rint(((points - ground.origin) * pixels_per_metre - 0.5) * 16).astype(np.int32)
+        return np.asarray(np.rint(((points - ground.origin) * pixels_per_metre - 0.5) * 16), np.int32)
 
     boxes = driving_map.scenery
     order = np.argsort(boxes.center[:, 2] + boxes.half_size[:, 2], kind="stable")
@@ -54,10 +54,10 @@ def map_picture(driving_map: DrivingMap, max_side_px: int = MAX_SIDE_PX) -> NDAr
         cv2.fillConvexPoly(shade, cv2.convexHull(to_pixels(both)), (40, 44, 52), cv2.LINE_AA, 4)
     picture = cv2.addWeighted(picture, 0.62, shade, 0.38, 0.0)
     for k in order:
-        corners = to_pixels(_footprint(boxes.center[k, :2], boxes.half_size[k, :2], boxes.yaw_rad[k]))
-        cv2.fillConvexPoly(picture, corners, boxes.color[k].tolist(), cv2.LINE_AA, 4)
+        outline = to_pixels(_footprint(boxes.center[k, :2], boxes.half_size[k, :2], boxes.yaw_rad[k]))
+        cv2.fillConvexPoly(picture, outline, boxes.color[k].tolist(), cv2.LINE_AA, 4)
         if boxes.half_size[k, :2].min() > 0.8:
-            cv2.polylines(picture, [corners], True, (boxes.color[k] * 0.7).tolist(), 1, cv2.LINE_AA, 4)
+            cv2.polylines(picture, [outline], True, (boxes.color[k] * 0.7).tolist(), 1, cv2.LINE_AA, 4)
     heads = driving_map.signal_heads
     centers = to_pixels(np.stack([heads.x_m, heads.y_m], axis=1))
     radius = max(16 * 2, round(0.6 * pixels_per_metre * 16))

@@ -40,7 +40,7 @@ class SignalHeads:
 
 @dataclass(frozen=True)
 class SignalMast:
-    """A pole at `foot` (2,), as high as `top_m`, and the places (2,) that arms at that height reach, in no special order."""
+    """A pole at `foot` (2,), as high as `top_m`, and the places (2,) that arms at that height reach."""
 
     foot: F64
     top_m: float
@@ -143,7 +143,7 @@ def _movements(network: RoadNetwork, lanes: list[int]) -> list[int]:
 
 
 def _far_side(network: RoadNetwork, approach: list[int]) -> float:
-    """Distance ahead of the stop line at which the far heads hang: beyond the junction, where the way straight on leaves it."""
+    """Distance ahead of the stop line at which the far heads hang: beyond the furthest that any movement goes ahead."""
     longest = 0.0
     for lane in approach:
         start = lane_line(network, lane)[-1]
