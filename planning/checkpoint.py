@@ -119,7 +119,8 @@ def load_training_state(
             tensor = moments.get(f"{moment}/{name}")
             expected = torch.Size([]) if moment == "step" else parameter.shape
             if tensor is not None and tensor.shape == expected:
-                state[moment] = tensor.to(memory_format=torch.preserve_format)
+                # The fused optimiser walks through memory: a moment must lie as its parameter does (channels_last).
+                state[moment] = tensor if moment == "step" else torch.empty_like(parameter.data).copy_(tensor)
         if len(state) not in (0, 3) or (state and not parameter.requires_grad):
             raise CheckpointError(f"{path}: the optimiser state of {name} is incomplete or has another shape")
         if state:
