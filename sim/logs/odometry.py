@@ -18,6 +18,7 @@ from planning.action import Action
 from sim.dynamics import DRAG_PER_M, MAX_BRAKE_MPS2, MAX_STEER_RAD, ROLLING_MPS2, WHEELBASE_M, wanted_acceleration
 
 ACTION_US = 100_000
+JITTER_M = 0.25
 SLOWEST_MPS = 0.5  # below it yaw rate over speed says nothing about the front wheels
 
 
@@ -91,16 +92,29 @@ class Odometry:
         """The path that the car took afterwards as a route: (ROUTE_POINTS, 2) float32, metres, in ego at that time.
 
         Points are ROUTE_SPACING_M apart along the path, from that distance ahead on; where the recording ends, its last
-        one is repeated. None before the first sample.
+        one is repeated. Samples closer than JITTER_M to the one before are left out, or a standing car's would add up
+        to a path. None before the first sample.
         """
         index = self.newest(timestamp_us)
         if index is None:
             return None
         positions = transform(inverse(self.world_from_ego[index]), self.world_from_ego[index:, :3, 3])[:, :2]
+        positions = positions[_apart(positions)]
         along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(positions, axis=0), axis=1))])
         wanted = ROUTE_SPACING_M * np.arange(1, ROUTE_POINTS + 1)
         columns = [np.interp(wanted, along, positions[:, axis]) for axis in (0, 1)]
         return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _apart(positions: NDArray[np.float64]) -> list[int]:
+    """Indices of positions (N, 2), the first always, each at least JITTER_M from the one kept before it."""
+    kept = [0]
+    for index in range(1, len(positions)):
+        if math.dist(positions[index], positions[kept[-1]]) >= JITTER_M:
+            kept.append(index)
+        if len(kept) > ROUTE_POINTS * ROUTE_SPACING_M / JITTER_M:
+            break
+    return kept
 
 
 def odometry_from_samples(

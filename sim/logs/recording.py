@@ -1,0 +1,304 @@
+"""A recording that is not ours, as the same stream of steps that the simulator gives.
+
+Knows what recorded messages mean; knows nothing about containers or message schemas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perception.sensors import CameraCalibration, CameraFrame, LidarSweep, SensorFrame
+from sim.logs.frames import MAX_AGE_US, Frame, Reading, synchronised
+from sim.logs.log import Log, LogError, LogSummary
+from sim.logs.mounting import FrameTree
+from sim.logs.odometry import Odometry, odometry_from_samples
+from sim.logs.recorded import (
+    MessageError,
+    MessageSource,
+    Recorded,
+    RecordedCalibration,
+    RecordedCloud,
+    RecordedOdometry,
+    RecordedPicture,
+    RecordedTransform,
+    RecordedTransforms,
+    Role,
+)
+from sim.step import Step
+
+GENERIC_WORDS = frozenset(
+    "camera cameras image images image_raw image_color image_mono image_rect image_rect_color compressed raw color data "
+    "compressed_image lidar lidars points point_cloud point_cloud2 pointcloud sensor sensors sensing".split()
+)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How recordings that are not ours are read.
+
+    base_frame: frame of /tf that is taken for ego. trigger: name of the sensor whose readings make the frames; by
+        default the LiDAR with the most sweeps, else the camera with the most pictures.
+    max_age_us: a sensor silent for longer is None. topics: sensor topics to use; by default all that decode.
+    """
+
+    base_frame: str = "base_link"
+    trigger: str | None = None
+    max_age_us: int = MAX_AGE_US
+    topics: tuple[str, ...] | None = None
+
+
+@dataclass
+class _Context:
+    """What a first pass over the small messages finds. calibrations: by topic. intensity_scale: by sensor."""
+
+    tree: FrameTree
+    odometry: Odometry | None
+    calibrations: dict[str, RecordedCalibration]
+    mounted: dict[str, CameraCalibration | None] = field(default_factory=dict)
+    lidar_pose: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)
+    intensity_scale: dict[str, float] = field(default_factory=dict)
+
+
+def open_recording(path: Path, source: MessageSource, summary: LogSummary, options: ReadOptions) -> Log:
+    """An open container as a `Log`.
+
+    Raises:
+        LogError: the options name a topic or a trigger that the recording does not have.
+    """
+    sensors = _choose_sensors(path, source, summary, options)
+    if options.trigger is not None and options.trigger not in sensors:
+        known = ", ".join(sensors) or "none"
+        raise LogError(f"{path} has no sensor named {options.trigger!r} to make frames by; it has: {known}")
+    if not sensors:
+        summary.warn(_nothing_to_read(path, source))
+    return Log(
+        path,
+        source.kind,
+        source.topics,
+        source.span_us,
+        lambda log: _steps(log, source, sensors, options),
+        summary=summary,
+        close=source.close,
+    )
+
+
+def _nothing_to_read(path: Path, source: MessageSource) -> str:
+    if not source.topics:
+        return f"{path} holds no messages"
+    foreign = ", ".join(f"{topic} ({info.type})" for topic, info in source.topics.items() if not source.role(topic))
+    wanted = "PointCloud2, Image, CompressedImage, and foxglove's PointCloud, RawImage, CompressedImage"
+    return f"{path} holds no camera or LiDAR that can be decoded ({wanted}); not decoded: {foreign or 'none'}"
+
+
+def _choose_sensors(
+    path: Path, source: MessageSource, summary: LogSummary, options: ReadOptions
+) -> dict[str, tuple[str, Role]]:
+    """Name of each sensor to its topic and role; of topics with one name the one with the most messages."""
+    for topic in options.topics or ():
+        if topic not in source.topics or source.role(topic) not in ("camera", "lidar"):
+            known = ", ".join(t for t in source.topics if source.role(t) in ("camera", "lidar")) or "none"
+            raise LogError(f"{path} has no camera or LiDAR topic {topic!r}; it has: {known}")
+    sensors: dict[str, tuple[str, Role]] = {}
+    for topic, info in sorted(source.topics.items(), key=lambda item: (-item[1].messages, item[0])):
+        role = source.role(topic)
+        if role not in ("camera", "lidar") or info.messages == 0:
+            continue
+        if options.topics is not None and topic not in options.topics:
+            continue
+        name = sensor_name(topic, role)
+        if name in sensors and sensors[name][1] == role:
+            summary.warn(f"{topic}: left out, taken for the same {role} as {sensors[name][0]}")
+        else:
+            sensors[name if name not in sensors else f"{name}_{role}"] = topic, role
+    return sensors
+
+
+def sensor_name(topic: str, role: Role) -> str:
+    """Name of a sensor from its topic: what is left without words such as "camera" and "image", else its role."""
+    words = [word for word in topic.split("/") if word and word not in GENERIC_WORDS]
+    return "_".join(words) or role
+
+
+def _steps(
+    log: Log, source: MessageSource, sensors: Mapping[str, tuple[str, Role]], options: ReadOptions
+) -> Iterator[Step]:
+    if not sensors:
+        raise LogError(_nothing_to_read(log.path, source))
+    context = _look_through(source, log.summary, options)
+    readable = {name: topic for name, (topic, role) in sensors.items() if _has_calibration(topic, role, context, log)}
+    if not readable:
+        raise LogError(f"{log.path} holds pictures only, and no CameraInfo: nothing says what its cameras see")
+    trigger = options.trigger
+    if trigger is None:
+        trigger = next((name for name in readable if sensors[name][1] == "lidar"), next(iter(readable)))
+    elif trigger not in readable:
+        raise LogError(f"{log.path}: {trigger!r} cannot make the frames, as it has no CameraInfo")
+    readings = _readings(source, {topic: name for name, topic in readable.items()}, log.summary)
+    frames = synchronised(readings, list(readable), trigger, log.summary, max_age_us=options.max_age_us)
+    for tick, frame in enumerate(frames):
+        yield _step(tick, frame, sensors, context, log, options)
+
+
+def _look_through(source: MessageSource, summary: LogSummary, options: ReadOptions) -> _Context:
+    """A first pass over calibrations, transforms and odometry, which are small and needed from the start."""
+    context = _Context(FrameTree(options.base_frame, summary), None, {})
+    samples: list[RecordedOdometry] = []
+    moving: list[RecordedTransform] = []
+    topics = [t for t in source.topics if source.role(t) in ("calibration", "transforms", "odometry")]
+    for message in source.messages(topics):
+        try:
+            recorded = source.decode(message)
+        except MessageError as error:
+            summary.skip(message.topic, str(error))
+            continue
+        match recorded:
+            case RecordedCalibration():
+                context.calibrations.setdefault(message.topic, recorded)
+            case RecordedTransforms(transforms):
+                context.tree.add(transforms)
+                moving += [t for t in transforms if t.child == options.base_frame]
+            case RecordedOdometry():
+                samples.append(recorded)
+    context.odometry = _odometry(samples, moving, context.tree, summary)
+    return context
+
+
+def _odometry(
+    samples: list[RecordedOdometry], moving: list[RecordedTransform], tree: FrameTree, summary: LogSummary
+) -> Odometry | None:
+    """Motion from odometry messages, or where there are none from the transforms that lead to the base frame."""
+    if not samples:
+        if len(moving) > 1:
+            summary.warn(f"no odometry: motion is taken from /tf ({moving[0].parent} to {moving[0].child})")
+        else:
+            summary.warn("no odometry and no moving /tf: speed, route and recorded action are unknown")
+            moving = []
+        missing = [None] * len(moving)
+        poses = [t.parent_from_child for t in moving]
+        return odometry_from_samples([t.timestamp_us for t in moving], poses, missing, missing)
+    body = samples[0].body_frame
+    body_from_base = np.eye(4)
+    if body and body != tree.base_frame:
+        base_from_body = tree.base_from(body)
+        if base_from_body is None:
+            summary.warn(f"odometry is of {body!r}, which /tf does not connect to {tree.base_frame!r}: taken as equal")
+        else:
+            body_from_base = np.linalg.inv(base_from_body)
+    return odometry_from_samples(
+        [s.timestamp_us for s in samples],
+        [s.world_from_body @ body_from_base for s in samples],
+        [s.speed_mps for s in samples],
+        [s.yaw_rate_radps for s in samples],
+    )
+
+
+def _has_calibration(topic: str, role: Role, context: _Context, log: Log) -> bool:
+    if role == "lidar" or _calibration_topic(topic, context) is not None:
+        return True
+    log.summary.warn(f"{topic}: left out, as no CameraInfo beside it says what the camera sees")
+    return False
+
+
+def _calibration_topic(topic: str, context: _Context) -> str | None:
+    """The calibration that shares the most of its path with a picture's topic, or the only one there is."""
+
+    def shared(other: str) -> int:
+        count = 0
+        for a, b in zip(topic.strip("/").split("/"), other.strip("/").split("/"), strict=False):
+            if a != b:
+                break
+            count += 1
+        return count
+
+    best = max(context.calibrations, key=shared, default=None)
+    return best if best is not None and (shared(best) > 0 or len(context.calibrations) == 1) else None
+
+
+def _readings(
+    source: MessageSource, name_of_topic: Mapping[str, str], summary: LogSummary
+) -> Iterator[Reading[Recorded]]:
+    for message in source.messages(list(name_of_topic)):
+        try:
+            recorded = source.decode(message)
+        except MessageError as error:
+            summary.skip(message.topic, str(error))
+            continue
+        if isinstance(recorded, RecordedPicture | RecordedCloud):
+            yield Reading(name_of_topic[message.topic], recorded.timestamp_us, recorded)
+
+
+def _step(
+    tick: int,
+    frame: Frame[Recorded],
+    sensors: Mapping[str, tuple[str, Role]],
+    context: _Context,
+    log: Log,
+    options: ReadOptions,
+) -> Step:
+    cameras: dict[str, CameraFrame | None] = {}
+    lidars: dict[str, LidarSweep | None] = {}
+    for name, reading in frame.readings.items():
+        topic, role = sensors[name]
+        recorded = None if reading is None else reading.value
+        try:
+            if role == "camera":
+                cameras[name] = None
+                if isinstance(recorded, RecordedPicture):
+                    cameras[name] = _camera_frame(name, topic, recorded, context)
+            else:
+                lidars[name] = None
+                if isinstance(recorded, RecordedCloud):
+                    lidars[name] = _lidar_sweep(name, topic, recorded, context, log.summary)
+        except LogError:
+            raise
+        except ValueError as error:  # a picture that does not decode, a pose that is none
+            log.summary.skip(topic, str(error))
+    odometry = context.odometry
+    sensor_frame = SensorFrame(
+        timestamp_us=frame.timestamp_us,
+        cameras=cameras,
+        lidars=lidars,
+        ego=None if odometry is None else odometry.ego_state(frame.timestamp_us, options.max_age_us),
+        route_in_ego=None if odometry is None else odometry.path_ahead(frame.timestamp_us),
+    )
+    action = None if odometry is None else odometry.estimated_action(frame.timestamp_us)
+    return Step(tick=tick, timestamp_us=frame.timestamp_us, frame=sensor_frame, action=action)
+
+
+def _camera_frame(name: str, topic: str, picture: RecordedPicture, context: _Context) -> CameraFrame | None:
+    if name not in context.mounted:
+        calibration = context.calibrations[_calibration_topic(topic, context) or ""]
+        pose = context.tree.ego_from_camera(topic, picture.frame_id or calibration.frame_id)
+        context.mounted[name] = None if pose is None else calibration.mounted(pose)
+    mounted = context.mounted[name]
+    if mounted is None:
+        return None
+    return CameraFrame(picture.pixels(mounted.width_px, mounted.height_px), mounted, picture.timestamp_us)
+
+
+def _lidar_sweep(
+    name: str, topic: str, cloud: RecordedCloud, context: _Context, summary: LogSummary
+) -> LidarSweep | None:
+    if name not in context.lidar_pose:
+        context.lidar_pose[name] = context.tree.ego_from_lidar(topic, cloud.frame_id)
+    pose = context.lidar_pose[name]
+    if pose is None:
+        return None
+    if cloud.dropped:
+        summary.skip(topic, "point that is not finite", cloud.dropped)
+    if name not in context.intensity_scale:
+        context.intensity_scale[name] = _intensity_scale(cloud.points[:, 3])
+    points = cloud.points.copy()
+    points[:, 3] = np.clip(points[:, 3] / context.intensity_scale[name], 0.0, 1.0)
+    return LidarSweep(points, pose, cloud.timestamp_us, cloud.time_offset_us)
+
+
+def _intensity_scale(intensity: NDArray[np.float32]) -> float:
+    """What brings the first sweep's intensities to [0, 1]: drivers give 0 to 1, 8 bits or 16 bits."""
+    largest = float(intensity.max(initial=0.0))
+    return 1.0 if largest <= 1.0 else 255.0 if largest <= 255.0 else 65535.0
