@@ -28,7 +28,7 @@ SIGNAL_OPTIONS = (
 )  # fmt: skip
 COMMON_OPTIONS = (
     "--no-turnarounds", "--junctions.corner-detail", "8", "--junctions.internal-link-detail", "12", "--precision", "3",
-    "--geometry.max-angle", "180", "--remove-edges.isolated", "--tls.discard-simple",
+    "--geometry.max-angle", "180", "--tls.discard-simple",
 )  # fmt: skip
 OPENDRIVE_OPTIONS = ("--opendrive.curve-resolution", "1", "--opendrive.internal-shapes")
 OSM_OPTIONS = (
@@ -81,7 +81,7 @@ def import_map(path: str | Path) -> tuple[bytes, ImportReport]:
         conversion = Conversion(data, ())
     else:
         conversion = _converted(source, data, root, suffix, notes)
-    network = read_network(conversion.net_xml)
+    network = read_network(conversion.net_xml, title=str(source))
     return conversion.net_xml, _report(source, network, conversion, root, notes)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from planning.policy import SignalState
 from sim.roads.conflicts import stretches_too_close
+from sim.roads.junction_paths import SHORTEST_M, drivable_path
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
 from sim.roads.polyline import headings, resampled, ribbon, without_repeats
 
@@ -85,15 +86,16 @@ class _Signals:
     offset_s: F64
 
 
-def read_network(source: str | Path | bytes) -> RoadNetwork:
+def read_network(source: str | Path | bytes, *, title: str = "the given network") -> RoadNetwork:
     """The network in a SUMO .net.xml file, given as its path or its bytes. Elevation is dropped: the world is flat.
 
-    Only the first program of each traffic light is read. Turns back that are tighter than a car can drive are left out.
+    title: what messages call a network that is given as bytes. Only the first program of each traffic light is read. Turns back that are tighter than a car can drive are left out.
 
     Raises MapError where the file is missing, too large, not well formed, no SUMO network, or without a lane for cars.
     """
-    root = _parse(source)
-    title = "the given network" if isinstance(source, bytes) else str(source)
+    if not isinstance(source, bytes):
+        title, source = str(source), _bytes_of(Path(source))
+    root = _parse(source, title)
     try:
         return _network_from(root, title)
     except (KeyError, IndexError) as error:
@@ -102,18 +104,15 @@ def read_network(source: str | Path | bytes) -> RoadNetwork:
         ) from error
 
 
-def _parse(source: str | Path | bytes) -> Element:
-    if isinstance(source, bytes):
-        title, data = "the given network", source
-    else:
-        title, path = str(source), Path(source)
-        if not path.is_file():
-            raise MapError(f"{title}: no such file; give the path of a .net.xml file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise MapError(
-                f"{title}: larger than {MAX_FILE_BYTES // 1_000_000} MB; cut the region down with netconvert"
-            )
-        data = path.read_bytes()
+def _bytes_of(path: Path) -> bytes:
+    if not path.is_file():
+        raise MapError(f"{path}: no such file; give the path of a .net.xml file")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise MapError(f"{path}: larger than {MAX_FILE_BYTES // 1_000_000} MB; cut the region down with netconvert")
+    return path.read_bytes()
+
+
+def _parse(data: bytes, title: str) -> Element:
     try:
         root: Element = fromstring(data)
     except (ParseError, defusedxml.DefusedXmlException, ValueError) as error:
@@ -163,6 +162,9 @@ def _network_from(root: Element, title: str) -> RoadNetwork:
         (c.attrib["from"], c.attrib["fromLane"]): c for c in root.iter("connection") if c.attrib["from"].startswith(":")
     }
     inner, direct = _read_connections(connections, onward, elements, index_of, junction_of_lane, junctions, signals)
+    for lane in inner:
+        before, after = driving[lane.origin].shape, driving[lane.target].shape
+        lane.shape = drivable_path(before[-1], _end_yaw(before), after[0], _start_yaw(after), lane.shape)
     beside.extend(_read_crossings(root, elements, edge_function, junction_of_lane, signals))
     return _assemble(driving, inner, beside, left, right, direct, junctions, signals, walking_areas)
 
@@ -173,6 +175,23 @@ def _shape(element: Element) -> F64:
     if len(shape) == 0 or not np.isfinite(shape).all():
         raise MapError(f"{element.get('id')}: a shape without points or with infinite ones; write the network again")
     return shape
+
+
+def _line(element: Element) -> F64:
+    """The centre line of a lane: at least two points that differ."""
+    line = without_repeats(_shape(element))
+    if len(line) < 2:
+        line = np.stack([line[0], line[0] + [SHORTEST_M, 0.0]])
+    return line
+
+
+def _start_yaw(shape: F64) -> float:
+    ahead = shape[1] - shape[0]
+    return float(np.arctan2(ahead[1], ahead[0]))
+
+
+def _end_yaw(shape: F64) -> float:
+    return _start_yaw(shape[-2:])
 
 
 def _width(element: Element) -> float:
@@ -338,7 +357,7 @@ def _read_crossings(
             _Lane(
                 name=name,
                 kind=LaneKind.CROSSING,
-                shape=_shape(element),
+                shape=_line(element),
                 width_m=_width(element),
                 limit_mps=float(element.attrib["speed"]),
                 junction=junction_of_lane.get(name, -1),
@@ -371,7 +390,7 @@ def _assemble(
 ) -> RoadNetwork:
     lanes = driving + inner + beside
     count = len(lanes)
-    sampled = [_sampled(lane.shape) for lane in lanes]
+    sampled = [resampled(lane.shape, SPACING_M) for lane in lanes]
     point_start = np.concatenate([[0], np.cumsum([len(points) for points, _ in sampled])]).astype(np.int32)
     points = np.concatenate([points for points, _ in sampled])
     step_m = np.array([step for _, step in sampled])
@@ -427,13 +446,6 @@ def _assemble(
         grid_lane=grid_lane,
         sidewalk_polygons=tuple(area for area in walking_areas if len(area) >= 3),
     )
-
-
-def _sampled(shape: F64) -> tuple[F64, float]:
-    line = without_repeats(shape)
-    if len(line) < 2 or (len(line) == 2 and np.hypot(*(line[-1] - line[0])) < 1e-3):
-        line = np.stack([shape[0], shape[0] + [1e-2, 0.0]])
-    return resampled(line, SPACING_M)
 
 
 def _conflicts(
