@@ -89,7 +89,8 @@ class _Signals:
 def read_network(source: str | Path | bytes, *, title: str = "the given network") -> RoadNetwork:
     """The network in a SUMO .net.xml file, given as its path or its bytes. Elevation is dropped: the world is flat.
 
-    title: what messages call a network that is given as bytes. Only the first program of each traffic light is read. Turns back that are tighter than a car can drive are left out.
+    title: what messages call a network that is given as bytes. Only the first program of each traffic light is read.
+    Turns back that are tighter than a car can drive are left out.
 
     Raises MapError where the file is missing, too large, not well formed, no SUMO network, or without a lane for cars.
     """
