@@ -60,6 +60,15 @@ def _cast_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz,
 
 
 @njit(**FAST)
+def _all_nearer(depth, nearest):
+    """Whether every ray of a row already ends before `nearest`, so that a box beyond it cannot be seen."""
+    open_rays = 0
+    for i in range(depth.shape[0]):
+        open_rays += 1 if depth[i] > nearest else 0
+    return open_rays == 0
+
+
+@njit(**FAST)
 def _pinhole_bounds(box, origin, camera_from_ego, fx, fy, cx, cy, columns, rows, corners, out):
     """Rectangle of pixels (column, end column, row, end row) that surely holds the box; exact up to one pixel.
 
@@ -108,25 +117,34 @@ def _pinhole_bounds(box, origin, camera_from_ego, fx, fy, cx, cy, columns, rows,
 
 
 @njit(**FAST)
-def cast_camera(boxes, count, origin, camera_from_ego, intrinsics, dx, dy, dz, depth, code, corners, bounds):
-    """Cast boxes[:count] (K, BOX_COLUMNS) into a pinhole camera; everything in ego, float32.
+def cast_camera(
+    boxes, order, count, origin, camera_from_ego, intrinsics, dx, dy, dz, depth, code, corners, bounds
+):  # fmt: skip
+    """Cast boxes[order[:count]] (K, BOX_COLUMNS) into a pinhole camera; everything in ego, float32.
 
     origin (3,), camera_from_ego (3, 3), intrinsics (4,) fx fy cx cy; dx, dy, dz (H, W) ray directions in ego whose
     component along the optical axis is 1, so that depth (H, W) is along that axis. depth and code hold what ground and
-    sky put there; code becomes 4 * box + axis of the face (0 x, 1 y, 2 z). Cost: boxes x pixels they may cover.
+    sky put there; code becomes 4 * box + axis of the face (0 x, 1 y, 2 z). Cost: boxes x pixels they may cover; with
+    the nearest first, rows that are hidden cost a comparison a pixel.
     """
     rows, columns = depth.shape
-    for k in range(count):
+    for place in range(count):
+        k = order[place]
         box = boxes[k]
         if not _pinhole_bounds(
             box, origin, camera_from_ego, intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3], columns, rows,
             corners, bounds,
         ):  # fmt: skip
             continue
+        nearest = corners[0, 2]
+        for c in range(1, 8):
+            nearest = min(nearest, corners[c, 2])
         x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
         ox, oy = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
         u0, u1 = bounds[0], bounds[1]
         for v in range(bounds[2], bounds[3]):
+            if nearest > NEAR and _all_nearer(depth[v, u0:u1], nearest):
+                continue
             _cast_row(
                 depth[v, u0:u1], code[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], dz[v, u0:u1], ox, oy, z,
                 box[COS], box[SIN], box[HX], box[HY], box[HZ], np.int32(4 * k),
@@ -141,7 +159,7 @@ def _wrap(angle):
 
 @njit(**FAST)
 def _sweep_bounds(box, origin, lidar_from_ego, upright, out):
-    """Azimuths (middle, half width) and elevations (low, high), radians in the sensor's frame, that hold the box."""
+    """Azimuths (middle, half width), elevations (low, high) and nearest range that hold the box, sensor's frame."""
     x, y, z = box[CX] - origin[0], box[CY] - origin[1], box[CZ] - origin[2]
     m = lidar_from_ego
     sx, sy = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z, m[1, 0] * x + m[1, 1] * y + m[1, 2] * z
@@ -149,6 +167,7 @@ def _sweep_bounds(box, origin, lidar_from_ego, upright, out):
     radius = math.sqrt(box[HX] * box[HX] + box[HY] * box[HY] + box[HZ] * box[HZ])
     away = math.sqrt(sx * sx + sy * sy)
     margin = np.float32(1e-4)
+    out[4] = max(math.sqrt(away * away + sz * sz) - radius, np.float32(0.0))
     out[0], out[1] = math.atan2(sy, sx), np.float32(math.pi)
     if not upright:
         out[2], out[3] = np.float32(-math.pi / 2), np.float32(math.pi / 2)
@@ -168,6 +187,7 @@ def _sweep_bounds(box, origin, lidar_from_ego, upright, out):
     high, low = z + box[HZ], z - box[HZ]
     out[2] = math.atan2(low, nearest if low < 0 else farthest) - margin
     out[3] = math.atan2(high, nearest if high > 0 else farthest) + margin
+    out[4] = nearest * np.float32(0.9999)
     if nearest > 0:
         half = np.float32(0.0)
         for k in range(4):
@@ -181,10 +201,10 @@ def _sweep_bounds(box, origin, lidar_from_ego, upright, out):
 
 @njit(**FAST)
 def cast_sweep(
-    boxes, count, origin, lidar_from_ego, upright, elevations, first_azimuth, azimuth_step, full_circle, dx, dy, dz,
+    boxes, order, count, origin, lidar_from_ego, upright, elevations, first_azimuth, azimuth_step, full_circle, dx, dy, dz,
     depth, code, bounds,
 ):  # fmt: skip
-    """Cast boxes[:count] into a grid of beams x columns; everything in ego, float32.
+    """Cast boxes[order[:count]] into a grid of beams x columns; everything in ego, float32.
 
     elevations (beams,) falling; column c looks at first_azimuth + c * azimuth_step, radians in the sensor's frame.
     upright: whether the sensor's z axis is that of the ego (then bounds are tight). full_circle: whether the columns
@@ -192,7 +212,8 @@ def cast_sweep(
     range. code as in `cast_camera`.
     """
     beams, columns = depth.shape
-    for k in range(count):
+    for place in range(count):
+        k = order[place]
         box = boxes[k]
         _sweep_bounds(box, origin, lidar_from_ego, upright, bounds)
         first, last = 0, beams
@@ -215,6 +236,8 @@ def cast_sweep(
             if c1 <= c0:
                 continue
             for beam in range(first, last):
+                if _all_nearer(depth[beam, c0:c1], bounds[4]):
+                    continue
                 _cast_row(
                     depth[beam, c0:c1], code[beam, c0:c1], dx[beam, c0:c1], dy[beam, c0:c1], dz[beam, c0:c1],
                     ox, oy, z, box[COS], box[SIN], box[HX], box[HY], box[HZ], np.int32(4 * k),

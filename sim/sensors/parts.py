@@ -23,6 +23,8 @@ from sim.world import ActorKind
 
 MAX_BOXES = 3072
 SCENERY_RANGE_M = 150.0
+BIN_M = 2.0  # boxes are sorted by distance to within this, so that near ones are cast first
+BINS = 96
 MIN_ANGLE = 0.0025  # radius over distance below which a box is left out: a third of a pixel of the tele camera
 
 
@@ -224,6 +226,26 @@ def _put(box, attribute, x, y, z, cos_yaw, sin_yaw, hx, hy, hz, material, semant
     box[COS], box[SIN] = cos_yaw, sin_yaw
     attribute[0], attribute[1], attribute[2] = material, semantic, instance
     attribute[3], attribute[4], attribute[5] = red, green, blue
+
+
+@njit(**FAST)
+def sort_boxes(boxes, count, order, bins):
+    """Fill order[:count] with the boxes' indices, nearest first to within BIN_M; bins: (BINS + 1,) int32 scratch."""
+    bins[:] = 0
+    for k in range(count):
+        bins[_bin(boxes[k]) + 1] += 1
+    for b in range(BINS):
+        bins[b + 1] += bins[b]
+    for k in range(count):
+        b = _bin(boxes[k])
+        order[bins[b]] = k
+        bins[b] += 1
+
+
+@njit(**FAST)
+def _bin(box):
+    away = math.sqrt(box[CX] * box[CX] + box[CY] * box[CY]) - max(box[HX], box[HY])
+    return min(max(math.floor(away / np.float32(BIN_M)), 0), BINS - 1)
 
 
 @njit(**FAST)

@@ -24,22 +24,13 @@ SHADOW_RANGE_M = np.float32(70.0)
 GROUND = np.int32(-1)
 SKY = np.int32(-2)
 HAZE_M = np.float32(900.0)
+PER_STOREY = np.float32(1.0 / 3.1)
 
 # Share of the light at 905 nm that comes back at normal incidence, by material; signs and lamps are retro-reflectors.
 REFLECTIVITY = np.array(
     [0.35, 0.45, 0.06, 0.05, 0.55, 0.42, 0.25, 0.45, 0.25, 0.40, 0.95, 0.60, 0.60, 0.30], np.float32
 )
 assert len(REFLECTIVITY) == len(Material)
-
-
-@njit(**FAST)
-def grain(x, y):
-    """Noise in [-0.5, 0.5) of two integers: a 32-bit hash (the finalizer of MurmurHash3, Appleby 2011)."""
-    h = np.uint32(np.uint32(x) * np.uint32(0x9E3779B1)) ^ np.uint32(np.uint32(y) * np.uint32(0x85EBCA77))
-    h = np.uint32(np.uint32(h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
-    h = np.uint32(np.uint32(h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
-    h = np.uint32(h ^ (h >> np.uint32(16)))
-    return np.float32(h >> np.uint32(8)) * np.float32(1.0 / 16777216.0) - np.float32(0.5)
 
 
 @njit(**FAST)
@@ -106,10 +97,20 @@ def cast_shadows(
 
 
 @njit(**FAST)
-def light_faces(boxes, attributes, count, origin, sun, ambient, direct, faces):
-    """Colour (float32 RGB) of the three faces of each box that the sensor can see; faces: (4 * MAX_BOXES, 3)."""
+def light_faces(boxes, attributes, count, origin, sun, ambient, direct, faces, panes):
+    """Colour (float32 RGB) of the three faces of each box that the sensor can see; faces: (4 * MAX_BOXES, 3).
+
+    panes (MAX_BOXES, 4) gets, for facades, window bays per metre along x and along y, whole storeys, and a tile offset.
+    """
     for k in range(count):
         box, attribute = boxes[k], attributes[k]
+        if attribute[MATERIAL] == _FACADE:
+            for side in range(2):
+                width = np.float32(2.0) * box[HX + side]
+                bays = max(np.float32(1.0), np.float32(math.floor(width / np.float32(2.9))))
+                panes[k, side] = bays / width
+            panes[k, 2] = np.float32(math.floor(np.float32(2.0) * box[HZ] * PER_STOREY + np.float32(0.1)))
+            panes[k, 3] = np.float32((attribute[INSTANCE] * 37) & 255)
         x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
         side_x = np.float32(1.0) if box[COS] * x + box[SIN] * y > 0 else np.float32(-1.0)
         side_y = np.float32(1.0) if box[COS] * y - box[SIN] * x > 0 else np.float32(-1.0)
@@ -128,23 +129,22 @@ def light_faces(boxes, attributes, count, origin, sun, ambient, direct, faces):
 
 
 @njit(**FAST)
-def _facade(box, axis, px, py, pz, footprint, cell_seed):
+def _facade(box, pane, axis, px, py, pz, footprint, noise):
     """How much of a facade's point is window (0 to 1), and how bright that window is; px, py, pz in the box's frame."""
-    along = (py + box[HY]) if axis == 0 else (px + box[HX])
-    up = pz + box[HZ]
-    width = np.float32(2.0) * (box[HY] if axis == 0 else box[HX])
-    bay = width / max(np.float32(1.0), np.float32(math.floor(width / np.float32(2.9))))
-    storey = np.float32(3.1)
-    i, j = math.floor(along / bay), math.floor(up / storey)
-    u, v = along / bay - i, up / storey - j
-    soft_u, soft_v = footprint / bay + np.float32(0.02), footprint / storey + np.float32(0.02)
-    du = np.float32(0.27) - abs(u - np.float32(0.5))
-    dv = np.float32(0.25) - abs(v - np.float32(0.55))
-    inside = min(max(du / soft_u + np.float32(0.5), np.float32(0.0)), np.float32(1.0))
-    inside *= min(max(dv / soft_v + np.float32(0.5), np.float32(0.0)), np.float32(1.0))
-    if up + storey - v * storey > np.float32(2.0) * box[HZ] + np.float32(0.3):  # no cut-off storey under the roof
-        inside = np.float32(0.0)
-    return inside, np.float32(0.8) + np.float32(0.5) * grain(i * 7 + cell_seed, j)
+    zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+    per_bay = pane[1] if axis == 0 else pane[0]
+    u = ((py + box[HY]) if axis == 0 else (px + box[HX])) * per_bay
+    v = (pz + box[HZ]) * PER_STOREY
+    i, j = np.int32(u), np.int32(v)
+    du = np.float32(0.27) - abs(u - np.float32(i) - half)
+    dv = np.float32(0.25) - abs(v - np.float32(j) - np.float32(0.55))
+    inside = min(max(du / (footprint * per_bay + np.float32(0.02)) + half, zero), one)
+    inside *= min(max(dv / (footprint * PER_STOREY + np.float32(0.02)) + half, zero), one)
+    inside = inside if v < pane[2] else zero
+    bright = (
+        np.float32(0.8) + half * noise[np.uint32(j) & np.uint32(255), np.uint32(i + np.int32(pane[3])) & np.uint32(255)]
+    )
+    return inside, bright
 
 
 @njit(**FAST)
@@ -228,13 +228,13 @@ def _sky_row(code, dx, dy, dz, stretch, sky_share, sun, horizon, zenith, image, 
 
 
 @njit(**FAST)
-def _textured(box, material, axis, x, y, z, footprint, number, red, green, blue, zenith):
+def _textured(box, pane, material, axis, x, y, z, footprint, number, red, green, blue, zenith, noise):
     """Colour of a facade, a crown or a window pane; x, y, z: the point relative to the box's centre, in ego."""
     one = np.float32(1.0)
     px, py = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
     if material == _FACADE:
         if axis < 2:
-            window, bright = _facade(box, axis, px, py, z, footprint, number & 1023)
+            window, bright = _facade(box, pane, axis, px, py, z, footprint, noise)
             pane = np.float32(40.0) * bright
             sky = np.float32(0.22) * bright
             red += (pane + sky * zenith[0] - red) * window
@@ -242,7 +242,9 @@ def _textured(box, material, axis, x, y, z, footprint, number, red, green, blue,
             blue += (pane + sky * zenith[2] - blue) * window
     elif material == _FOLIAGE:
         four = np.float32(4.0)
-        leaf = grain(math.floor(px * four) + number * 31, math.floor(py * four) * 57 + math.floor(z * four))
+        i = np.int32(math.floor(px * four)) + np.int32(math.floor(z * four)) * np.int32(17) + number
+        j = np.int32(math.floor(py * four))
+        leaf = noise[np.uint32(j) & np.uint32(255), np.uint32(i) & np.uint32(255)]
         light = np.float32(0.8) + np.float32(0.25) * z / box[HZ]
         light *= one + np.float32(0.55) * leaf / (one + np.float32(12.0) * footprint)
         red, green, blue = red * light, green * light, blue * light
@@ -267,6 +269,8 @@ def _box_row(
     boxes,
     attributes,
     faces,
+    panes,
+    noise,
     horizon,
     zenith,
     image,
@@ -286,8 +290,9 @@ def _box_row(
         if (material == _FACADE) | (material == _FOLIAGE) | (material == _GLASS):
             box = boxes[k]
             red, green, blue = _textured(
-                box, material, hit & 3, origin[0] + t * dx[u] - box[CX], origin[1] + t * dy[u] - box[CY],
+                box, panes[k], material, hit & 3, origin[0] + t * dx[u] - box[CX], origin[1] + t * dy[u] - box[CY],
                 origin[2] + t * dz[u] - box[CZ], distance * pixel_angle, attributes[k, INSTANCE], red, green, blue, zenith,
+                noise,
             )  # fmt: skip
         haze = distance / (distance + HAZE_M)
         image[u, 0] = _byte(red + (horizon[0] - red) * haze)
@@ -300,7 +305,7 @@ def _box_row(
 @njit(**FAST)
 def shade_camera(
     depth, code, shade, dx, dy, dz, stretch, level, ground_x, ground_y, haze, sky_share, origin, pixel_angle, boxes,
-    attributes, faces, sun, ambient, direct, horizon, zenith, ego_x, ego_y, ego_cos, ego_sin, texels, offset, columns,
+    attributes, faces, panes, sun, ambient, direct, horizon, zenith, ego_x, ego_y, ego_cos, ego_sin, texels, offset, columns,
     classes, raster_origin, cell_m, noise, image, semantic, instance, labels,
 ):  # fmt: skip
     """Colour every pixel of one picture (and label it, if labels is set).
@@ -326,7 +331,7 @@ def shade_camera(
             instance[w], labels,
         )  # fmt: skip
         _box_row(
-            code[v], depth[v], dx[v], dy[v], dz[v], stretch[v], origin, pixel_angle, boxes, attributes, faces, horizon,
+            code[v], depth[v], dx[v], dy[v], dz[v], stretch[v], origin, pixel_angle, boxes, attributes, faces, panes, noise, horizon,
             zenith, image[v], semantic[w], instance[w], labels,
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ from sim.counter_random import Purpose, hash_key, uniform
 from sim.roads.driving_map import DrivingMap
 from sim.sensors.cast import FAST, cast_camera, cast_sweep, pinhole_directions, sweep_directions
 from sim.sensors.ground_texture import LEVELS, GroundTexture
-from sim.sensors.parts import Surroundings, empty_boxes, gather_boxes
+from sim.sensors.parts import BINS, Surroundings, empty_boxes, gather_boxes, sort_boxes
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
 from sim.sensors.shading import GROUND, HAZE_M, SKY, cast_shadows, light_faces, measure_sweep, shade_camera
 from sim.world import EGO, WorldState
@@ -46,6 +46,8 @@ def _gather_all(
     boxes,
     attributes,
     counts,
+    order,
+    bins,
 ):
     (active, kind, x_m, y_m, yaw, rear, length, width, height, brake, indicator, paint, tick, signal) = arrays
     for i in prange(which.shape[0]):
@@ -55,15 +57,17 @@ def _gather_all(
             static_attributes, start, origin, cell_m, columns, rows, reach_m, heads, links, boxes[e], attributes[e],
         )  # fmt: skip
         counts[e, 0], counts[e, 1] = count, actors
+        sort_boxes(boxes[e], count, order[e], bins[e])
 
 
 @njit(parallel=True, **FAST)
 def _render_all(
-    which, pose, light, boxes, attributes, counts, view, scratch, ground, image, depth, code, semantic, instance, labels
-):
+    which, pose, light, boxes, attributes, counts, order, view, scratch, ground, image, depth, code, semantic, instance,
+    labels,
+):  # fmt: skip
     (origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, ground_depth, ground_code, tables) = view
     (level, ground_x, ground_y, haze, sky_share, noise) = tables
-    (shade, faces, corners, bounds, flat) = scratch
+    (shade, faces, panes, corners, bounds, flat) = scratch
     (texels, offset, columns, classes, raster_origin, cell_m) = ground
     (sun, ambient, direct, horizon, zenith) = light
     pixel_angle = np.float32(1.0) / intrinsics[0]
@@ -73,17 +77,18 @@ def _render_all(
         code[e, :, :] = ground_code
         count = counts[e, 0]
         cast_camera(
-            boxes[e], count, origin, camera_from_ego, intrinsics, dx, dy, dz, depth[e], code[e], corners[e], bounds[e]
-        )
+            boxes[e], order[e], count, origin, camera_from_ego, intrinsics, dx, dy, dz, depth[e], code[e], corners[e],
+            bounds[e],
+        )  # fmt: skip
         cast_shadows(
             boxes[e], count, origin, camera_from_ego, intrinsics, sun[e], dx, dy, depth[e], code[e],
             shade[e], corners[e], bounds[e], flat[e],
         )  # fmt: skip
-        light_faces(boxes[e], attributes[e], count, origin, sun[e], ambient[e], direct[e], faces[e])
+        light_faces(boxes[e], attributes[e], count, origin, sun[e], ambient[e], direct[e], faces[e], panes[e])
         shade_camera(
             depth[e], code[e], shade[e], dx, dy, dz, stretch, level, ground_x, ground_y, haze, sky_share, origin,
-            pixel_angle, boxes[e], attributes[e], faces[e], sun[e], ambient[e], direct[e], horizon[e], zenith[e],
-            pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], texels, offset, columns, classes, raster_origin, cell_m,
+            pixel_angle, boxes[e], attributes[e], faces[e], panes[e], sun[e], ambient[e], direct[e], horizon[e],
+            zenith[e], pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], texels, offset, columns, classes, raster_origin, cell_m,
             noise, image[e], semantic[e], instance[e], labels,
         )  # fmt: skip
 
@@ -96,6 +101,7 @@ def _sweep_all(
     boxes,
     attributes,
     counts,
+    order,
     view,
     bounds,
     ground,
@@ -118,8 +124,8 @@ def _sweep_all(
         depth[e, :, :] = ground_depth
         code[e, :, :] = ground_code
         cast_sweep(
-            boxes[e], counts[e, 0], origin, lidar_from_ego, upright, elevations, first, step, full_circle, dx, dy, dz,
-            depth[e], code[e], bounds[e],
+            boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, elevations, first, step, full_circle, dx,
+            dy, dz, depth[e], code[e], bounds[e],
         )  # fmt: skip
         point_count[e] = measure_sweep(
             depth[e], code[e], dx, dy, dz, origin, boxes[e], attributes[e], pose[e, 0], pose[e, 1], pose[e, 2],
@@ -163,6 +169,8 @@ class SensorSuite:
         self._texture = GroundTexture.of(driving_map.ground)
         self.boxes, self.attributes = empty_boxes(num_envs)
         self.counts = np.zeros((num_envs, 2), np.int64)
+        self.order = np.zeros(self.boxes.shape[:2], np.int32)
+        self._bins = np.zeros((num_envs, BINS + 1), np.int32)
         self._pose = np.zeros((num_envs, 4))
         self._keys = np.zeros(num_envs, np.uint64)
         self._light = _Light(num_envs)
@@ -206,19 +214,20 @@ class SensorSuite:
         _gather_all(
             which, arrays, grid.boxes, s.attributes, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows,
             grid.reach_m, s.heads, s.head_links, self.boxes, self.attributes, self.counts,
+            self.order, self._bins,
         )  # fmt: skip
         t = self._texture
         ground = (t.texels, t.offset, t.columns, t.classes, t.origin, t.cell_m)
         for name, view in self._cameras.items():
             _render_all(
-                which, self._pose, self._light.arrays(), self.boxes, self.attributes, self.counts, view.constants,
+                which, self._pose, self._light.arrays(), self.boxes, self.attributes, self.counts, self.order, view.constants,
                 view.scratch, ground, self.images[name], self.depth[name], self.code[name], self.semantic[name],
                 self.instance[name], self.labels,
             )  # fmt: skip
         if self._lidar is not None:
             name = self._lidar.name
             _sweep_all(
-                which, self._pose, self._keys, self.boxes, self.attributes, self.counts, self._lidar.constants,
+                which, self._pose, self._keys, self.boxes, self.attributes, self.counts, self.order, self._lidar.constants,
                 self._lidar.bounds, (t.classes, t.origin, t.cell_m), self._lidar.limits, self.depth[name],
                 self.code[name], self.points, self.point_count, self.semantic[name], self.instance[name], self.labels,
             )  # fmt: skip
@@ -302,6 +311,7 @@ class _CameraView:
         self.scratch: tuple[Any, ...] = (
             np.zeros((num_envs, *shape), np.float32),
             np.zeros((num_envs, 4 * max_boxes, 3), np.float32),
+            np.zeros((num_envs, max_boxes, 4), np.float32),
             np.zeros((num_envs, 8, 3), np.float32),
             np.zeros((num_envs, 4), np.int64),
             np.zeros((num_envs, 8), np.float32),
@@ -328,7 +338,7 @@ class _LidarView:
         self.limits = (
             np.float32(config.min_range_m), np.float32(config.max_range_m), np.float32(config.range_noise_m),
         )  # fmt: skip
-        self.bounds = np.zeros((num_envs, 4), np.float32)
+        self.bounds = np.zeros((num_envs, 5), np.float32)
 
 
 def _ground_hits(dz: NDArray[np.float32], origin: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
