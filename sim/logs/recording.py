@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from perception.geometry import inverse
 from perception.sensors import CameraCalibration, CameraFrame, LidarSweep, SensorFrame
 from sim.logs.frames import MAX_AGE_US, Frame, Reading, synchronised
 from sim.logs.log import Log, LogError, LogSummary
@@ -32,8 +33,9 @@ from sim.logs.recorded import (
 from sim.step import Step
 
 GENERIC_WORDS = frozenset(
-    "camera cameras image images image_raw image_color image_mono image_rect image_rect_color compressed raw color data "
-    "compressed_image lidar lidars points point_cloud point_cloud2 pointcloud sensor sensors sensing".split()
+    {"camera", "cameras", "image", "images", "image_raw", "image_color", "image_mono", "image_rect", "image_rect_color"}
+    | {"compressed", "compressed_image", "raw", "color", "data", "sensor", "sensors", "sensing"}
+    | {"lidar", "lidars", "points", "point_cloud", "point_cloud2", "pointcloud"}
 )
 
 
@@ -188,7 +190,7 @@ def _odometry(
         if base_from_body is None:
             summary.warn(f"odometry is of {body!r}, which /tf does not connect to {tree.base_frame!r}: taken as equal")
         else:
-            body_from_base = np.linalg.inv(base_from_body)
+            body_from_base = inverse(base_from_body)
     return odometry_from_samples(
         [s.timestamp_us for s in samples],
         [s.world_from_body @ body_from_base for s in samples],

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags import rosbag1, rosbag2
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from perception.geometry import rotation_from_quaternion, se3
@@ -69,7 +69,11 @@ TO_RGB: Mapping[str, tuple[int, int | None]] = {
 
 @cache
 def _typestore(ros1: bool) -> Typestore:
-    return get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_HUMBLE)
+    if not ros1:
+        return get_typestore(Stores.ROS2_HUMBLE)
+    store = get_typestore(Stores.ROS1_NOETIC)  # lacks the tf packages
+    store.register(get_types_from_msg("geometry_msgs/TransformStamped[] transforms", "tf2_msgs/msg/TFMessage"))
+    return store
 
 
 def role_of_type(type_name: str) -> Role | None:
