@@ -341,39 +341,6 @@ def _judge(
     events.lateral_m[e] = ego.lateral
 
 
-@njit(cache=True, parallel=True)
-def step_world(
-    graph: LaneGraph,
-    programs: SignalPrograms,
-    around: Surroundings,
-    rules: Rules,
-    state: State,
-    hidden: Hidden,
-    events: Events,
-    view: View,
-    actions: NDArray[np.float32],
-) -> None:
-    """One tick of every environment: signals, decisions, five substeps, events, the driver's view."""
-    for e in prange(len(state.tick)):
-        cars, paths = hidden.cars[e], hidden.paths[e]
-        seed, episode = state.seed[e], state.episode[e]
-        state.tick[e] += 1
-        show_signals(programs, state.tick[e] * TICK_MS + hidden.egos[e].shift_ms, state.signal[e])
-        _decide(
-            graph, cars, paths, hidden.claims[e], hidden.num_claims[e], hidden.presence[e],
-            hidden.num_presence[e], state.signal[e],
-        )  # fmt: skip
-        state.last_action[e, 0], state.last_action[e, 1] = actions[e, 0], actions[e, 1]
-        _move_ego(state, e, hidden.egos[e], cars[0], actions[e, 0], actions[e, 1])
-        _move_traffic(graph, cars, paths, seed, episode)
-        wanted = _num_wanted(rules, len(cars))
-        _recycle(graph, rules, cars, paths, state.paint[e], seed, episode, state.tick[e], wanted)
-        _publish(state, cars, e)
-        was_at = hidden.egos[e].at
-        _look(graph, state, hidden, view, e)
-        _judge(graph, around, rules, state, hidden, events, view, e, was_at)
-
-
 @njit(cache=True)
 def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: int) -> None:
     """Draw the route of environment e and put the ego, standing, at its start."""
@@ -403,6 +370,79 @@ def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: 
     state.last_action[e, :] = 0.0
 
 
+@njit(cache=True)
+def _reset_env(
+    graph: LaneGraph,
+    programs: SignalPrograms,
+    around: Surroundings,
+    rules: Rules,
+    state: State,
+    hidden: Hidden,
+    events: Events,
+    view: View,
+    e: int,
+    seed: np.uint64,
+    episode: int,
+) -> None:
+    """Begin an episode in environment e: route, ego, signals, traffic."""
+    cars, paths = hidden.cars[e], hidden.paths[e]
+    state.seed[e], state.episode[e], state.tick[e] = seed, episode, 0
+    for i in range(len(cars)):
+        car = cars[i]
+        car.active, car.speed, car.acceleration, car.x, car.y, car.yaw = 0, 0.0, 0.0, 0.0, 0.0, 0.0
+        car.s, car.gap, car.gap_speed, car.wait, car.waiting, car.indicator = 0.0, np.inf, 0.0, 0, 0, 0
+        paths[i, :] = -1
+    _start_ego(graph, rules, state, hidden, e)
+    show_signals(programs, hidden.egos[e].shift_ms, state.signal[e])
+    for i in range(1, 1 + _num_wanted(rules, len(cars))):
+        spawn(
+            graph, cars, paths[i], state.paint[e, i], i, seed, episode, 0,
+            0.0, rules.spawn_radius_m, RESET_GAP_M, rules.speed_factor_spread,
+        )  # fmt: skip
+    for i in range(1, len(cars)):
+        state.yaw_rad[e, i] = cars[i].yaw
+    _publish(state, cars, e)
+    _look(graph, state, hidden, view, e)
+    _judge(graph, around, rules, state, hidden, events, view, e, hidden.egos[e].at)
+
+
+@njit(cache=True)
+def _step_env(
+    graph: LaneGraph,
+    programs: SignalPrograms,
+    around: Surroundings,
+    rules: Rules,
+    state: State,
+    hidden: Hidden,
+    events: Events,
+    view: View,
+    e: int,
+    steer: float,
+    throttle: float,
+) -> None:
+    """One tick of environment e: signals, decisions, five substeps, events, the driver's view."""
+    cars, paths = hidden.cars[e], hidden.paths[e]
+    seed, episode = state.seed[e], state.episode[e]
+    state.tick[e] += 1
+    show_signals(programs, state.tick[e] * TICK_MS + hidden.egos[e].shift_ms, state.signal[e])
+    _decide(
+        graph, cars, paths, hidden.claims[e], hidden.num_claims[e], hidden.presence[e], hidden.num_presence[e],
+        state.signal[e],
+    )  # fmt: skip
+    state.last_action[e, 0], state.last_action[e, 1] = steer, throttle
+    _move_ego(state, e, hidden.egos[e], cars[0], steer, throttle)
+    _move_traffic(graph, cars, paths, seed, episode)
+    wanted = _num_wanted(rules, len(cars))
+    _recycle(graph, rules, cars, paths, state.paint[e], seed, episode, state.tick[e], wanted)
+    _publish(state, cars, e)
+    was_at = hidden.egos[e].at
+    _look(graph, state, hidden, view, e)
+    _judge(graph, around, rules, state, hidden, events, view, e, was_at)
+
+
+# The loops below only call: numba's dead code elimination loses writes to arrays of a tuple that stand in a prange itself.
+
+
 @njit(cache=True, parallel=True)
 def reset_world(
     graph: LaneGraph,
@@ -419,24 +459,22 @@ def reset_world(
 ) -> None:
     """Begin the given episodes in the environments of the mask."""
     for e in prange(len(mask)):
-        if not mask[e]:
-            continue
-        cars, paths = hidden.cars[e], hidden.paths[e]
-        state.seed[e], state.episode[e], state.tick[e] = seed[e], episode[e], 0
-        for i in range(len(cars)):
-            car = cars[i]
-            car.active, car.speed, car.acceleration, car.x, car.y, car.yaw = 0, 0.0, 0.0, 0.0, 0.0, 0.0
-            car.s, car.gap, car.gap_speed, car.wait, car.waiting, car.indicator = 0.0, np.inf, 0.0, 0, 0, 0
-            paths[i, :] = -1
-        _start_ego(graph, rules, state, hidden, e)
-        show_signals(programs, hidden.egos[e].shift_ms, state.signal[e])
-        for i in range(1, 1 + _num_wanted(rules, len(cars))):
-            spawn(
-                graph, cars, paths[i], state.paint[e, i], i, seed[e], episode[e], 0,
-                0.0, rules.spawn_radius_m, RESET_GAP_M, rules.speed_factor_spread,
-            )  # fmt: skip
-        for i in range(1, len(cars)):
-            state.yaw_rad[e, i] = cars[i].yaw
-        _publish(state, cars, e)
-        _look(graph, state, hidden, view, e)
-        _judge(graph, around, rules, state, hidden, events, view, e, hidden.egos[e].at)
+        if mask[e]:
+            _reset_env(graph, programs, around, rules, state, hidden, events, view, e, seed[e], episode[e])
+
+
+@njit(cache=True, parallel=True)
+def step_world(
+    graph: LaneGraph,
+    programs: SignalPrograms,
+    around: Surroundings,
+    rules: Rules,
+    state: State,
+    hidden: Hidden,
+    events: Events,
+    view: View,
+    actions: NDArray[np.float32],
+) -> None:
+    """One tick of every environment."""
+    for e in prange(len(actions)):
+        _step_env(graph, programs, around, rules, state, hidden, events, view, e, actions[e, 0], actions[e, 1])
