@@ -6,7 +6,6 @@ Knows steps, logs and policies; knows nothing about file formats, networks or ho
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,61 +25,26 @@ OPEN_LOOP_NOTE = "open loop: each recorded frame is shown to the policy, and the
 
 
 @dataclass(frozen=True)
-class ActionError:
-    """Absolute difference between the policy's and the recorded action, over `frames` frames that have both."""
-
-    frames: int
-    steer_mean: float
-    steer_p95: float
-    throttle_mean: float
-    throttle_p95: float
-
-
-@dataclass(frozen=True)
-class SensorAge:
-    """Age of a sensor's readings at the instants of the frames. silent: frames without a reading."""
-
-    mean_ms: float
-    max_ms: float
-    silent: int
-
-
-@dataclass(frozen=True)
 class ReplayResult:
-    """What an open-loop replay gave.
+    """What an open-loop replay gave, as plain values (`dataclasses.asdict` is JSON).
 
-    actions: (frames, 2) float32, steer and throttle. error: None where the log holds no actions.
-    actions_estimated: the recorded actions were derived from odometry; route_from_path: the route from the path driven.
-    problems: what the reader skipped or warned of.
+    actions: steer and throttle of each frame.
+    action_error: absolute difference to the recorded action: steer_mean, steer_p95, throttle_mean, throttle_p95 (95th
+        percentile), over the compared_frames that have a recorded action; empty where there is none.
+    sensor_age_ms: by sensor, `mean` and `max` age of its readings at the instants of the frames.
+    silent_frames: by sensor, frames without a reading, where there are any.
+    recorded_actions: "as recorded", "estimated from odometry" or "none". route: "as recorded" or "from recorded path".
     """
 
     frames: int
-    actions: NDArray[np.float32]
-    error: ActionError | None
-    sensor_age: Mapping[str, SensorAge]
-    actions_estimated: bool
-    route_from_path: bool
-    problems: Sequence[str]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values, with the note of what open loop means."""
-        return {
-            "frames": self.frames,
-            "note": OPEN_LOOP_NOTE,
-            "recorded_actions": _origin(self.error is not None, self.actions_estimated),
-            "route": "from the recorded path" if self.route_from_path else "as recorded",
-            "action_error": None if self.error is None else vars(self.error).copy(),
-            "sensor_age_ms": {
-                name: {"mean": age.mean_ms, "max": age.max_ms, "silent_frames": age.silent}
-                for name, age in self.sensor_age.items()
-            },
-            "actions": self.actions.tolist(),
-            "problems": list(self.problems),
-        }
-
-
-def _origin(known: bool, estimated: bool) -> str:
-    return "none" if not known else "estimated from odometry" if estimated else "as recorded"
+    compared_frames: int
+    action_error: dict[str, float]
+    sensor_age_ms: dict[str, dict[str, float]]
+    silent_frames: dict[str, int]
+    recorded_actions: str
+    route: str
+    actions: list[list[float]]
+    note: str = OPEN_LOOP_NOTE
 
 
 def replay_open_loop(
@@ -99,62 +63,52 @@ def replay_open_loop(
     Raises:
         LogError: the log cannot be read. ValueError: the policy needs what a recording does not have.
     """
-    actions: list[NDArray[np.float32]] = []
+    actions: list[list[float]] = []
     differences: list[tuple[float, float]] = []
     ages_ms: defaultdict[str, list[float]] = defaultdict(list)
     silent: defaultdict[str, int] = defaultdict(int)
     policy.reset(np.ones(1, np.bool_))
     try:
         for step in log.steps():
-            given = np.asarray(policy.act(to_observation([step.frame]), None), np.float32)[0]
-            actions.append(given.copy())
+            vector = np.asarray(policy.act(to_observation([step.frame]), None), np.float32)[0]
+            given = Action(*np.clip(vector, -1.0, 1.0).tolist())
+            actions.append([given.steer, given.throttle])
             if step.action is not None:
-                recorded = step.action
-                differences.append((abs(float(given[0]) - recorded.steer), abs(float(given[1]) - recorded.throttle)))
+                differences.append((abs(given.steer - step.action.steer), abs(given.throttle - step.action.throttle)))
             ages = step.frame.sensor_age_us()
             for name in (*step.frame.cameras, *step.frame.lidars):
                 if name in ages:
                     ages_ms[name].append(ages[name] / 1000)
                 else:
                     silent[name] += 1
-            shown = replace(step, action=Action(float(given[0]), float(given[1])))
+            shown = replace(step, action=given)
             for observer in observers:
                 observer.on_step(shown)
     finally:
         for observer in observers:
             observer.close()
+    origin = "estimated from odometry" if log.actions_estimated else "as recorded"
     return ReplayResult(
         frames=len(actions),
-        actions=np.array(actions, np.float32).reshape(-1, 2),
-        error=_action_error(differences),
-        sensor_age=_sensor_ages(ages_ms, silent),
-        actions_estimated=log.actions_estimated,
-        route_from_path=log.route_from_path,
-        problems=log.summary.lines(),
+        compared_frames=len(differences),
+        action_error=_action_error(differences),
+        sensor_age_ms={name: {"mean": float(np.mean(v)), "max": max(v)} for name, v in sorted(ages_ms.items())},
+        silent_frames=dict(silent),
+        recorded_actions=origin if differences else "none",
+        route="from recorded path" if log.route_from_path else "as recorded",
+        actions=actions,
     )
 
 
-def _action_error(differences: Sequence[tuple[float, float]]) -> ActionError | None:
+def _action_error(differences: Sequence[tuple[float, float]]) -> dict[str, float]:
     if not differences:
-        return None
+        return {}
     steer, throttle = np.array(differences).T
-    return ActionError(
-        frames=len(differences),
-        steer_mean=float(steer.mean()),
-        steer_p95=float(np.percentile(steer, 95)),
-        throttle_mean=float(throttle.mean()),
-        throttle_p95=float(np.percentile(throttle, 95)),
-    )
-
-
-def _sensor_ages(ages_ms: Mapping[str, list[float]], silent: Mapping[str, int]) -> dict[str, SensorAge]:
     return {
-        name: SensorAge(
-            mean_ms=float(np.mean(ages_ms[name])) if name in ages_ms else math.nan,
-            max_ms=max(ages_ms[name]) if name in ages_ms else math.nan,
-            silent=silent.get(name, 0),
-        )
-        for name in sorted({*ages_ms, *silent})
+        "steer_mean": float(steer.mean()),
+        "steer_p95": float(np.percentile(steer, 95)),
+        "throttle_mean": float(throttle.mean()),
+        "throttle_p95": float(np.percentile(throttle, 95)),
     }
 
 
@@ -180,10 +134,6 @@ class Resimulation:
     equal: bool
     steps: int
     first_difference: Difference | None
-
-    def as_json(self) -> dict[str, Any]:
-        difference = None if self.first_difference is None else vars(self.first_difference).copy()
-        return {"equal": self.equal, "steps": self.steps, "first_difference": difference}
 
 
 def resimulate(log: Log, make_steps: Callable[[LogHeader, Iterator[Action | None]], Iterable[Step]]) -> Resimulation:

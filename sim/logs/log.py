@@ -156,7 +156,7 @@ class Log:
     path, kind (a few words, e.g. "ROS 1 bag"), topics by name. header: None where the log is not ours.
     start_us, end_us: of the first and last message, 0 in a log without messages.
     actions_estimated: the recorded actions were derived from odometry. route_from_path: the route was derived from
-        where the car drove later. net_xml: bytes of the attached SUMO network, or None.
+        where the car drove later. road_network: bytes of the attached SUMO network, or None.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Log:
         steps: Callable[[Log], Iterator[Step]],
         *,
         header: LogHeader | None = None,
-        net_xml: bytes | None = None,
+        road_network: bytes | None = None,
         summary: LogSummary | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -177,7 +177,7 @@ class Log:
         self.topics = topics
         self.start_us, self.end_us = span_us
         self.header = header
-        self.net_xml = net_xml
+        self.road_network = road_network
         self.summary = summary or LogSummary()
         self.actions_estimated = header is None
         self.route_from_path = header is None

@@ -43,7 +43,7 @@ def open_own_log(path: Path, file: McapFile, summary: LogSummary) -> Log:
         file.span_us,
         lambda log: _steps(file, log),
         header=header,
-        net_xml=file.attachments.get(NET_XML_NAME),
+        road_network=file.attachments.get(NET_XML_NAME),
         summary=summary,
         close=file.close,
     )

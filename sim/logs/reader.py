@@ -88,6 +88,6 @@ def log_info(path: Path | str) -> dict[str, Any]:
         }
         if log.header is not None:
             report["header"] = log.header.as_metadata()
-            report["road_network_bytes"] = len(log.net_xml or b"")
+            report["road_network_bytes"] = len(log.road_network or b"")
         report["problems"] = log.summary.lines()
         return report
