@@ -129,22 +129,24 @@ def light_faces(boxes, attributes, count, origin, sun, ambient, direct, faces, p
 
 
 @njit(**FAST)
-def _facade(box, pane, axis, px, py, pz, footprint, noise):
+def _facade(boxes, panes, k, axis, px, py, pz, footprint, noise):
     """How much of a facade's point is window (0 to 1), and how bright that window is; px, py, pz in the box's frame."""
     zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
-    per_bay = pane[1] if axis == 0 else pane[0]
-    u = ((py + box[HY]) if axis == 0 else (px + box[HX])) * per_bay
-    v = (pz + box[HZ]) * PER_STOREY
+    per_bay = panes[k, 1] if axis == 0 else panes[k, 0]
+    u = ((py + boxes[k, HY]) if axis == 0 else (px + boxes[k, HX])) * per_bay
+    v = (pz + boxes[k, HZ]) * PER_STOREY
     i, j = np.int32(u), np.int32(v)
     du = np.float32(0.27) - abs(u - np.float32(i) - half)
     dv = np.float32(0.25) - abs(v - np.float32(j) - np.float32(0.55))
-    inside = min(max(du / (footprint * per_bay + np.float32(0.02)) + half, zero), one)
-    inside *= min(max(dv / (footprint * PER_STOREY + np.float32(0.02)) + half, zero), one)
-    inside = inside if v < pane[2] else zero
-    bright = (
-        np.float32(0.8) + half * noise[np.uint32(j) & np.uint32(255), np.uint32(i + np.int32(pane[3])) & np.uint32(255)]
-    )
-    return inside, bright
+    across = du / (footprint * per_bay + np.float32(0.02)) + half
+    upward = dv / (footprint * PER_STOREY + np.float32(0.02)) + half
+    across = across if across > zero else zero
+    across = across if across < one else one
+    upward = upward if upward > zero else zero
+    upward = upward if upward < one else one
+    inside = across * upward if v < panes[k, 2] else zero
+    column = np.uint32(i + np.int32(panes[k, 3])) & np.uint32(255)
+    return inside, np.float32(0.8) + half * noise[np.uint32(j) & np.uint32(255), column]
 
 
 @njit(**FAST)
@@ -228,15 +230,17 @@ def _sky_row(code, dx, dy, dz, stretch, sky_share, sun, horizon, zenith, image, 
 
 
 @njit(**FAST)
-def _textured(box, pane, material, axis, x, y, z, footprint, number, red, green, blue, zenith, noise):
-    """Colour of a facade, a crown or a window pane; x, y, z: the point relative to the box's centre, in ego."""
+def _textured(boxes, panes, k, material, axis, x, y, z, footprint, number, red, green, blue, zenith, noise):
+    """Colour of a facade, a crown or a window pane; x, y, z: the point relative to the box's centre, in ego.
+
+    Rows are addressed as boxes[k, column]: a view boxes[k] would be counted, atomically, for every pixel.
+    """
     one = np.float32(1.0)
-    px, py = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
+    px, py = boxes[k, COS] * x + boxes[k, SIN] * y, boxes[k, COS] * y - boxes[k, SIN] * x
     if material == _FACADE:
         if axis < 2:
-            window, bright = _facade(box, pane, axis, px, py, z, footprint, noise)
-            pane = np.float32(40.0) * bright
-            sky = np.float32(0.22) * bright
+            window, bright = _facade(boxes, panes, k, axis, px, py, z, footprint, noise)
+            pane, sky = np.float32(40.0) * bright, np.float32(0.22) * bright
             red += (pane + sky * zenith[0] - red) * window
             green += (pane + sky * zenith[1] - green) * window
             blue += (pane + sky * zenith[2] - blue) * window
@@ -245,11 +249,11 @@ def _textured(box, pane, material, axis, x, y, z, footprint, number, red, green,
         i = np.int32(math.floor(px * four)) + np.int32(math.floor(z * four)) * np.int32(17) + number
         j = np.int32(math.floor(py * four))
         leaf = noise[np.uint32(j) & np.uint32(255), np.uint32(i) & np.uint32(255)]
-        light = np.float32(0.8) + np.float32(0.25) * z / box[HZ]
+        light = np.float32(0.8) + np.float32(0.25) * z / boxes[k, HZ]
         light *= one + np.float32(0.55) * leaf / (one + np.float32(12.0) * footprint)
         red, green, blue = red * light, green * light, blue * light
     else:
-        mirror = np.float32(0.20) + np.float32(0.125) * (z / box[HZ] + one)
+        mirror = np.float32(0.20) + np.float32(0.125) * (z / boxes[k, HZ] + one)
         red += (zenith[0] - red) * mirror
         green += (zenith[1] - green) * mirror
         blue += (zenith[2] - blue) * mirror
@@ -288,11 +292,10 @@ def _box_row(
         red, green, blue = faces[face, 0], faces[face, 1], faces[face, 2]
         material = attributes[k, MATERIAL]
         if (material == _FACADE) | (material == _FOLIAGE) | (material == _GLASS):
-            box = boxes[k]
             red, green, blue = _textured(
-                box, panes[k], material, hit & 3, origin[0] + t * dx[u] - box[CX], origin[1] + t * dy[u] - box[CY],
-                origin[2] + t * dz[u] - box[CZ], distance * pixel_angle, attributes[k, INSTANCE], red, green, blue, zenith,
-                noise,
+                boxes, panes, k, material, hit & 3, origin[0] + t * dx[u] - boxes[k, CX],
+                origin[1] + t * dy[u] - boxes[k, CY], origin[2] + t * dz[u] - boxes[k, CZ], distance * pixel_angle,
+                attributes[k, INSTANCE], red, green, blue, zenith, noise,
             )  # fmt: skip
         haze = distance / (distance + HAZE_M)
         image[u, 0] = _byte(red + (horizon[0] - red) * haze)
