@@ -25,7 +25,7 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 # Raise it with every change of what is drawn: it is part of the name of the cached file.
-DRAWING_VERSION = 1
+DRAWING_VERSION = 2
 CELL_SIZES_M = (0.1, 0.125, 0.16, 0.2, 0.25, 0.4, 0.5)
 MAX_BYTES = 300_000_000
 MARGIN_M = 12.0
@@ -172,9 +172,23 @@ def _draw_surfaces(network: RoadNetwork, brush: _Brush) -> None:
     brush.fill(ribbons([k for k in driving if not inside[k]]), GroundClass.ROAD)
     brush.fill(ribbons([k for k in driving if inside[k]], -0.5), GroundClass.ROAD)
     road = (brush.classes == GroundClass.ROAD).astype(np.uint8)
+    _drop_slivers(network, brush, road)
     kerb = (brush.near(road, KERB_M) == 1) & (brush.classes == GroundClass.SIDEWALK)
     brush.classes[kerb] = GroundClass.KERB
     brush.surface = brush.classes.copy()
+
+
+def _drop_slivers(network: RoadNetwork, brush: _Brush, road: U8) -> None:
+    """Turns road into terrain where no lane lies: what a junction's polygon leaves beyond its sidewalks."""
+    _, label = cv2.connectedComponents(road, connectivity=4, ltype=cv2.CV_32S)
+    driving = np.repeat(network.lane_kind, np.diff(network.point_start)) <= LaneKind.CYCLE
+    points = np.stack([network.point_x[driving], network.point_y[driving]], axis=1)
+    column, row = np.floor((points - brush.origin) / brush.cell_m).astype(np.intp).T
+    used = np.zeros(int(label.max()) + 1, np.bool_)
+    used[label[row, column]] = True
+    lost = (road == 1) & ~used[label]
+    brush.classes[lost] = GroundClass.TERRAIN
+    road[lost] = 0
 
 
 def _draw_lines(network: RoadNetwork, brush: _Brush) -> None:

@@ -31,10 +31,16 @@ COMMON_OPTIONS = (
     "--geometry.max-angle", "180", "--tls.discard-simple",
 )  # fmt: skip
 OPENDRIVE_OPTIONS = ("--opendrive.curve-resolution", "1", "--opendrive.internal-shapes")
+# Sidewalks on all roads up to 108 km/h; crossings at signals and across streets of 30 km/h.
+SIDEWALK_OPTIONS = (
+    "--sidewalks.guess", "--sidewalks.guess.min-speed", "0", "--sidewalks.guess.max-speed", "30", "--crossings.guess",
+    "--crossings.guess.speed-threshold", "8.5", "--walkingareas", "--default.sidewalk-width", "2.5",
+    "--default.crossing-width", "3.5",
+)  # fmt: skip
 OSM_OPTIONS = (
     "--keep-edges.by-vclass", "passenger", "--proj.utm", "--geometry.remove", "--roundabouts.guess", "--junctions.join",
     "--tls.guess-signals", "--tls.join", "--ramps.guess", "--osm.lane-access", "--default.junctions.radius", "6",
-    "--sidewalks.guess", "--crossings.guess", "--walkingareas",
+    "--sidewalks.guess", "--crossings.guess", "--walkingareas", "--default.sidewalk-width", "2.5",
 )  # fmt: skip
 
 
@@ -123,6 +129,11 @@ def _converted(source: Path, data: bytes, root: Element, suffix: str, notes: lis
         has_signals = any(signal.get("dynamic") == "yes" for signal in root.iter("signal"))
         if root.find("road") is None:
             raise MapError(f"{source}: holds no road; export the map again")
+        if any(lane.get("type") == "sidewalk" for lane in root.iter("lane")):
+            options += SIDEWALK_OPTIONS
+            notes.append("the source has sidewalks: every road got one of 2.5 m, and crossings at its signals")
+        if any(road.get("rule") == "LHT" for road in root.iter("road")):
+            notes.append("the source drives on the left; it is read as if it drove on the right")
     guess = () if has_signals else ("--tls.guess", "--tls.guess.threshold", "80")
     try:
         conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
@@ -167,7 +178,7 @@ def _elevation_note(root: Element) -> tuple[str, ...]:
 def _dropped(root: Element) -> dict[str, int]:
     """Kinds of OpenDRIVE lanes and OpenStreetMap ways that carry no cars, with their numbers."""
     kinds: Counter[str] = Counter()
-    kept = {"driving", "none", "bidirectional", "onRamp", "offRamp", "entry", "exit", "connectingRamp"}
+    kept = {"sidewalk", "driving", "none", "bidirectional", "onRamp", "offRamp", "entry", "exit", "connectingRamp"}
     for lane in root.iter("lane"):
         kind = lane.get("type")
         if root.tag == "OpenDRIVE" and kind is not None and kind not in kept:

@@ -22,6 +22,7 @@ POLE_BESIDE_ROAD_M = 0.7
 POLE_BEHIND_LINE_M = 0.8
 FAR_SIDE_M = 1.5
 LONGEST_ARM_M = 14.0
+FURTHEST_HEAD_M = 45.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def signal_heads(network: RoadNetwork, ground: GroundRaster) -> tuple[SignalHead
                 spot = foot - 0.45 * number * left
                 rows.append((spot[0], spot[1], SIDE_HEAD_Z_M, yaw + math.pi, link))
             masts.append(SignalMast(foot, SIDE_HEAD_Z_M + 0.5, tuple(foot - 0.45 * n * left for n in range(len(near)))))
-        span = _far_side(network, approach)
+        span = _far_side(network, ground, approach)
         hanging: list[F64] = []
         for lane in approach:
             end = lane_line(network, lane)[-1]
@@ -142,14 +143,22 @@ def _movements(network: RoadNetwork, lanes: list[int]) -> list[int]:
     return list(found.values())
 
 
-def _far_side(network: RoadNetwork, approach: list[int]) -> float:
-    """Distance ahead of the stop line at which the far heads hang: beyond the furthest that any movement goes ahead."""
-    longest = 0.0
+def _far_side(network: RoadNetwork, ground: GroundRaster, approach: list[int]) -> float:
+    """Distance ahead of the stop line at which the far heads hang.
+
+    Where a lane goes straight on: just beyond the junction. Else, at a T: beyond the road that crosses.
+    """
+    straight, any_way = 0.0, 4.0
     for lane in approach:
         start = lane_line(network, lane)[-1]
         yaw = network.point_yaw[network.point_start[lane + 1] - 1]
         ahead = np.array([math.cos(yaw), math.sin(yaw)])
         for inner in _junction_lanes(network, lane):
-            path = lane_line(network, inner) - start
-            longest = max(longest, float((path @ ahead).max()))
-    return min(max(longest, 4.0) + FAR_SIDE_M, 45.0)
+            reach = float(((lane_line(network, inner) - start) @ ahead).max())
+            any_way = max(any_way, reach)
+            if network.lane_turn[inner] == 0:
+                straight = max(straight, reach)
+    if straight > 0.0:
+        return min(straight + FAR_SIDE_M, FURTHEST_HEAD_M)
+    far = beside_road(ground, start + any_way * ahead, ahead, 15.0)
+    return min(any_way + FAR_SIDE_M if far is None else float((far - start) @ ahead), FURTHEST_HEAD_M)
