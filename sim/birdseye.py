@@ -17,6 +17,7 @@ from planning.policy import SignalState
 from sim import drawing
 from sim.drawing import Color, Picture
 from sim.roads.driving_map import DrivingMap, GroundClass, GroundRaster
+from sim.roads.network import LaneKind
 from sim.step import Actors
 from sim.world import ActorKind
 
@@ -64,7 +65,8 @@ def height_color(level: NDArray[np.floating]) -> NDArray[np.uint8]:
     return _HEIGHT_COLOR[np.asarray(np.clip(level, 0.0, 1.0) * 255, np.uint8)]
 
 
-_CLASS_COLOR = np.array([_GROUND_COLOR[ground] for ground in GroundClass], np.uint8)
+# Four bytes a class, so that one gather of 32-bit words colours a raster.
+_CLASS_COLOR = np.array([(*_GROUND_COLOR[ground], 0) for ground in GroundClass], np.uint8).view(np.uint32).ravel()
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ def _draw_ground(picture: Picture, chart: Chart, ground: GroundRaster, ego_from_
     c1, r1 = np.clip(last, 0, [columns, rows])
     if c0 >= c1 or r0 >= r1:
         return
-    colored = _CLASS_COLOR[ground.classes[r0:r1, c0:c1]]
+    colored = (
+        np.take(_CLASS_COLOR, ground.classes[r0:r1, c0:c1], mode="clip").view(np.uint8).reshape(r1 - r0, c1 - c0, 4)
+    )
     corners = (
         ground.origin + np.array([[c0 + 0.5, r0 + 0.5], [c0 + 1.5, r0 + 0.5], [c0 + 0.5, r0 + 1.5]]) * ground.cell_m
     )
@@ -158,7 +162,8 @@ def _draw_ground(picture: Picture, chart: Chart, ground: GroundRaster, ego_from_
     at = chart.pixels(in_ego)
     matrix = np.column_stack([at[1] - at[0], at[2] - at[0], at[0]])
     size = (chart.width_px, chart.height_px)
-    picture[:] = cv2.warpAffine(colored, matrix, size, flags=cv2.INTER_LINEAR, borderValue=drawing.BACKGROUND)
+    border = (*drawing.BACKGROUND, 0)
+    picture[:] = cv2.warpAffine(colored, matrix, size, flags=cv2.INTER_LINEAR, borderValue=border)[..., :3]
 
 
 def _draw_scenery(picture: Picture, chart: Chart, driving_map: DrivingMap, ego_from_world: NDArray[np.float64]) -> None:
@@ -272,7 +277,7 @@ def signal_ahead(
         return None
     along_m = np.arange(0.0, arc_m[-1], 0.5)
     route = np.stack([np.interp(along_m, arc_m, corners[:, axis]) for axis in range(2)], axis=-1)
-    lanes = np.flatnonzero(network.lane_signal_link >= 0)
+    lanes = np.flatnonzero((network.lane_signal_link >= 0) & (network.lane_kind == LaneKind.DRIVING))
     first = network.point_start[lanes]
     line_xy = np.stack([network.point_x[first], network.point_y[first]], axis=-1)
     lanes = lanes[np.hypot(*(line_xy - world_from_ego[:2, 3]).T) < arc_m[-1] + 1.0]

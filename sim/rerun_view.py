@@ -22,7 +22,7 @@ class ViewerError(ValueError):
 
 
 def open_in_rerun(log_path: Path) -> int:
-    """Open a log in Rerun's own window and leave the window open; returns the process id of the viewer.
+    """Open a log in Rerun's own window and leave the window open; returns the viewer's process id.
 
     The viewer's server listens on this machine only (Rerun's own default is every interface).
 
@@ -50,8 +50,8 @@ def open_in_rerun(log_path: Path) -> int:
         start_new_session=True,
     )
     deadline = time.monotonic() + STARTUP_S
-    while time.monotonic() < deadline:
-        if viewer.poll() not in (None, 0):
+    while time.monotonic() < deadline and viewer.poll() != 0:
+        if viewer.returncode is not None:
             raise ViewerError(
                 f"the Rerun viewer stopped with code {viewer.returncode} (no usable graphics?); "
                 f"serve the log to a browser instead: {web_viewer_command(rerun, log_path)}"

@@ -144,19 +144,25 @@ class VideoWriter:
 
     def _encode(self, picture: Picture) -> None:
         if self._container is None:
-            try:
-                self._container = av.open(str(self._path), "w", format="mp4", options={"movflags": "+faststart"})
-            except OSError as error:
-                raise VideoError(f"cannot write a video to {self._path}: {error.strerror}") from None
-            self._stream = self._container.add_stream("libx264", rate=self._frames_per_second)
-            self._stream.width, self._stream.height = WIDTH_PX, HEIGHT_PX
-            self._stream.pix_fmt = "yuv420p"
-            self._stream.options = {"crf": "20", "preset": "veryfast"}
-            self._stream.codec_context.thread_count = 1
+            self._open()
+        assert self._container is not None
+        assert self._stream is not None
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         frame.pts, frame.time_base = self._frames, Fraction(1, self._frames_per_second)
-        assert self._stream is not None
         self._container.mux(self._stream.encode(frame))
+
+    def _open(self) -> None:
+        container = av.open(str(self._path), "w", format="mp4", options={"movflags": "+faststart"})
+        stream = container.add_stream("libx264", rate=self._frames_per_second)
+        stream.width, stream.height = WIDTH_PX, HEIGHT_PX
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast"}
+        stream.codec_context.thread_count = 1
+        try:
+            container.start_encoding()
+        except OSError as error:
+            raise VideoError(f"cannot write a video to {self._path}: {error.strerror}; choose another file") from None
+        self._container, self._stream = container, stream
 
 
 def save_png(path: Path, picture: Picture) -> None:
