@@ -25,7 +25,7 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 # Raise it with every change of what is drawn: it is part of the name of the cached file.
-DRAWING_VERSION = 2
+DRAWING_VERSION = 3
 CELL_SIZES_M = (0.1, 0.125, 0.16, 0.2, 0.25, 0.4, 0.5)
 MAX_BYTES = 300_000_000
 MARGIN_M = 12.0
@@ -38,6 +38,7 @@ YIELD_DASH_M = 0.5
 DASH_M, DASH_GAP_M = 3.0, 4.5
 STRIPE_M = 0.5
 KERB_M = 0.2
+FARTHEST_ROAD_M = 4.0
 DRIVABLE_BIT = 128
 
 
@@ -172,14 +173,20 @@ def _draw_surfaces(network: RoadNetwork, brush: _Brush) -> None:
     brush.fill(ribbons([k for k in driving if not inside[k]]), GroundClass.ROAD)
     brush.fill(ribbons([k for k in driving if inside[k]], -0.5), GroundClass.ROAD)
     road = (brush.classes == GroundClass.ROAD).astype(np.uint8)
-    _drop_slivers(network, brush, road)
+    _drop_useless_road(network, brush, road)
     kerb = (brush.near(road, KERB_M) == 1) & (brush.classes == GroundClass.SIDEWALK)
     brush.classes[kerb] = GroundClass.KERB
     brush.surface = brush.classes.copy()
 
 
-def _drop_slivers(network: RoadNetwork, brush: _Brush, road: U8) -> None:
-    """Turns road into terrain where no lane lies: what a junction's polygon leaves beyond its sidewalks."""
+def _drop_useless_road(network: RoadNetwork, brush: _Brush, road: U8) -> None:
+    """Turns road into terrain where a junction's polygon reaches far from every lane, or beyond its own sidewalks."""
+    lanes = np.zeros_like(road)
+    for k in _lanes_of(network, LaneKind.DRIVING, LaneKind.CYCLE, LaneKind.CROSSING):
+        brush.fill([ribbon(lane_line(network, k), network.lane_width_m[k])], GroundClass.ROAD, lanes)
+    away = cv2.distanceTransform(1 - lanes, cv2.DIST_L2, 3) * brush.cell_m > FARTHEST_ROAD_M
+    brush.classes[(road == 1) & away] = GroundClass.TERRAIN
+    road[away] = 0
     _, label = cv2.connectedComponents(road, connectivity=4, ltype=cv2.CV_32S)
     driving = np.repeat(network.lane_kind, np.diff(network.point_start)) <= LaneKind.CYCLE
     points = np.stack([network.point_x[driving], network.point_y[driving]], axis=1)

@@ -24,7 +24,7 @@ ROOT_TAGS = {".xodr": "OpenDRIVE", ".osm": "osm", ".net.xml": "net"}
 
 SIGNAL_OPTIONS = (
     "--tls.default-type", "static", "--tls.green.time", "18", "--tls.yellow.time", "4", "--tls.allred.time", "2",
-    "--tls.left-green.time", "0", "--tls.join-dist", "25",
+    "--tls.left-green.time", "0", "--tls.join-dist", "25", "--tls.ignore-internal-junction-jam",
 )  # fmt: skip
 COMMON_OPTIONS = (
     "--no-turnarounds", "--junctions.corner-detail", "8", "--junctions.internal-link-detail", "12", "--precision", "3",

@@ -56,8 +56,8 @@ class RoadNetwork:
     lane_turn: (L,) int8: -1 right, 0 straight, 1 left, 2 turn back; junction lanes only.
     conflict_start (L + 1,), conflict_lane: junction lanes whose paths cross or merge with this one.
     conflict_enter_m, conflict_exit_m: along *this* lane, where the two paths come closer than 2.2 m and part again.
-    conflict_yields: uint8, 1 where this lane has to give way to the other one (SUMO's response matrix); with
-        signals, it is what holds when both show green.
+    conflict_yields: uint8, 1 where this lane has to give way to the other one (SUMO's response matrix), which is so for
+        exactly one of the two; with signals, it is what holds when both show green.
     signal_start: (S + 1,) int32: links of signal k are link signal_start[k] .. ; G = signal_start[-1].
     phase_start: (S + 1,) int32 into phase_duration_s (float64), and phase_state: (phases, max links of a signal) int8
         `planning.policy.SignalState`, NONE where the program is off (then priority rules hold).

@@ -487,16 +487,16 @@ def _conflicts(
 
 
 def _gives_way(lane: _Lane, other: _Lane, junction: _Junction) -> int:
-    """SUMO's response matrix; where it is silent about two paths too close, the sharper or later one gives way."""
+    """Which of two gives way, exactly one: SUMO's response matrix, and where it names none or both (as between stop
+    signs), the one that turns more sharply or comes later in the junction's numbering."""
 
     def responds(a: _Lane, b: _Lane) -> bool:
         bits = junction.responses.get(a.request, "")
         return b.request < len(bits) and bits[len(bits) - 1 - b.request] == "1"
 
-    if responds(lane, other):
-        return 1
-    if responds(other, lane):
-        return 0
+    ours, theirs = responds(lane, other), responds(other, lane)
+    if ours != theirs:
+        return int(ours)
     return int((abs(lane.turn), lane.request) > (abs(other.turn), other.request))
 
 
