@@ -72,6 +72,7 @@ class McapFile:
         self.attachments: dict[str, bytes] = {}
         self._summary = summary
         self._blocks: list[_Block] = []
+        self._ended_at = 0
         try:
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
@@ -80,6 +81,11 @@ class McapFile:
             self._size = self._file.seek(0, io.SEEK_END)
             self._scan()
             self._complete_channels()
+            if not self.complete:
+                self._summary.warn(
+                    f"{path} is cut off after byte {self._ended_at} of {self._size} (its writer was stopped, or the "
+                    f"copy is not whole): the {sum(self.counts.values())} messages before that are read"
+                )
         except BaseException:
             self._file.close()
             raise
@@ -137,11 +143,7 @@ class McapFile:
                 ended = True
                 break
         self.complete = ended and self._read(position, len(MCAP_MAGIC)) == MCAP_MAGIC
-        if not self.complete:
-            self._summary.warn(
-                f"{self.path} is cut off after byte {position} of {self._size} (its writer was stopped, or the copy is "
-                f"not whole): read up to there"
-            )
+        self._ended_at = position
 
     def _note(self, opcode: int, body: int, length: int) -> None:
         """Take note of one record of the file's top level."""

@@ -195,6 +195,8 @@ class LogWriter:
 
 
 def _stamp(time_ns: int) -> messages.Timestamp:
+    """For viewers: times before zero, which the schema does not have, become zero (`/frame` holds the exact ones)."""
+    time_ns = max(0, time_ns)
     return messages.Timestamp(sec=time_ns // 1_000_000_000, nsec=time_ns % 1_000_000_000)
 
 
