@@ -184,18 +184,17 @@ def _drop_useless_road(network: RoadNetwork, brush: _Brush, road: U8) -> None:
     lanes = np.zeros_like(road)
     for k in _lanes_of(network, LaneKind.DRIVING, LaneKind.CYCLE, LaneKind.CROSSING):
         brush.fill([ribbon(lane_line(network, k), network.lane_width_m[k])], GroundClass.ROAD, lanes)
-    away = cv2.distanceTransform(1 - lanes, cv2.DIST_L2, 3) * brush.cell_m > FARTHEST_ROAD_M
-    brush.classes[(road == 1) & away] = GroundClass.TERRAIN
-    road[away] = 0
-    _, label = cv2.connectedComponents(road, connectivity=4, ltype=cv2.CV_32S)
-    driving = np.repeat(network.lane_kind, np.diff(network.point_start)) <= LaneKind.CYCLE
-    points = np.stack([network.point_x[driving], network.point_y[driving]], axis=1)
-    column, row = np.floor((points - brush.origin) / brush.cell_m).astype(np.intp).T
-    used = np.zeros(int(label.max()) + 1, np.bool_)
-    used[label[row, column]] = True
-    lost = (road == 1) & ~used[label]
-    brush.classes[lost] = GroundClass.TERRAIN
-    road[lost] = 0
+    for polygon in network.junction_polygons:
+        low = np.floor((polygon.min(axis=0) - brush.origin - FARTHEST_ROAD_M) / brush.cell_m).astype(int)
+        high = np.ceil((polygon.max(axis=0) - brush.origin + FARTHEST_ROAD_M) / brush.cell_m).astype(int)
+        part = np.s_[max(low[1], 0) : high[1], max(low[0], 0) : high[0]]
+        here, used = road[part], lanes[part]
+        away = cv2.distanceTransform(1 - used, cv2.DIST_L2, 3) * brush.cell_m > FARTHEST_ROAD_M
+        here[away] = 0
+        _, label = cv2.connectedComponents(here, connectivity=4, ltype=cv2.CV_32S)
+        here[~np.isin(label, np.unique(label[used == 1]))] = 0
+        lost = (here == 0) & (brush.classes[part] == GroundClass.ROAD)
+        brush.classes[part][lost] = GroundClass.TERRAIN
 
 
 def _draw_lines(network: RoadNetwork, brush: _Brush) -> None:

@@ -36,7 +36,8 @@ NETCONVERT_OPTIONS = (
     "--no-turnarounds", "--crossings.guess", "--walkingareas", "--junctions.corner-detail", "8",
     "--junctions.internal-link-detail", "12", "--tls.default-type", "static", "--tls.green.time", "18",
     "--tls.yellow.time", "4", "--tls.allred.time", "2", "--tls.crossing-min.time", "6",
-    "--tls.crossing-clearance.time", "8", "--tls.left-green.time", "0", "--tls.ignore-internal-junction-jam", "--precision", "3", "--no-warnings",
+    "--tls.crossing-clearance.time", "8", "--tls.left-green.time", "0", "--precision", "3",
+    "--tls.ignore-internal-junction-jam", "--no-warnings",
     "--geometry.max-angle", "180", "--offset.disable-normalization", "--default.crossing-width", "3.5",
     "--default.disallow", "tram,rail,rail_urban,rail_electric,rail_fast,ship",
 )  # fmt: skip
