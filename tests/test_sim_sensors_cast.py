@@ -1,0 +1,136 @@
+"""Our caster against Embree on the same scene and rays, and its bounds against hypothesis's worst ideas."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from perception.geometry import inverse, rotation_from_euler, se3, transform
+from sim.sensors.cast import (
+    BOX_COLUMNS,
+    COS,
+    CX,
+    CZ,
+    HX,
+    HZ,
+    NEAR,
+    SIN,
+    cast_camera,
+    cast_sweep,
+    pinhole_directions,
+    sweep_directions,
+)  # fmt: skip
+from sim.sensors.embree_oracle import EmbreeScene
+from sim.sensors.rig import rig
+from sim.sensors.suite import FAR_M, _ground_hits
+
+SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+WIDTH, HEIGHT = 96, 64
+AXES = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+
+seeds = st.integers(0, 2**32 - 1)
+angles = st.floats(-3.1, 3.1)
+tilts = st.floats(-0.6, 0.6)
+
+
+def random_boxes(seed: int, count: int, reach_m: float) -> NDArray[np.float32]:
+    """Boxes on and above the ground, near and far, small and large, some around the sensor itself."""
+    rng = np.random.default_rng(seed)
+    boxes = np.zeros((count, BOX_COLUMNS), np.float32)
+    boxes[:, HX : HZ + 1] = rng.uniform(0.05, 4.0, (count, 3))
+    boxes[:, CX : CX + 2] = rng.uniform(-reach_m, reach_m, (count, 2))
+    # Not quite on the ground, and at no round height: faces in one plane with the ground or the sensor are ambiguous.
+    boxes[:, CZ] = boxes[:, HZ] + rng.choice([0.01, 0.01, 1.5], count) + rng.uniform(0.001, 0.01, count)
+    yaw = rng.uniform(-np.pi, np.pi, count)
+    boxes[:, COS], boxes[:, SIN] = np.cos(yaw), np.sin(yaw)
+    return boxes
+
+
+def agree(depth: NDArray[np.float32], code: NDArray[np.int32], scene: EmbreeScene, rays: object) -> tuple[float, float]:
+    """Shares of rays on which distance (1 mm, or a millionth of it for far ground) and identity agree with Embree."""
+    theirs, identity = scene.cast(rays)
+    assume(theirs.min() > 1.1 * NEAR)  # what is closer than the near plane is not drawn
+    near = theirs < 1000.0
+    same_depth = np.abs(depth[near] - theirs[near]) < 1e-3 + 1e-5 * theirs[near]
+    ours = np.where(code >= 0, code >> 2, code)
+    return float(np.mean(same_depth)) if near.any() else 1.0, float(
+        np.mean(ours[near] == identity[near])
+    ) if near.any() else 1.0
+
+
+@SETTINGS
+@given(seed=seeds, count=st.integers(0, 40), reach=st.sampled_from([6.0, 30.0, 120.0]), yaw=angles, pitch=tilts,
+       roll=tilts, height=st.floats(0.3, 8.0), fov=st.floats(20.0, 130.0))  # fmt: skip
+def test_pictures_agree_with_embree(
+    seed: int, count: int, reach: float, yaw: float, pitch: float, roll: float, height: float, fov: float
+) -> None:
+    boxes = random_boxes(seed, count, reach)
+    pose = se3(rotation_from_euler(yaw, pitch, roll), [0.3, -0.2, height]) @ se3(AXES, [0.0, 0.0, 0.0])
+    focal = 0.5 * WIDTH / np.tan(np.radians(fov) / 2)
+    k = np.array([[focal, 0, (WIDTH - 1) / 2], [0, focal * 1.1, (HEIGHT - 1) / 2 + 3], [0, 0, 1]])
+    directions = pinhole_directions(k, pose, WIDTH, HEIGHT)
+    origin = pose[:3, 3].astype(np.float32)
+    depth, code = _ground_hits(directions[2], origin)
+    cast_camera(
+        boxes, np.arange(count, dtype=np.int32)[::-1].copy(), count, origin,
+        np.ascontiguousarray(pose[:3, :3].T, np.float32), np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32),
+        *directions, depth, code, np.zeros((8, 3), np.float32), np.zeros(4, np.int64),
+    )  # fmt: skip
+    scene = EmbreeScene(boxes)
+    same_depth, same_identity = agree(depth, code, scene, scene.rays(origin, directions))
+    assert same_depth >= 0.999
+    assert same_identity >= 0.999
+
+
+@SETTINGS
+@given(seed=seeds, count=st.integers(0, 40), reach=st.sampled_from([6.0, 30.0, 120.0]), yaw=angles,
+       tilt=st.sampled_from([0.0, 0.0, 0.3]), start=st.floats(-180.0, 180.0),
+       span=st.sampled_from([360.0, 360.0, 120.0, 40.0]))  # fmt: skip
+def test_sweeps_agree_with_embree(
+    seed: int, count: int, reach: float, yaw: float, tilt: float, start: float, span: float
+) -> None:
+    boxes = random_boxes(seed, count, reach)
+    pose = se3(rotation_from_euler(yaw, tilt), [1.2, 0.0, 1.8])
+    columns = 180
+    elevations, azimuths = (
+        np.radians(np.linspace(12, -32, 24)),
+        np.radians(start + (np.arange(columns) + 0.5) * span / columns),
+    )
+    directions = sweep_directions(elevations, azimuths, pose)
+    origin = pose[:3, 3].astype(np.float32)
+    depth, code = _ground_hits(directions[2], origin)
+    cast_sweep(
+        boxes, np.arange(count, dtype=np.int32), count, origin, np.ascontiguousarray(pose[:3, :3].T, np.float32),
+        tilt == 0.0, elevations.astype(np.float32), np.float32(azimuths[0]), np.float32(np.radians(span) / columns),
+        span == 360.0, *directions, depth, code, np.zeros(5, np.float32),
+    )  # fmt: skip
+    scene = EmbreeScene(boxes)
+    same_depth, same_identity = agree(depth, code, scene, scene.rays(origin, directions))
+    assert same_depth >= 0.999
+    assert same_identity >= 0.999
+
+
+def test_nothing_is_hit_above_an_empty_plane() -> None:
+    directions = sweep_directions(np.radians([10.0, -10.0]), np.radians([0.0, 90.0]), np.eye(4))
+    depth, code = _ground_hits(directions[2], np.array([0, 0, 1.8], np.float32))
+    assert (depth[0] == FAR_M).all()
+    assert np.allclose(depth[1], 1.8 / np.sin(np.radians(10.0)), rtol=1e-6)
+    assert code.tolist() == [[-2, -2], [-1, -1]]
+
+
+@pytest.mark.parametrize("name", ["camera_wide", "camera_tele"])
+def test_a_pixels_ray_projects_back_to_it(name: str) -> None:
+    calibration = next(c for c in rig("small").cameras if c.name == name).calibration()
+    directions = pinhole_directions(
+        calibration.intrinsics, calibration.ego_from_camera, calibration.width_px, calibration.height_px
+    )
+    points = calibration.ego_from_camera[:3, 3] + 7.0 * directions.reshape(3, -1).T.astype(np.float64)
+    in_camera = transform(inverse(calibration.ego_from_camera), points)
+    pixels, _ = cv2.projectPoints(in_camera, np.zeros(3), np.zeros(3), calibration.intrinsics, None)
+    u, v = np.meshgrid(np.arange(calibration.width_px), np.arange(calibration.height_px))
+    expected = np.stack([u.ravel(), v.ravel()], axis=1)
+    assert np.abs(pixels[:, 0] - expected).max() < 0.01
