@@ -50,29 +50,39 @@ def open_own_log(path: Path, file: McapFile, summary: LogSummary) -> Log:
 
 
 def _steps(file: McapFile, log: Log) -> Iterator[Step]:
-    """Gathers messages until `/frame` says that its step is whole."""
+    """Gathers the messages of one log time until `/frame` says that their step is whole."""
     decoders = DecoderFactory()
-    rig: dict[str, Any] = {}
+    rig: dict[str, Any] = {"revision": None}
     parts: dict[str, McapMessage] = {}
+    gathered_ns: int | None = None
     for message in file.messages():
-        topic = message.channel.topic
-        match topic:
+        if message.time_ns != gathered_ns:
+            if parts:
+                log.summary.skip(_at(log, gathered_ns or 0), "step left out (its /frame message is missing)")
+            parts, gathered_ns = {}, message.time_ns
+        match message.channel.topic:
             case "/rig":
                 try:
                     rig = _parsed_rig(_json(message))
                 except (KeyError, TypeError, ValueError, AttributeError) as error:
-                    log.summary.skip(topic, f"does not decode ({error})")
+                    log.summary.skip("/rig", f"does not decode ({error})")
             case "/frame":
                 try:
                     yield _step(_json(message), parts, rig, decoders, log)
+                except KeyError as error:
+                    log.summary.skip(_at(log, message.time_ns), f"step left out ({error.args[0]} is missing)")
                 except Exception as error:  # whatever a damaged message does to the parsers of JSON and protobuf
-                    where = f"{log.path} at {message.time_ns / 1e9:.3f} s"
-                    log.summary.skip(where, f"step left out ({type(error).__name__}: {error})")
+                    reason = f"step left out ({type(error).__name__}: {error})"
+                    log.summary.skip(_at(log, message.time_ns), reason)
                 parts = {}
-            case _:
+            case topic:
                 parts[topic] = message
     if parts:
         log.summary.warn(f"{log.path}: the last step is not whole and was left out")
+
+
+def _at(log: Log, time_ns: int) -> str:
+    return f"{log.path} at {time_ns / 1e9:.3f} s"
 
 
 def _step(
@@ -84,6 +94,8 @@ def _step(
 ) -> Step:
     """The step that `/frame` announces; raises KeyError or ValueError where one of its parts is missing or damaged."""
     tick = int(complete["tick"])
+    if complete["rig"] != rig["revision"]:
+        raise KeyError(f"/rig of revision {complete['rig']}")
     cameras: dict[str, CameraFrame | None] = {}
     for name, timestamp_us in complete["cameras"].items():
         cameras[name] = None
@@ -155,6 +167,7 @@ def _parsed_rig(rig: Mapping[str, Any]) -> dict[str, Any]:
         for name, fields in rig["cameras"].items()
     }
     return {
+        "revision": int(rig["revision"]),
         "cameras": cameras,
         "lidars": {name: _matrix(fields["ego_from_lidar"]) for name, fields in rig["lidars"].items()},
     }

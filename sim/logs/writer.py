@@ -66,7 +66,7 @@ class LogWriter:
         self._image_format = header.image_format
         self._context = foxglove.Context()
         self._channels: dict[str, Any] = {}
-        self._rig: dict[str, Any] | None = None
+        self._rig: dict[str, Any] = {"revision": 0, "cameras": {}, "lidars": {}}
         self._rig_key: list[tuple[str, object]] = []
         self._map_lines: Sequence[NDArray[np.floating]] = map_lines
         options = MCAPWriteOptions(
@@ -118,6 +118,7 @@ class LogWriter:
             "tick": step.tick,
             "timestamp_us": step.timestamp_us,
             "frame_timestamp_us": frame.timestamp_us,
+            "rig": self._rig["revision"],
             "cameras": {name: c and c.timestamp_us for name, c in frame.cameras.items()},
             "lidars": {name: s and s.timestamp_us for name, s in frame.lidars.items()},
             "topics": [*parts, *(["/actors"] if step.actors is not None else [])],
@@ -164,15 +165,16 @@ class LogWriter:
         if known and all(a[0] == b[0] and a[1] is b[1] for a, b in zip(key, self._rig_key, strict=True)):
             return
         self._rig_key = key
-        rig: dict[str, Any] = {"cameras": {}, "lidars": {}} if self._rig is None else json.loads(json.dumps(self._rig))
+        rig = {**self._rig, "cameras": {**self._rig["cameras"]}, "lidars": {**self._rig["lidars"]}}
         for name, camera in frame.cameras.items():
             if camera is not None:
                 rig["cameras"][name] = _calibration_as_json(camera.calibration)
         for name, sweep in frame.lidars.items():
             if sweep is not None:
                 rig["lidars"][name] = {"ego_from_lidar": sweep.ego_from_lidar.ravel().tolist()}
-        if rig == self._rig:
+        if rig == self._rig and rig["revision"] > 0:
             return
+        rig["revision"] += 1
         self._rig = rig
         self._log_json("/rig", rig, time_ns)
         for name, camera in frame.cameras.items():

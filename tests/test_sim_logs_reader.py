@@ -1,0 +1,331 @@
+"""Every kind of log, whole or damaged, gives steps or one clear line; never a traceback."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from mcap.writer import CompressionType, Writer
+from synthetic_steps import header, synthetic_steps
+
+from perception.geometry import inverse, transform
+from sim.logs.log import LogError, LogSummary
+from sim.logs.mcap_file import MCAP_MAGIC, McapFile
+from sim.logs.reader import log_info, open_log
+from sim.logs.recording import ReadOptions
+from sim.logs.ros import ROS1_MAGIC, SQLITE_MAGIC
+from sim.logs.writer import LogWriter
+from sim.replay import compare_steps
+from sim.step import Step
+
+SAMPLE = Path(__file__).parent / "data" / "log-v1.mcap"
+FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def read(path: Path, options: ReadOptions | None = None) -> tuple[list[Step], list[str]]:
+    with open_log(path, options) as log:
+        return list(log.steps()), log.summary.lines()
+
+
+def read_or_error(path: Path) -> str:
+    """Problems in one text; anything but LogError gets through, and fails the test."""
+    try:
+        steps, problems = read(path)
+        message = f"{len(steps)} steps; " + "; ".join(problems)
+    except LogError as error:
+        message = str(error)
+    assert "\n" not in message
+    return message
+
+
+def test_sample_of_version_1_reads() -> None:
+    """A log that was written once and is never written again."""
+    with open_log(SAMPLE) as log:
+        steps = list(log.steps())
+        assert log.header is not None
+        assert (log.header.format_version, log.header.seed, log.header.episode) == (1, 2**61 + 1, 3)
+        digests = []
+        for step in steps:
+            front, top = step.frame.cameras["front"], step.frame.lidars["top"]
+            assert front is not None
+            assert top is not None
+            digests.append(hashlib.sha256(front.image.tobytes() + top.points.tobytes()).hexdigest()[:16])
+        assert digests == ["c93b1ac759201cc2", "aa38c25280530ba7", "6fe59cdbc524662a"]
+        assert [step.reward for step in steps] == [-1.161873305834576, -1.342972718457158, -0.27536744137430996]
+        assert steps[1].frame.ego is not None
+        assert steps[1].frame.ego.speed_mps == -0.8966814169071501
+        assert steps[2].action is None
+        assert log.summary.lines() == []
+
+
+def test_info_names_topics_counts_header_and_problems(tmp_path: Path) -> None:
+    report = log_info(SAMPLE)
+    assert report["kind"] == "Automedon log"
+    assert report["duration_s"] == pytest.approx(0.2)
+    assert report["topics"]["/frame"] == {"type": "automedon.frame", "messages": 3}
+    assert report["topics"]["/camera/side/image"]["messages"] == 2
+    assert report["header"]["policy"] == "expert"
+    assert report["problems"] == []
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(SAMPLE.read_bytes()[:-100])
+    assert any("cut off" in line for line in log_info(cut)["problems"])
+
+
+@FUZZ
+@given(st.integers(0, SAMPLE.stat().st_size - 1))
+def test_own_log_cut_anywhere_gives_a_prefix(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "cut.mcap"
+    path.write_bytes(SAMPLE.read_bytes()[:length])
+    message = read_or_error(path)
+    if not message[0].isdigit():
+        assert length < 1000  # the header is not there
+        return
+    assert "cut off" in message
+    steps, _ = read(path)
+    whole, _ = read(SAMPLE)
+    assert compare_steps(steps, whole[: len(steps)]).equal
+
+
+@FUZZ
+@given(st.lists(st.tuples(st.integers(8, SAMPLE.stat().st_size - 1), st.integers(1, 255)), min_size=1, max_size=8))
+def test_own_log_with_flipped_bytes_gives_no_wrong_step(tmp_path: Path, flips: list[tuple[int, int]]) -> None:
+    """Chunks carry checksums, so what does come back is what was written."""
+    data = bytearray(SAMPLE.read_bytes())
+    for at, flip in flips:
+        data[at] ^= flip
+    path = tmp_path / "flipped.mcap"
+    path.write_bytes(bytes(data))
+    if read_or_error(path)[0].isdigit():
+        steps, _ = read(path)
+        whole, _ = read(SAMPLE)
+        assert all(compare_steps([step], [whole[step.tick]]).equal for step in steps)
+
+
+@FUZZ
+@given(st.sampled_from([b"", MCAP_MAGIC, ROS1_MAGIC + b"2.0\n", SQLITE_MAGIC]), st.binary(max_size=300))
+@example(MCAP_MAGIC, b"\x06" + struct.pack("<Q", 2**63))
+@example(b"", b"")
+def test_junk_is_one_clear_line(tmp_path: Path, magic: bytes, junk: bytes) -> None:
+    path = tmp_path / "junk"
+    path.write_bytes(magic + junk)
+    assert str(path) in read_or_error(path)
+
+
+def test_missing_file_and_bare_folder_say_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match=r"no log at .*absent"):
+        open_log(tmp_path / "absent")
+    with pytest.raises(LogError, match=r"metadata\.yaml"):
+        open_log(tmp_path)
+
+
+def test_corrupt_chunk_in_the_middle_costs_only_its_steps(tmp_path: Path) -> None:
+    path = tmp_path / "a.mcap"
+    steps = list(synthetic_steps(60, points=5000))
+    writer = LogWriter(path, header())
+    for step in steps:
+        writer.on_step(step)
+    writer.close()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(bytes(data))
+    got, problems = read(path)
+    assert 30 <= len(got) < 60
+    assert all(compare_steps([steps[step.tick]], [step]).equal for step in got)
+    assert any("damaged chunk" in line for line in problems)
+    assert any("step left out" in line for line in problems)
+
+
+def mcap_with_chunk(compression: str, announced: int, packed: bytes) -> bytes:
+    body = struct.pack("<QQQII", 0, 0, announced, 0, len(compression)) + compression.encode()
+    body += struct.pack("<Q", len(packed)) + packed
+    return MCAP_MAGIC + struct.pack("<BQ", 6, len(body)) + body
+
+
+@pytest.mark.parametrize("announced", [100, 2**62])
+def test_decompression_bomb_takes_no_memory(tmp_path: Path, announced: int) -> None:
+    """Half a gigabyte of zeros in a few kilobytes, announced as less and as more."""
+    compressor = zstandard.ZstdCompressor(level=3).compressobj()
+    block = bytes(1 << 20)
+    packed = b"".join(compressor.compress(block) for _ in range(512)) + compressor.flush()
+    path = tmp_path / "bomb.mcap"
+    path.write_bytes(mcap_with_chunk("zstd", announced, packed))
+    summary = LogSummary()
+    file = McapFile(path, summary)
+    assert list(file.messages()) == []
+    file.close()
+    assert any("announces" in line for line in summary.lines())
+
+
+@pytest.mark.parametrize("compression", list(CompressionType))
+def test_messages_come_in_order_of_time_whatever_the_order_in_the_file(
+    tmp_path: Path, compression: CompressionType
+) -> None:
+    """Written by the mcap package's own writer, shuffled over small chunks."""
+    times = np.random.default_rng(1).permutation(200).tolist()
+    stream = io.BytesIO()
+    writer = Writer(stream, chunk_size=64, compression=compression)
+    writer.start()
+    channel = writer.register_channel("/t", "json", writer.register_schema("s", "jsonschema", b"{}"))
+    for time_ns in times:
+        writer.add_message(channel, time_ns, str(time_ns).encode(), time_ns)
+    writer.finish()
+    path = tmp_path / "a.mcap"
+    path.write_bytes(stream.getvalue())
+    file = McapFile(path, LogSummary())
+    assert [int(message.data) for message in file.messages()] == list(range(200))
+    assert file.counts == {channel: 200}
+    assert file.complete
+    file.close()
+
+
+def check_pandaset(steps: list[Step], frames: int) -> None:
+    assert len(steps) == frames
+    for step in steps:
+        frame = step.frame
+        front, sweep = frame.cameras["front"], frame.lidars["lidar"]
+        assert front is not None
+        assert sweep is not None
+        assert front.image.shape == (1080, 1920, 3)
+        assert 52_000 < len(sweep.points) < 54_000
+        assert 49_000 < frame.sensor_age_us()["front"] < 53_000
+        assert frame.sensor_age_us()["lidar"] == 0
+        assert 0 <= sweep.points[:, 3].min() < 0.05
+        assert 0.9 < sweep.points[:, 3].max() <= 1
+        assert sweep.time_offset_us is not None
+        assert -110_000 < sweep.time_offset_us.min() < sweep.time_offset_us.max() == 0
+        assert frame.ego is not None
+        assert 2.3 < frame.ego.speed_mps < 4.2
+        assert frame.route_in_ego is not None
+    assert [s.timestamp_us for s in steps] == sorted(s.timestamp_us for s in steps)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "kind"),
+    [
+        ("ros2_mcap", 12, "ROS 2 MCAP"),
+        ("ros2_mcap/ros2_mcap.mcap", 12, "ROS 2 MCAP"),
+        ("ros2_db3", 3, "ROS 2 bag"),
+        ("ros2_db3/ros2_db3.db3", 3, "ROS 2 bag"),
+        ("ros1.bag", 3, "ROS 1 bag"),
+    ],
+)
+def test_pandaset_reads_from_every_container(shared_data: Path, name: str, frames: int, kind: str) -> None:
+    with open_log(shared_data / "pandaset" / name) as log:
+        steps = list(log.steps())
+        assert log.kind == kind
+        assert log.header is None
+        assert log.actions_estimated
+        assert log.summary.lines() == []
+    check_pandaset(steps, frames)
+
+
+def test_pandaset_geometry_fits_itself(shared_data: Path) -> None:
+    """Nobody told how the sensors are mounted: yet the ground is around z = 0 of ego, and in the picture the ground in front lies below the horizon."""
+    steps, _ = read(shared_data / "pandaset" / "ros2_mcap")
+    sweep, front = steps[0].frame.lidars["lidar"], steps[0].frame.cameras["front"]
+    assert sweep is not None
+    assert front is not None
+    points = transform(sweep.ego_from_lidar, sweep.points[:, :3])
+    near = points[np.linalg.norm(points[:, :2], axis=1) < 15]
+    counts, edges = np.histogram(near[:, 2], np.arange(-1.05, 3.0, 0.1))
+    assert abs(edges[counts.argmax()] + 0.05) < 0.15
+    ahead = points[(points[:, 0] > 6) & (points[:, 0] < 30) & (np.abs(points[:, 1]) < 3) & (np.abs(points[:, 2]) < 0.2)]
+    assert len(ahead) > 100
+    in_camera = transform(inverse(front.calibration.ego_from_camera), ahead)
+    assert (in_camera[:, 2] > 0).all()
+    pixels = in_camera @ front.calibration.intrinsics.T
+    assert (pixels[:, 1] / pixels[:, 2] > front.calibration.intrinsics[1, 2]).mean() > 0.95
+
+
+def test_pandaset_action_and_route_are_those_of_the_drive(shared_data: Path) -> None:
+    """It drives off straight ahead: throttle, hardly any steering, a route ahead; the last action is not known."""
+    steps, _ = read(shared_data / "pandaset" / "ros2_mcap")
+    actions = [step.action for step in steps[:-1]]
+    assert steps[-1].action is None
+    assert all(action is not None and abs(action.steer) < 0.05 for action in actions)
+    assert np.mean([action.throttle for action in actions if action is not None]) > 0.3
+    route = steps[0].frame.route_in_ego
+    assert route is not None
+    assert route[0, 0] == pytest.approx(2.5, abs=0.05)
+    assert np.abs(route[:, 1]).max() < 0.2
+    assert (route[5:] == route[-1]).all()
+
+
+def test_pandaset_cut_in_the_middle_reads_up_to_there(shared_data: Path, tmp_path: Path) -> None:
+    data = (shared_data / "pandaset" / "ros2_mcap" / "ros2_mcap.mcap").read_bytes()
+    path = tmp_path / "cut.mcap"
+    path.write_bytes(data[: len(data) * 6 // 10])
+    steps, problems = read(path)
+    check_pandaset(steps, len(steps))
+    assert 5 <= len(steps) <= 8
+    assert any("cut off" in line for line in problems)
+
+
+def test_base_frame_and_topics_are_checked(shared_data: Path) -> None:
+    path = shared_data / "pandaset" / "ros2_mcap"
+    with pytest.raises(LogError, match=r"no frame 'rear_axle'.*base_link, front_camera, lidar, map"):
+        read(path, ReadOptions(base_frame="rear_axle"))
+    with pytest.raises(LogError, match=r"topic '/radar'.*/camera/front/image/compressed"):
+        open_log(path, ReadOptions(topics=("/radar",)))
+    with pytest.raises(LogError, match=r"'radar'.*front, lidar|'radar'.*lidar, front"):
+        open_log(path, ReadOptions(trigger="radar"))
+    steps, _ = read(path, ReadOptions(trigger="front"))
+    assert len(steps) == 12
+    assert steps[0].frame.lidars["lidar"] is None
+    assert steps[1].frame.sensor_age_us()["lidar"] == pytest.approx(49_000, abs=2000)
+    steps, _ = read(path, ReadOptions(max_age_us=40_000))
+    assert all(step.frame.cameras["front"] is None for step in steps)
+
+
+def test_rosbag2_with_nearly_every_type(shared_data: Path) -> None:
+    (path,) = (shared_data / "containers" / "rerun").glob("*.mcap")
+    steps, problems = read(path)
+    assert len(steps) == 1
+    camera, sweep = steps[0].frame.cameras["camera"], steps[0].frame.lidars["lidar"]
+    assert camera is not None
+    assert sweep is not None
+    assert camera.image.std() > 10
+    assert sweep.points.shape == (200, 4)
+    assert any("z up" in line for line in problems)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("containers/rosbag_js/fixtures/empty-file.bag", "is empty"),
+        ("containers/rosbag_js/fixtures/no-messages.bag", "holds no messages"),
+        ("containers/rosbag_js/fixtures/example.bag", "/turtle1/pose"),
+        ("containers/rosbag_js/fixtures/example-bz2.bag", "/turtle1/pose"),
+        ("containers/rosbag_js/fixtures/example-lz4.bag", "/turtle1/pose"),
+        ("containers/rosbag_js/fixtures/example-unsorted-chunks.bag", "std_msgs/msg/String"),
+        ("velodyne/vlp16/1673400471837873222", "/velodyne_packets (velodyne_msgs/msg/VelodyneScan)"),
+        ("velodyne/vlp32/1713492677464078412", "velodyne_msgs/msg/VelodyneScan"),
+        ("ouster/bad_crc32.osf", "no log that we read"),
+        ("pandaset", "metadata.yaml"),
+    ],
+)
+def test_recordings_without_readable_sensors_say_why(shared_data: Path, name: str, said: str) -> None:
+    message = read_or_error(shared_data / name)
+    assert said in message
+    assert "steps" not in message.split(";")[0] or "0 steps" in message
+
+
+@settings(FUZZ, max_examples=25)
+@given(name=st.sampled_from(["ros1.bag", "ros2_db3/ros2_db3.db3", "ros2_mcap/ros2_mcap.mcap"]), data=st.data())
+def test_damaged_recordings_never_break_the_reader(
+    shared_data: Path, tmp_path: Path, name: str, data: st.DataObject
+) -> None:
+    whole = (shared_data / "pandaset" / name).read_bytes()[: 4 << 20]
+    damaged = bytearray(whole[: data.draw(st.integers(1, len(whole)))])
+    for at in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=20)):
+        damaged[at] ^= 0xFF
+    path = tmp_path / Path(name).name
+    path.write_bytes(bytes(damaged))
+    read_or_error(path)
