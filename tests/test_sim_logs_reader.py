@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import struct
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from mcap.writer import CompressionType, Writer
 from synthetic_steps import header, synthetic_steps
 
-from perception.geometry import inverse, transform
+from perception.geometry import inverse, rotation_from_euler, se3, transform
 from sim.logs.log import LogError, LogSummary
 from sim.logs.mcap_file import MCAP_MAGIC, McapFile
 from sim.logs.reader import log_info, open_log
@@ -226,22 +227,35 @@ def test_pandaset_reads_from_every_container(shared_data: Path, name: str, frame
     check_pandaset(steps, frames)
 
 
-def test_pandaset_geometry_fits_itself(shared_data: Path) -> None:
-    """Nobody told how the sensors are mounted: yet the ground is around z = 0 of ego, and in the picture the ground in front lies below the horizon."""
+def test_pandaset_points_lie_in_the_boxes_that_people_drew(shared_data: Path) -> None:
+    """Labels are in `base_link`: cars within 25 m hold points, and the same boxes turned by 90 degrees hold few.
+    The road between the car and the one ahead is at z = 0, and below the horizon in the picture."""
     steps, _ = read(shared_data / "pandaset" / "ros2_mcap")
     sweep, front = steps[0].frame.lidars["lidar"], steps[0].frame.cameras["front"]
     assert sweep is not None
     assert front is not None
     points = transform(sweep.ego_from_lidar, sweep.points[:, :3])
-    near = points[np.linalg.norm(points[:, :2], axis=1) < 15]
-    counts, edges = np.histogram(near[:, 2], np.arange(-1.05, 3.0, 0.1))
-    assert abs(edges[counts.argmax()] + 0.05) < 0.15
-    ahead = points[(points[:, 0] > 6) & (points[:, 0] < 30) & (np.abs(points[:, 1]) < 3) & (np.abs(points[:, 2]) < 0.2)]
-    assert len(ahead) > 100
-    in_camera = transform(inverse(front.calibration.ego_from_camera), ahead)
-    assert (in_camera[:, 2] > 0).all()
-    pixels = in_camera @ front.calibration.intrinsics.T
-    assert (pixels[:, 1] / pixels[:, 2] > front.calibration.intrinsics[1, 2]).mean() > 0.95
+    labels = json.loads((shared_data / "pandaset" / "boxes.json").read_text())[0]["boxes"]
+    boxes = [b for b in labels if b["label"] == "Car" and np.hypot(*b["center_in_base_link_m"][:2]) < 25]
+    assert len(boxes) >= 5
+
+    def inside(turned_rad: float) -> int:
+        held = 0
+        for box in boxes:
+            ego_from_box = se3(rotation_from_euler(box["yaw_in_base_link_rad"]), box["center_in_base_link_m"])
+            turned = transform(se3(rotation_from_euler(turned_rad), [0, 0, 0]), points)
+            in_box = np.abs(transform(inverse(ego_from_box), turned))
+            held += (in_box < np.array(box["length_width_height_m"]) / 2).all(axis=1).sum() >= 20
+        return held
+
+    assert inside(0.0) >= 0.8 * len(boxes)
+    assert inside(np.pi / 2) < 0.5 * len(boxes)
+    road = points[(points[:, 0] > 4) & (points[:, 0] < 8) & (np.abs(points[:, 1]) < 1.5)]
+    assert len(road) > 50
+    assert np.abs(np.median(road[:, 2])) < 0.15
+    pixels = transform(inverse(front.calibration.ego_from_camera), road) @ front.calibration.intrinsics.T
+    assert (pixels[:, 2] > 0).all()
+    assert (pixels[:, 1] / pixels[:, 2] > front.calibration.intrinsics[1, 2]).all()
 
 
 def test_pandaset_action_and_route_are_those_of_the_drive(shared_data: Path) -> None:
