@@ -83,7 +83,7 @@ def draw_ground(network: RoadNetwork) -> GroundRaster:
     columns, rows = np.ceil(extent / cell_m).astype(int)
     brush = _Brush(np.zeros((rows, columns), np.uint8), origin, cell_m)
     _draw_surfaces(network, brush)
-    drivable = np.isin(brush.classes, [GroundClass.ROAD]).astype(np.uint8)
+    drivable = (brush.classes == GroundClass.ROAD).astype(np.uint8)
     _draw_lines(network, brush)
     _draw_stop_lines(network, brush)
     _draw_crosswalks(network, brush)
@@ -192,7 +192,9 @@ def _drop_useless_road(network: RoadNetwork, brush: _Brush, road: U8) -> None:
         away = cv2.distanceTransform(1 - used, cv2.DIST_L2, 3) * brush.cell_m > FARTHEST_ROAD_M
         here[away] = 0
         _, label = cv2.connectedComponents(here, connectivity=4, ltype=cv2.CV_32S)
-        here[~np.isin(label, np.unique(label[used == 1]))] = 0
+        under_lane = np.zeros(int(label.max()) + 1, np.uint8)
+        under_lane[label[used == 1]] = 1
+        here &= under_lane[label]
         lost = (here == 0) & (brush.classes[part] == GroundClass.ROAD)
         brush.classes[part][lost] = GroundClass.TERRAIN
 

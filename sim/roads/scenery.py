@@ -174,18 +174,17 @@ class _Side:
         away = self.half_width_m + right_m
         return np.array([x + away * math.sin(yaw), y - away * math.cos(yaw)])
 
-    def ground_at(self, s: float, right_m: float) -> int:
-        column, row = np.floor((self.place(s, right_m) - self.ground.origin) / self.ground.cell_m).astype(int)
-        rows, columns = self.ground.classes.shape
-        inside = 0 <= row < rows and 0 <= column < columns
-        return int(self.ground.classes[row, column]) if inside else int(GroundClass.TERRAIN)
-
     def paving_end(self, s: float) -> float:
         """How far right of the lane's edge the first terrain is, 8 m at most."""
-        for right_m in np.arange(0.1, 8.0, 0.2):
-            if self.ground_at(s, right_m) == GroundClass.TERRAIN:
-                return float(right_m)
-        return 8.0
+        right_m = np.arange(0.1, 8.0, 0.2)
+        yaw = self.yaw(s)
+        spots = self.place(s, 0.0) + right_m[:, None] * np.array([math.sin(yaw), -math.cos(yaw)])
+        column, row = np.floor((spots - self.ground.origin) / self.ground.cell_m).astype(np.intp).T
+        rows, columns = self.ground.classes.shape
+        inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+        terrain = ~inside
+        terrain[inside] = self.ground.classes[row[inside], column[inside]] == GroundClass.TERRAIN
+        return float(right_m[np.argmax(terrain)]) if terrain.any() else 8.0
 
 
 def _line_roadside(yard: _Yard, rng: random.Random, side: _Side) -> None:

@@ -6,8 +6,6 @@ https://sumo.dlr.de/docs/Networks/SUMO_Road_Networks.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -18,17 +16,17 @@ from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
 from planning.policy import SignalState
-from sim.roads.conflicts import stretches_too_close
+from sim.roads.assembly import JunctionRecord, LaneRecord, SignalPrograms, assemble
 from sim.roads.junction_paths import SHORTEST_M, drivable_path
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
-from sim.roads.polyline import headings, resampled, ribbon, without_repeats
+from sim.roads.polyline import arc_lengths, without_repeats
 
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
 MAX_FILE_BYTES = 200_000_000
-SPACING_M = 1.0
-GRID_CELL_M = 8.0
+MAX_EXTENT_KM = 50
+MAX_LANES_KM = 5000
 DEFAULT_WIDTH_M = 3.2
 SHORTEST_TURN_BACK_M = 9.0  # a tighter U-turn is beyond a car's turning circle
 
@@ -49,43 +47,6 @@ class MapError(ValueError):
     """A map file that cannot be used: the message says which file, what is wrong and what to do."""
 
 
-@dataclass
-class _Lane:
-    name: str
-    kind: LaneKind
-    shape: F64
-    width_m: float
-    limit_mps: float
-    junction: int = -1
-    control: LaneControl = LaneControl.NONE
-    signal_link: int = -1
-    turn: int = 0
-    origin: int = -1
-    target: int = -1
-    request: int = -1
-
-
-@dataclass
-class _Junction:
-    name: str
-    polygon: F64
-    inner_lanes: list[str]
-    responses: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass
-class _Signals:
-    """Signal programs as they will stand in `RoadNetwork`."""
-
-    first_link: dict[str, int]
-    start: I32
-    phase_start: I32
-    duration_s: F64
-    state: NDArray[np.int8]
-    minor: NDArray[np.uint8]
-    offset_s: F64
-
-
 def read_network(source: str | Path | bytes, *, title: str = "the given network") -> RoadNetwork:
     """The network in a SUMO .net.xml file, given as its path or its bytes. Elevation is dropped: the world is flat.
 
@@ -98,11 +59,15 @@ def read_network(source: str | Path | bytes, *, title: str = "the given network"
         title, source = str(source), _bytes_of(Path(source))
     root = _parse(source, title)
     try:
-        return _network_from(root, title)
+        return _network_from(root)
+    except MapError as error:
+        raise MapError(f"{title}: {error}") from error
     except (KeyError, IndexError) as error:
         raise MapError(
             f"{title}: not a complete SUMO network ({error} is missing); write it again with netconvert"
         ) from error
+    except ValueError as error:
+        raise MapError(f"{title}: a value that is none ({error}); write it again with netconvert") from error
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -125,7 +90,7 @@ def _parse(data: bytes, title: str) -> Element:
     return root
 
 
-def _network_from(root: Element, title: str) -> RoadNetwork:
+def _network_from(root: Element) -> RoadNetwork:
     elements: dict[str, Element] = {}
     edge_lanes: list[list[Element]] = []
     walking_areas: list[F64] = []
@@ -143,18 +108,16 @@ def _network_from(root: Element, title: str) -> RoadNetwork:
     junction_of_lane = {name: index for index, junction in enumerate(junctions) for name in junction.inner_lanes}
     signals = _read_signals(root)
 
-    driving: list[_Lane] = []
-    beside: list[_Lane] = []
+    driving: list[LaneRecord] = []
+    beside: list[LaneRecord] = []
     for lanes in edge_lanes:
         for element in lanes:
             kind = _kind(element)
             if kind is not None:
-                lane = _Lane(
-                    element.attrib["id"], kind, _shape(element), _width(element), float(element.attrib["speed"])
-                )
+                lane = LaneRecord(element.attrib["id"], kind, _line(element), _width(element), _limit(element))
                 (driving if kind is LaneKind.DRIVING else beside).append(lane)
     if not driving:
-        raise MapError(f"{title}: holds no lane for passenger cars; choose a region with roads for cars")
+        raise MapError("holds no lane for passenger cars; choose a region with roads for cars")
     index_of = {lane.name: index for index, lane in enumerate(driving)}
     left, right = _neighbours(edge_lanes, index_of, root.get("lefthand") == "true")
 
@@ -167,7 +130,20 @@ def _network_from(root: Element, title: str) -> RoadNetwork:
         before, after = driving[lane.origin].shape, driving[lane.target].shape
         lane.shape = drivable_path(before[-1], _end_yaw(before), after[0], _start_yaw(after), lane.shape)
     beside.extend(_read_crossings(root, elements, edge_function, junction_of_lane, signals))
-    return _assemble(driving, inner, beside, left, right, direct, junctions, signals, walking_areas)
+    _check_size(driving + inner + beside)
+    return assemble(driving, inner, beside, left, right, direct, junctions, signals, walking_areas)
+
+
+def _check_size(lanes: list[LaneRecord]) -> None:
+    """MapError before memory is taken for what no map of streets is."""
+    corners = np.concatenate([lane.shape for lane in lanes])
+    extent_km = float((corners.max(axis=0) - corners.min(axis=0)).max()) / 1000.0
+    total_km = sum(float(arc_lengths(lane.shape)[-1]) for lane in lanes) / 1000.0
+    if extent_km > MAX_EXTENT_KM or total_km > MAX_LANES_KM:
+        raise MapError(
+            f"{extent_km:.0f} km across with {total_km:.0f} km of lanes; at most {MAX_EXTENT_KM} and {MAX_LANES_KM} are"
+            " read, so cut out a smaller region"
+        )
 
 
 def _shape(element: Element) -> F64:
@@ -195,8 +171,19 @@ def _end_yaw(shape: F64) -> float:
     return _start_yaw(shape[-2:])
 
 
+def _number(element: Element, key: str, low: float, high: float, default: float | None = None) -> float:
+    value = default if default is not None and key not in element.attrib else float(element.attrib[key])
+    if not low <= value <= high:
+        raise MapError(f"{element.get('id', element.tag)}: {key} must lie in [{low}, {high}], got {value}")
+    return value
+
+
 def _width(element: Element) -> float:
-    return float(element.get("width", DEFAULT_WIDTH_M))
+    return _number(element, "width", 0.1, 30.0, DEFAULT_WIDTH_M)
+
+
+def _limit(element: Element) -> float:
+    return _number(element, "speed", 0.0, 100.0)
 
 
 def _allows(element: Element, vehicle: str) -> bool:
@@ -215,9 +202,9 @@ def _kind(element: Element) -> LaneKind | None:
     return LaneKind.CYCLE if _allows(element, "bicycle") else None
 
 
-def _junction(element: Element) -> _Junction:
+def _junction(element: Element) -> JunctionRecord:
     polygon = _shape(element) if element.get("shape") else np.empty((0, 2))
-    junction = _Junction(element.attrib["id"], polygon, element.get("intLanes", "").split())
+    junction = JunctionRecord(element.attrib["id"], polygon, element.get("intLanes", "").split())
     for request in element.iter("request"):
         junction.responses[int(request.attrib["index"])] = request.attrib["response"]
     return junction
@@ -244,7 +231,7 @@ def _may_change(element: Element, attribute: str) -> bool:
     return allowed is None or "passenger" in allowed.split() or "all" in allowed.split()
 
 
-def _read_signals(root: Element) -> _Signals:
+def _read_signals(root: Element) -> SignalPrograms:
     programs: dict[str, Element] = {}
     for element in root.iter("tlLogic"):
         if any(True for _ in element.iter("phase")):
@@ -260,8 +247,8 @@ def _read_signals(root: Element) -> _Signals:
         first_link[name] = start[-1]
         start.append(start[-1] + links)
         phase_start.append(phase_start[-1] + len(phases))
-        offsets.append(float(element.get("offset", 0.0)))
-        durations.extend(float(phase.attrib["duration"]) for phase in phases)
+        offsets.append(_number(element, "offset", -1e6, 1e6, 0.0))
+        durations.extend(_number(phase, "duration", 0.1, 1e6) for phase in phases)
         states.extend(phase.attrib["state"].ljust(links, "O") for phase in phases)
     widest = max((len(state) for state in states), default=0)
     table = np.zeros((len(states), widest), np.int8)
@@ -270,7 +257,7 @@ def _read_signals(root: Element) -> _Signals:
         for column, letter in enumerate(state):
             table[row, column] = SIGNALS.get(letter, SignalState.NONE)
             minor[row, column] = letter in YIELDING_GREEN
-    return _Signals(
+    return SignalPrograms(
         first_link=first_link,
         start=np.array(start, np.int32),
         phase_start=np.array(phase_start, np.int32),
@@ -281,9 +268,12 @@ def _read_signals(root: Element) -> _Signals:
     )
 
 
-def _signal_link(connection: Element, signals: _Signals) -> int:
+def _signal_link(connection: Element, signals: SignalPrograms) -> int:
     first = signals.first_link.get(connection.get("tl", ""), -1)
-    return first + int(connection.attrib["linkIndex"]) if first >= 0 else -1
+    if first < 0:
+        return -1
+    end = int(signals.start[np.searchsorted(signals.start, first, side="right")])
+    return first + int(_number(connection, "linkIndex", 0, end - first - 1))
 
 
 def _read_connections(
@@ -292,11 +282,11 @@ def _read_connections(
     elements: dict[str, Element],
     index_of: dict[str, int],
     junction_of_lane: dict[str, int],
-    junctions: list[_Junction],
-    signals: _Signals,
-) -> tuple[list[_Lane], list[tuple[int, int]]]:
+    junctions: list[JunctionRecord],
+    signals: SignalPrograms,
+) -> tuple[list[LaneRecord], list[tuple[int, int]]]:
     """The junction lanes, and the pairs of lanes that follow each other without one."""
-    inner: list[_Lane] = []
+    inner: list[LaneRecord] = []
     direct: list[tuple[int, int]] = []
     for connection in connections:
         origin = index_of.get(f"{connection.attrib['from']}_{connection.attrib['fromLane']}", -1)
@@ -308,6 +298,8 @@ def _read_connections(
             continue
         chain = [connection.attrib["via"]]
         while (step := onward[tuple(chain[-1].rsplit("_", 1))]).get("via"):  # type: ignore[index]
+            if step.attrib["via"] in chain:
+                raise MapError(f"{chain[0]}: a connection that leads back into itself; write the network again")
             chain.append(step.attrib["via"])
         parts = [_shape(elements[name]) for name in chain]
         shape = without_repeats(np.concatenate(parts))
@@ -318,12 +310,12 @@ def _read_connections(
         link = _signal_link(connection, signals)
         control = CONTROLS.get(connection.get("state", "M"), LaneControl.PRIORITY)
         inner.append(
-            _Lane(
+            LaneRecord(
                 name=chain[0],
                 kind=LaneKind.DRIVING,
                 shape=shape,
                 width_m=_width(elements[chain[0]]),
-                limit_mps=min(float(elements[name].attrib["speed"]) for name in chain),
+                limit_mps=min(_limit(elements[name]) for name in chain),
                 junction=junction,
                 control=LaneControl.SIGNAL if link >= 0 else control,
                 signal_link=link,
@@ -341,8 +333,8 @@ def _read_crossings(
     elements: dict[str, Element],
     edge_function: dict[str, str],
     junction_of_lane: dict[str, int],
-    signals: _Signals,
-) -> list[_Lane]:
+    signals: SignalPrograms,
+) -> list[LaneRecord]:
     links = {c.attrib["to"]: c for c in root.iter("connection") if edge_function.get(c.attrib["to"]) == "crossing"}
     crossings = []
     for edge, function in edge_function.items():
@@ -355,174 +347,15 @@ def _read_crossings(
         )
         element = elements[name]
         crossings.append(
-            _Lane(
+            LaneRecord(
                 name=name,
                 kind=LaneKind.CROSSING,
                 shape=_line(element),
                 width_m=_width(element),
-                limit_mps=float(element.attrib["speed"]),
+                limit_mps=_limit(element),
                 junction=junction_of_lane.get(name, -1),
                 control=LaneControl.SIGNAL if link >= 0 else state,
                 signal_link=link,
             )
         )
     return crossings
-
-
-def _rows(pairs: Iterable[tuple[int, int]], count: int) -> tuple[I32, I32]:
-    """CSR of pairs (row, value), values in the order given."""
-    rows: list[list[int]] = [[] for _ in range(count)]
-    for row, value in pairs:
-        rows[row].append(value)
-    start = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32)
-    return start, np.array([value for row in rows for value in row], np.int32)
-
-
-def _assemble(
-    driving: list[_Lane],
-    inner: list[_Lane],
-    beside: list[_Lane],
-    left: I32,
-    right: I32,
-    direct: list[tuple[int, int]],
-    junctions: list[_Junction],
-    signals: _Signals,
-    walking_areas: list[F64],
-) -> RoadNetwork:
-    lanes = driving + inner + beside
-    count = len(lanes)
-    sampled = [resampled(lane.shape, SPACING_M) for lane in lanes]
-    point_start = np.concatenate([[0], np.cumsum([len(points) for points, _ in sampled])]).astype(np.int32)
-    points = np.concatenate([points for points, _ in sampled])
-    step_m = np.array([step for _, step in sampled])
-    follows = [(lane.origin, len(driving) + k) for k, lane in enumerate(inner)] + direct
-    follows += [(len(driving) + k, lane.target) for k, lane in enumerate(inner)]
-    successor_start, successor = _rows(follows, count)
-    predecessor_start, predecessor = _rows([(b, a) for a, b in follows], count)
-    kinds = np.array([lane.kind for lane in lanes], np.int8)
-    widths = np.array([lane.width_m for lane in lanes])
-    polygons = [junction.polygon for junction in junctions if len(junction.polygon) >= 3]
-    ribbons = [ribbon(shape, width) for (shape, _), width in zip(sampled, widths, strict=True)]
-    everything = np.concatenate(ribbons + polygons + walking_areas)
-    bounds = np.concatenate([everything.min(axis=0), everything.max(axis=0)])
-    num_roads = len(driving) + len(inner)
-    grid_origin, grid_shape, grid_start, grid_lane = _grid(bounds, points, point_start, widths, num_roads)
-    conflicts = _conflicts(inner, len(driving), count, junctions, point_start, points, step_m)
-    outside = np.full(count - len(driving), -1, np.int32)
-    return RoadNetwork(
-        lane_name=tuple(lane.name for lane in lanes),
-        point_start=point_start,
-        point_x=np.ascontiguousarray(points[:, 0]),
-        point_y=np.ascontiguousarray(points[:, 1]),
-        point_yaw=np.concatenate([headings(line) for line, _ in sampled]),
-        lane_length_m=step_m * (np.diff(point_start) - 1),
-        lane_step_m=step_m,
-        lane_width_m=widths,
-        lane_limit_mps=np.array([lane.limit_mps for lane in lanes]),
-        lane_kind=kinds,
-        lane_junction=np.array([lane.junction for lane in lanes], np.int32),
-        lane_left=np.concatenate([left, outside]),
-        lane_right=np.concatenate([right, outside]),
-        successor_start=successor_start,
-        successor=successor,
-        predecessor_start=predecessor_start,
-        predecessor=predecessor,
-        lane_control=np.array([lane.control for lane in lanes], np.int8),
-        lane_signal_link=np.array([lane.signal_link for lane in lanes], np.int32),
-        lane_turn=np.array([lane.turn for lane in lanes], np.int8),
-        **conflicts,
-        signal_start=signals.start,
-        phase_start=signals.phase_start,
-        phase_duration_s=signals.duration_s,
-        phase_state=signals.state,
-        phase_minor=signals.minor,
-        signal_offset_s=signals.offset_s,
-        crosswalks=tuple(ribbons[k] for k in range(count) if kinds[k] == LaneKind.CROSSING),
-        junction_polygons=tuple(polygons),
-        bounds=bounds,
-        grid_origin=grid_origin,
-        grid_cell_m=GRID_CELL_M,
-        grid_shape=grid_shape,
-        grid_start=grid_start,
-        grid_lane=grid_lane,
-        sidewalk_polygons=tuple(area for area in walking_areas if len(area) >= 3),
-    )
-
-
-def _conflicts(
-    inner: Sequence[_Lane],
-    first: int,
-    count: int,
-    junctions: list[_Junction],
-    point_start: I32,
-    points: F64,
-    step_m: F64,
-) -> dict[str, NDArray]:
-    """The CSR arrays of conflicts, as keyword arguments of `RoadNetwork`."""
-    members: dict[int, list[int]] = {}
-    for k, lane in enumerate(inner):
-        members.setdefault(lane.junction, []).append(k)
-    pairs = [
-        (a, b) for rows in members.values() for a in rows for b in rows if a != b and inner[a].origin != inner[b].origin
-    ]
-    one = np.array([first + a for a, _ in pairs], np.int32)
-    other = np.array([first + b for _, b in pairs], np.int32)
-    enter, leave = np.empty(len(pairs)), np.empty(len(pairs))
-    x, y = np.ascontiguousarray(points[:, 0]), np.ascontiguousarray(points[:, 1])
-    stretches_too_close(point_start, x, y, step_m, one, other, enter, leave)
-    close = {pair: k for k, pair in enumerate(pairs) if np.isfinite(enter[k])}
-    rows: list[list[tuple[int, float, float, int]]] = [[] for _ in range(count)]
-    for (a, b), k in close.items():
-        if (b, a) in close:
-            yields = _gives_way(inner[a], inner[b], junctions[inner[a].junction])
-            rows[first + a].append((first + b, enter[k], leave[k], yields))
-    flat = [entry for row in rows for entry in row]
-    return {
-        "conflict_start": np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int32),
-        "conflict_lane": np.array([entry[0] for entry in flat], np.int32),
-        "conflict_enter_m": np.array([entry[1] for entry in flat], np.float64),
-        "conflict_exit_m": np.array([entry[2] for entry in flat], np.float64),
-        "conflict_yields": np.array([entry[3] for entry in flat], np.uint8),
-    }
-
-
-def _gives_way(lane: _Lane, other: _Lane, junction: _Junction) -> int:
-    """Which of two gives way, exactly one: SUMO's response matrix, and where it names none or both (as between stop
-    signs), the one that turns more sharply or comes later in the junction's numbering."""
-
-    def responds(a: _Lane, b: _Lane) -> bool:
-        bits = junction.responses.get(a.request, "")
-        return b.request < len(bits) and bits[len(bits) - 1 - b.request] == "1"
-
-    ours, theirs = responds(lane, other), responds(other, lane)
-    if ours != theirs:
-        return int(ours)
-    return int((abs(lane.turn), lane.request) > (abs(other.turn), other.request))
-
-
-def _grid(
-    bounds: F64, points: F64, point_start: I32, widths: F64, num_roads: int
-) -> tuple[F64, tuple[int, int], I32, I32]:
-    """Which driving lanes have a point within half a width and a cell of each cell of the grid."""
-    origin = bounds[:2] - GRID_CELL_M
-    columns, rows = (int(n) for n in np.ceil((bounds[2:] + GRID_CELL_M - origin) / GRID_CELL_M))
-    lane = np.repeat(np.arange(num_roads), np.diff(point_start[: num_roads + 1]))
-    inside = points[: len(lane)] - origin
-    cell = np.floor(inside / GRID_CELL_M).astype(np.int64)
-    reach = widths[lane] / 2 + GRID_CELL_M
-    span = int(np.ceil(reach.max() / GRID_CELL_M))
-    keys = []
-    for dc in range(-span, span + 1):
-        for dr in range(-span, span + 1):
-            near = cell + np.array([dc, dr])
-            low, high = near * GRID_CELL_M, (near + 1) * GRID_CELL_M
-            gap = np.maximum(np.maximum(low - inside, inside - high), 0.0)
-            hit = (
-                (np.hypot(gap[:, 0], gap[:, 1]) <= reach)
-                & (near >= 0).all(axis=1)
-                & (near < [columns, rows]).all(axis=1)
-            )
-            keys.append((near[hit, 0] + near[hit, 1] * columns) * num_roads + lane[hit])
-    unique = np.unique(np.concatenate(keys))
-    start = np.searchsorted(unique // num_roads, np.arange(columns * rows + 1)).astype(np.int32)
-    return origin, (columns, rows), start, (unique % num_roads).astype(np.int32)
