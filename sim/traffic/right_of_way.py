@@ -109,10 +109,12 @@ def _has_to_wait_for(
             return False
     if conflict.yields == 0 and conflict.other_yields == 1:
         return False
-    if other.speed < STANDING_MPS and (me.wait > PATIENCE_TICKS or other.waiting == 1):
-        if conflict.yields == 0 or me.wait > PATIENCE_TICKS:
-            if me.wait > other.wait or (me.wait == other.wait and i < claim.car):
-                return False
+    if other.speed < STANDING_MPS:
+        if other.gap < -claim.u:  # it stands in a queue before the line
+            return False
+        patient = me.wait > PATIENCE_TICKS or (other.waiting == 1 and conflict.yields == 0)
+        if patient and (me.wait > other.wait or (me.wait == other.wait and i < claim.car)):
+            return False
     if conflict.yields == conflict.other_yields and (
         arrive < other_arrives or (arrive == other_arrives and i < claim.car)
     ):
