@@ -56,11 +56,15 @@ class ReadOptions:
 
 @dataclass
 class _Context:
-    """What a first pass over the small messages finds. calibrations: by topic. intensity_scale: by sensor."""
+    """What a first pass over the small messages finds, and what the first readings tell.
+
+    found: calibrations by their topic. calibrations, mounted, lidar_pose, intensity_scale: by sensor.
+    """
 
     tree: FrameTree
-    odometry: Odometry | None
-    calibrations: dict[str, RecordedCalibration]
+    odometry: Odometry | None = None
+    found: dict[str, RecordedCalibration] = field(default_factory=dict)
+    calibrations: dict[str, RecordedCalibration] = field(default_factory=dict)
     mounted: dict[str, CameraCalibration | None] = field(default_factory=dict)
     lidar_pose: dict[str, NDArray[np.float64] | None] = field(default_factory=dict)
     intensity_scale: dict[str, float] = field(default_factory=dict)
@@ -132,7 +136,8 @@ def _steps(
     if not sensors:
         raise LogError(_nothing_to_read(log.path, source))
     context = _look_through(source, log.summary, options)
-    readable = {name: topic for name, (topic, role) in sensors.items() if _has_calibration(topic, role, context, log)}
+    context.calibrations = _calibrations(sensors, context.found, log.summary)
+    readable = {n: topic for n, (topic, role) in sensors.items() if role == "lidar" or n in context.calibrations}
     if not readable:
         raise LogError(f"{log.path} holds pictures only, and no CameraInfo: nothing says what its cameras see")
     trigger = options.trigger
@@ -148,7 +153,7 @@ def _steps(
 
 def _look_through(source: MessageSource, summary: LogSummary, options: ReadOptions) -> _Context:
     """A first pass over calibrations, transforms and odometry, which are small and needed from the start."""
-    context = _Context(FrameTree(options.base_frame, summary), None, {})
+    context = _Context(FrameTree(options.base_frame, summary))
     samples: list[RecordedOdometry] = []
     moving: list[RecordedTransform] = []
     topics = [t for t in source.topics if source.role(t) in ("calibration", "transforms", "odometry")]
@@ -160,7 +165,7 @@ def _look_through(source: MessageSource, summary: LogSummary, options: ReadOptio
             continue
         match recorded:
             case RecordedCalibration():
-                context.calibrations.setdefault(message.topic, recorded)
+                context.found.setdefault(message.topic, recorded)
             case RecordedTransforms(transforms):
                 context.tree.add(transforms)
                 moving += [t for t in transforms if t.child == options.base_frame]
@@ -199,26 +204,27 @@ def _odometry(
     )
 
 
-def _has_calibration(topic: str, role: Role, context: _Context, log: Log) -> bool:
-    if role == "lidar" or _calibration_topic(topic, context) is not None:
-        return True
-    log.summary.warn(f"{topic}: left out, as no CameraInfo beside it says what the camera sees")
-    return False
+def _calibrations(
+    sensors: Mapping[str, tuple[str, Role]], found: Mapping[str, RecordedCalibration], summary: LogSummary
+) -> dict[str, RecordedCalibration]:
+    """Calibration of each camera by its name: the one in the nearest folder around its topic, or the only one there is
+    if there is but one camera."""
+    cameras = {name: topic for name, (topic, role) in sensors.items() if role == "camera"}
+    chosen: dict[str, RecordedCalibration] = {}
+    for name, topic in cameras.items():
+        around = [other for other in found if len(_folder(other)) > 1 and topic.startswith(_folder(other))]
+        if around:
+            chosen[name] = found[max(around, key=len)]
+        elif len(cameras) == len(found) == 1:
+            (chosen[name],) = found.values()
+        else:
+            summary.warn(f"{topic}: left out, as no CameraInfo beside it says what the camera sees")
+    return chosen
 
 
-def _calibration_topic(topic: str, context: _Context) -> str | None:
-    """The calibration that shares the most of its path with a picture's topic, or the only one there is."""
-
-    def shared(other: str) -> int:
-        count = 0
-        for a, b in zip(topic.strip("/").split("/"), other.strip("/").split("/"), strict=False):
-            if a != b:
-                break
-            count += 1
-        return count
-
-    best = max(context.calibrations, key=shared, default=None)
-    return best if best is not None and (shared(best) > 0 or len(context.calibrations) == 1) else None
+def _folder(topic: str) -> str:
+    """What stands before the last word of a topic, with the slash."""
+    return topic[: topic.rfind("/") + 1]
 
 
 def _readings(
@@ -274,7 +280,7 @@ def _step(
 
 def _camera_frame(name: str, topic: str, picture: RecordedPicture, context: _Context) -> CameraFrame | None:
     if name not in context.mounted:
-        calibration = context.calibrations[_calibration_topic(topic, context) or ""]
+        calibration = context.calibrations[name]
         pose = context.tree.ego_from_camera(topic, picture.frame_id or calibration.frame_id)
         context.mounted[name] = None if pose is None else calibration.mounted(pose)
     mounted = context.mounted[name]

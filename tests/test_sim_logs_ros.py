@@ -1,0 +1,440 @@
+"""ROS messages in our terms, in bags written by the rosbags library; layouts and encodings of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from rosbags.rosbag2 import Writer
+from rosbags.rosbag2.enums import StoragePlugin
+from rosbags.typesys import Stores, get_typestore
+
+from perception.geometry import inverse, quaternion_from_rotation, rotation_from_euler, se2_as_se3, se3, transform
+from perception.sensors import ROUTE_SPACING_M
+from sim.dynamics import MAX_STEER_RAD, WHEELBASE_M, advance_ego
+from sim.logs.log import LogSummary
+from sim.logs.mounting import BODY_FROM_OPTICAL, FrameTree
+from sim.logs.odometry import Odometry, odometry_from_samples
+from sim.logs.pictures import PictureError, decode_picture, picture_size
+from sim.logs.point_cloud import cloud_of_fields
+from sim.logs.reader import open_log
+from sim.logs.recorded import MessageError, RawMessage, RecordedCalibration, RecordedPicture, RecordedTransform
+from sim.logs.recording import ReadOptions, sensor_name
+from sim.logs.ros import decode_ros, raw_pixels
+from sim.step import Step
+
+STORE = get_typestore(Stores.ROS2_HUMBLE)
+T = STORE.types
+SECOND_NS = 1_000_000_000
+
+
+def message_header(time_ns: int, frame_id: str) -> Any:
+    stamp = T["builtin_interfaces/msg/Time"](sec=time_ns // SECOND_NS, nanosec=time_ns % SECOND_NS)
+    return T["std_msgs/msg/Header"](stamp=stamp, frame_id=frame_id)
+
+
+def cloud(time_ns: int, frame_id: str, points: NDArray[Any]) -> Any:
+    """PointCloud2 of a structured array, as its dtype lays it out."""
+    kinds = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
+    field_type = T["sensor_msgs/msg/PointField"]
+    fields = []
+    assert points.dtype.fields is not None
+    for name, (dtype, offset, *_) in points.dtype.fields.items():
+        fields.append(field_type(name=name, offset=offset, datatype=kinds[dtype.str[1:]], count=1))
+    return T["sensor_msgs/msg/PointCloud2"](
+        header=message_header(time_ns, frame_id), height=1, width=len(points), fields=fields, is_bigendian=False,
+        point_step=points.dtype.itemsize, row_step=points.nbytes, data=points.view(np.uint8).reshape(-1), is_dense=False,
+    )  # fmt: skip
+
+
+def camera_info(time_ns: int, frame_id: str, model: str = "plumb_bob", d: Any = (), **other: Any) -> Any:
+    k = np.array([50.0, 0, 31.5, 0, 50.0, 15.5, 0, 0, 1])
+    p = np.array([40.0, 0, 30.0, 0, 0, 40.0, 15.0, 0, 0, 0, 1, 0])
+    region = T["sensor_msgs/msg/RegionOfInterest"](x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    fields = {"height": 32, "width": 64, "k": k, "binning_x": 0, "binning_y": 0} | other
+    return T["sensor_msgs/msg/CameraInfo"](
+        header=message_header(time_ns, frame_id), distortion_model=model, d=np.array(d, np.float64),
+        r=np.eye(3).ravel(), p=p, roi=region, **fields,
+    )  # fmt: skip
+
+
+def jpeg(time_ns: int, frame_id: str, picture: NDArray[np.uint8]) -> Any:
+    data = cv2.imencode(".png", picture[..., ::-1])[1].reshape(-1)
+    return T["sensor_msgs/msg/CompressedImage"](header=message_header(time_ns, frame_id), format="png", data=data)
+
+
+def tf(time_ns: int, *transforms: tuple[str, str, NDArray[np.float64]]) -> Any:
+    vector, quaternion = T["geometry_msgs/msg/Vector3"], T["geometry_msgs/msg/Quaternion"]
+    stamped = []
+    for parent, child, matrix in transforms:
+        x, y, z, w = quaternion_from_rotation(matrix[:3, :3]).tolist()
+        body = T["geometry_msgs/msg/Transform"](
+            translation=vector(*matrix[:3, 3].tolist()), rotation=quaternion(x=x, y=y, z=z, w=w)
+        )
+        stamped.append(
+            T["geometry_msgs/msg/TransformStamped"](
+                header=message_header(time_ns, parent), child_frame_id=child, transform=body
+            )
+        )
+    return T["tf2_msgs/msg/TFMessage"](transforms=stamped)
+
+
+def write_bag(path: Path, messages: list[tuple[str, int, Any]], storage: StoragePlugin = StoragePlugin.MCAP) -> Path:
+    """A rosbag2 folder of (topic, log time in ns, message)."""
+    with Writer(path, version=9, storage_plugin=storage) as writer:
+        connections: dict[str, Any] = {}
+        for topic, time_ns, message in messages:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, message.__msgtype__, typestore=STORE)
+            writer.write(connections[topic], time_ns, STORE.serialize_cdr(message, message.__msgtype__))
+    return path
+
+
+def read(path: Path, options: ReadOptions | None = None) -> tuple[list[Step], str]:
+    with open_log(path, options) as log:
+        steps = list(log.steps())
+        return steps, "\n".join(log.summary.lines())
+
+
+POINT = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("intensity", "<f4")])
+
+
+def points_of(rows: list[tuple[float, ...]], dtype: np.dtype[Any] = POINT) -> NDArray[Any]:
+    return np.array(rows, dtype)
+
+
+@pytest.mark.parametrize("storage", list(StoragePlugin))
+def test_unsorted_bag_gives_frames_in_order(tmp_path: Path, storage: StoragePlugin) -> None:
+    """Messages written in any order; stamps in the headers differ from log times; one camera stops, one never starts."""
+    camera_pose = se3([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], [1.0, 0.2, 1.5])
+    lidar_pose = se3(rotation_from_euler(0.4), [0.5, 0.0, 1.8])
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 32, 64, 3), np.uint8)
+    messages = [("/tf_static", SECOND_NS, tf(SECOND_NS, ("base_link", "mount", lidar_pose),
+                                             ("mount", "cam", inverse(lidar_pose) @ camera_pose)))]  # fmt: skip
+    for k in range(10):
+        at = SECOND_NS + k * 100_000_000
+        messages.append(("/top/points", at + 7_000_000, cloud(at, "mount", points_of([(k, 0, 0, 100)]))))
+        if k < 3:
+            messages.append(("/cam/image/compressed", at - 20_000_000, jpeg(at - 30_000_000, "cam", pictures[k])))
+    messages.append(("/cam/camera_info", 3 * SECOND_NS, camera_info(3 * SECOND_NS, "cam")))
+    order = np.random.default_rng(1).permutation(len(messages))
+    steps, problems = read(write_bag(tmp_path / "bag", [messages[i] for i in order], storage))
+    assert [s.timestamp_us for s in steps] == [1_000_000 + k * 100_000 for k in range(10)]
+    sweeps = [s.frame.lidars["top"] for s in steps]
+    assert [sweep.points[0, 0] for sweep in sweeps if sweep] == list(range(10))
+    assert sweeps[0] is not None
+    np.testing.assert_allclose(sweeps[0].ego_from_lidar, lidar_pose, atol=1e-12)
+    for k, step in enumerate(steps):
+        camera = step.frame.cameras["cam"]
+        assert (camera is None) == (k > 3), "older than 0.2 s is silence"
+        if camera is not None:
+            assert np.array_equal(camera.image, pictures[min(k, 2)])
+            np.testing.assert_allclose(camera.calibration.ego_from_camera, camera_pose, atol=1e-12)
+            assert step.frame.sensor_age_us()["cam"] == (30_000 if k < 3 else 130_000)
+    assert "no odometry" in problems
+    assert steps[0].frame.ego is None
+    assert steps[0].action is None
+
+
+def test_damaged_messages_are_skipped_and_counted(tmp_path: Path) -> None:
+    """NaN points, a picture that does not decode, one of another size, and a camera without calibration."""
+    good = np.zeros((32, 64, 3), np.uint8)
+    broken = jpeg(2 * SECOND_NS, "cam", good)
+    broken.data = broken.data[:40].copy()
+    messages = [
+        ("/front/camera_info", 1, camera_info(1, "cam")),
+        ("/front/image", SECOND_NS, jpeg(SECOND_NS, "cam", good)),
+        ("/front/image", 2 * SECOND_NS, broken),
+        ("/front/image", 3 * SECOND_NS, jpeg(3 * SECOND_NS, "cam", good[:16])),
+        ("/rear/image", SECOND_NS, jpeg(SECOND_NS, "cam2", good)),
+        *(("/points", k * SECOND_NS, cloud(k * SECOND_NS, "lidar", points_of([(np.nan, 0, 0, 0), (1, 2, 3, 0.5)])))
+          for k in (1, 2, 3)),
+    ]  # fmt: skip
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    assert [s.frame.cameras["front"] is None for s in steps] == [False, True, True]
+    assert all(len(s.frame.lidars["lidar"].points) == 1 for s in steps if s.frame.lidars["lidar"])
+    assert "/points: point that is not finite (3 times)" in problems
+    assert "picture does not decode" in problems
+    assert "picture is 64x16, but its calibration is for 64x32" in problems
+    assert "/rear/image: left out, as no CameraInfo" in problems
+    assert "no /tf in the recording" in problems
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    formats=st.permutations(["x", "y", "z", "intensity", "ring"]),
+    kind=st.sampled_from(["<f4", "<f8", "<i2"]),
+    pad=st.integers(0, 7),
+    rows=st.lists(st.tuples(*[st.integers(-300, 300)] * 5), max_size=12),
+    big_endian=st.booleans(),
+)
+def test_any_layout_of_fields_gives_the_same_points(
+    formats: list[str], kind: str, pad: int, rows: list[tuple[int, ...]], big_endian: bool
+) -> None:
+    kind = kind.replace("<", ">") if big_endian else kind
+    size = np.dtype(kind).itemsize
+    offsets = {name: pad + (size + 1) * k for k, name in enumerate(formats)}
+    dtype = np.dtype(
+        {"names": formats, "formats": [kind] * 5, "offsets": list(offsets.values()), "itemsize": 5 * (size + 1) + pad}
+    )
+    packed = np.zeros(len(rows), dtype)
+    for k, name in enumerate(["x", "y", "z", "intensity", "ring"]):
+        packed[name] = [row[k] for row in rows]
+    fields = {name: (offset, kind) for name, offset in offsets.items()}
+    data = np.frombuffer(packed.tobytes(), np.uint8)
+    out = cloud_of_fields("lidar", 5, data, fields, dtype.itemsize, len(rows))
+    assert np.array_equal(out.points, np.array([row[:4] for row in rows], np.float32).reshape(-1, 4))
+    assert (out.timestamp_us, out.dropped) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "values", "stamp_us", "end_us", "offsets"),
+    [
+        ("t", "<f4", [-0.1, 0.0], 1_000_000, 1_000_000, [-100_000, 0]),
+        ("time", "<f4", [0.0, 0.1], 1_000_000, 1_100_000, [-100_000, 0]),
+        ("t", "<u4", [0, 99_000_000], 1_000_000, 1_099_000, [-99_000, 0]),
+        ("timestamp", "<f8", [1.6e9, 1.6e9 + 0.05], 1_600_000_000_000_000, 1_600_000_000_050_000, [-50_000, 0]),
+        ("timestamp", "<f8", [1.6e18, 1.6e18 + 5e7], 1_600_000_000_000_000, 1_600_000_000_050_000, [-50_000, 0]),
+    ],
+)
+def test_point_times_of_every_driver_give_the_end_of_the_sweep(
+    name: str, kind: str, values: list[float], stamp_us: int, end_us: int, offsets: list[int]
+) -> None:
+    packed = np.zeros(2, np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), (name, kind)]))
+    packed[name] = values
+    fields = {"x": (0, "<f4"), "y": (4, "<f4"), "z": (8, "<f4"), name: (12, kind)}
+    data = packed.view(np.uint8).reshape(-1)
+    out = cloud_of_fields("lidar", stamp_us, data, fields, packed.dtype.itemsize, 2)
+    assert out.timestamp_us == pytest.approx(end_us, abs=1)
+    assert out.time_offset_us is not None
+    np.testing.assert_allclose(out.time_offset_us, offsets, atol=1)
+
+
+def test_cloud_that_does_not_fit_its_bytes_is_refused() -> None:
+    fields = {"x": (0, "<f4"), "y": (4, "<f4"), "z": (8, "<f4")}
+    data = np.zeros(24, np.uint8)
+    for arguments in ((12, 3), (0, 1), (8, 2), (12, 2**40)):
+        with pytest.raises(MessageError):
+            cloud_of_fields("lidar", 0, data, fields, *arguments)
+    with pytest.raises(MessageError, match="no field 'z'"):
+        cloud_of_fields("lidar", 0, data, {"x": (0, "<f4"), "y": (4, "<f4")}, 12, 2)
+
+
+@pytest.mark.parametrize("largest", [1.0, 255.0, 65535.0])
+def test_intensity_comes_to_unit_range(tmp_path: Path, largest: float) -> None:
+    rows = points_of([(1, 1, 1, largest), (1, 1, 1, largest / 2), (1, 1, 1, -1.0)])
+    steps, _ = read(write_bag(tmp_path / "bag", [("/points", SECOND_NS, cloud(SECOND_NS, "lidar", rows))]))
+    sweep = steps[0].frame.lidars["lidar"]
+    assert sweep is not None
+    np.testing.assert_allclose(sweep.points[:, 3], [1.0, 0.5, 0.0], atol=1e-6)
+
+
+def mosaic(rgb: NDArray[np.uint8], pattern: str) -> NDArray[np.uint8]:
+    """What a Bayer sensor with that pattern (first row, second row) sees."""
+    out = np.zeros(rgb.shape[:2], np.uint8)
+    for k, letter in enumerate(pattern):
+        row, column = divmod(k, 2)
+        out[row::2, column::2] = rgb[row::2, column::2, "rgb".index(letter)]
+    return out
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    ["rgb8", "bgr8", "rgba8", "bgra8", "mono8", "bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8"],
+)
+def test_raw_encodings_give_the_same_rgb(encoding: str) -> None:
+    color = np.array([200, 100, 30], np.uint8)
+    rgb = np.broadcast_to(color, (12, 16, 3)).copy()
+    alpha = np.full((12, 16, 1), 9, np.uint8)
+    pixels = {
+        "rgb8": rgb, "bgr8": rgb[..., ::-1], "rgba8": np.dstack([rgb, alpha]),
+        "bgra8": np.dstack([rgb[..., ::-1], alpha]), "mono8": rgb[..., 0],
+    }  # fmt: skip
+    picture = pixels[encoding] if encoding in pixels else mosaic(rgb, encoding[6:10])
+    padded = np.zeros((12, picture[0].size + 5), np.uint8)
+    padded[:, :-5] = np.ascontiguousarray(picture).reshape(12, -1)
+    out = raw_pixels(padded.reshape(-1), encoding, 16, 12, padded.shape[1], (16, 12))
+    expected = np.full_like(rgb, 200) if encoding == "mono8" else rgb
+    assert np.abs(out[2:-2, 2:-2].astype(int) - expected[2:-2, 2:-2]).max() <= 1
+    with pytest.raises(MessageError, match="does not fit"):
+        raw_pixels(padded.reshape(-1)[:-6], encoding, 16, 12, padded.shape[1], (16, 12))
+    with pytest.raises(MessageError, match="'yuv16' is not one of rgb8"):
+        raw_pixels(padded.reshape(-1), "yuv16", 16, 12, padded.shape[1], (16, 12))
+
+
+def calibration_of(message: Any, topic: str = "/cam/camera_info") -> RecordedCalibration:
+    data = bytes(STORE.serialize_cdr(message, message.__msgtype__))
+    out = decode_ros(RawMessage(topic, message.__msgtype__, 0, data), ros1=False)
+    assert isinstance(out, RecordedCalibration)
+    return out
+
+
+def test_distortion_models_by_their_names() -> None:
+    assert calibration_of(camera_info(0, "cam", "plumb_bob", [0.0] * 5)).distortion_model == "none"
+    for model, d, ours in (
+        ("plumb_bob", [0.1, 0.2, 0.3, 0.4, 0.5], "brown_conrady"),
+        ("rational_polynomial", [0.1] * 8, "brown_conrady"),
+        ("equidistant", [0.1] * 4, "kannala_brandt"),
+    ):
+        out = calibration_of(camera_info(0, "cam", model, d))
+        assert out.distortion_model == ours
+        assert out.distortion.tolist() == d
+    with pytest.raises(MessageError, match="'thin_prism' is not one of"):
+        calibration_of(camera_info(0, "cam", "thin_prism", [0.1]))
+    with pytest.raises(MessageError, match="not calibrated"):
+        calibration_of(camera_info(0, "cam", k=np.zeros(9)))
+
+
+def test_rectified_and_binned_pictures_take_their_own_intrinsics() -> None:
+    rectified = calibration_of(camera_info(0, "cam", "plumb_bob", [0.1] * 5), "/cam/image_rect/camera_info")
+    assert rectified.distortion_model == "none"
+    assert rectified.intrinsics[0].tolist() == [40.0, 0.0, 30.0]
+    binned = calibration_of(camera_info(0, "cam", binning_x=2, binning_y=2))
+    assert (binned.width_px, binned.height_px) == (32, 16)
+    assert binned.intrinsics[0, 0] == 25.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.binary(max_size=200), st.sampled_from(["Image", "CompressedImage", "PointCloud2", "CameraInfo"]), st.booleans()
+)
+def test_random_bytes_as_messages_raise_only_message_errors(data: bytes, name: str, ros1: bool) -> None:
+    message = RawMessage("/t", f"sensor_msgs/msg/{name}", 0, data)
+    try:
+        out = decode_ros(message, ros1=ros1)
+        if isinstance(out, RecordedPicture):
+            out.pixels(4, 4)
+    except MessageError as error:
+        text = str(error)
+    else:
+        text = "decoded"
+    assert "\n" not in text
+
+
+def test_tree_of_frames_agrees_with_products_of_its_edges() -> None:
+    random = np.random.default_rng(3)
+    edges = [se3(rotation_from_euler(*random.normal(size=3).tolist()), random.normal(size=3)) for _ in range(4)]
+    tree = FrameTree("base_link", LogSummary())
+    names = [("map", "base_link"), ("base_link", "roof"), ("roof", "lidar"), ("rack", "roof")]
+    tree.add(RecordedTransform(parent, child, 0, edge) for (parent, child), edge in zip(names, edges, strict=True))
+    np.testing.assert_allclose(tree.base_from("lidar"), edges[1] @ edges[2], atol=1e-12)
+    np.testing.assert_allclose(tree.base_from("rack"), edges[1] @ inverse(edges[3]), atol=1e-12)
+    np.testing.assert_allclose(tree.base_from("map"), inverse(edges[0]), atol=1e-12)
+    assert tree.base_from("moon") is None
+
+
+def test_camera_in_a_body_frame_is_turned_to_optical_axes() -> None:
+    summary = LogSummary()
+    tree = FrameTree("base_link", summary)
+    mount = se2_as_se3(1.0, 0.5, 0.3, 1.5)
+    tree.add([RecordedTransform("base_link", "cam", 0, mount)])
+    tree.add([RecordedTransform("base_link", "cam_optical", 0, mount @ BODY_FROM_OPTICAL)])
+    turned = tree.ego_from_camera("/cam", "cam")
+    optical = tree.ego_from_camera("/cam", "cam_optical")
+    assert turned is not None
+    assert optical is not None
+    np.testing.assert_allclose(turned, optical, atol=1e-12)
+    assert len(summary.warnings) == 1
+    assert "z up" in summary.warnings[0]
+
+
+def drive(steer: float, throttle: float, seconds: float = 3.0) -> Odometry:
+    """Odometry of the simulator's own car under a constant action, from 5 m/s."""
+    x, y, yaw, speed, drive_mps2, wheel = 0.0, 0.0, 0.0, 5.0, 0.0, steer * MAX_STEER_RAD
+    times, poses, speeds, rates = [], [], [], []
+    for k in range(int(seconds * 50) + 1):
+        if k % 5 == 0:
+            times.append(k * 20_000)
+            poses.append(se2_as_se3(x, y, yaw))
+            speeds.append(speed)
+            rates.append(speed * np.tan(wheel) / WHEELBASE_M)
+        x, y, yaw, speed, drive_mps2, wheel, _ = advance_ego(x, y, yaw, speed, drive_mps2, wheel, steer, throttle, 0.02)
+    made = odometry_from_samples(times, poses, speeds, rates)
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize(("steer", "throttle"), [(0.0, 0.5), (0.1, 0.3), (-0.2, 0.2), (0.05, -0.05)])
+def test_estimated_action_inverts_the_simulators_car(steer: float, throttle: float) -> None:
+    odometry = drive(steer, throttle)
+    action = odometry.estimated_action(1_500_000)  # the actuators have settled
+    assert action is not None
+    assert action.steer == pytest.approx(steer, abs=0.01)
+    assert action.throttle == pytest.approx(throttle, abs=0.03)
+    assert odometry.estimated_action(3_000_000) is None
+    assert odometry.estimated_action(-200_000) is None
+
+
+@pytest.mark.parametrize("steer", [0.0, 0.15, -0.3])
+def test_path_ahead_is_where_the_car_drove(steer: float) -> None:
+    """Points lie on the circle of its steering, 2.5 m apart along it; the last is repeated."""
+    odometry = drive(steer, 0.3)
+    route = odometry.path_ahead(200_000)
+    assert route is not None
+    index = odometry.newest(200_000)
+    positions = transform(inverse(odometry.world_from_ego[index]), odometry.world_from_ego[:, :3, 3])[:, :2]
+    length = float(np.linalg.norm(np.diff(positions[index:], axis=0), axis=1).sum())
+    inside = route[: int(length / ROUTE_SPACING_M)]
+    assert len(inside) > 4
+    steps = np.linalg.norm(np.diff(np.vstack([[0, 0], inside]), axis=0), axis=1)
+    np.testing.assert_allclose(steps, ROUTE_SPACING_M, atol=0.05)
+    curvature = np.tan(steer * MAX_STEER_RAD) / WHEELBASE_M
+    if steer:
+        center = np.array([0.0, 1 / curvature])
+        np.testing.assert_allclose(np.linalg.norm(inside - center, axis=1), 1 / abs(curvature), atol=0.1)
+    else:
+        np.testing.assert_allclose(inside[:, 1], 0, atol=1e-6)
+    np.testing.assert_allclose(route[-1], positions[-1], atol=0.3)
+
+
+def test_speed_comes_from_poses_where_the_recording_has_none() -> None:
+    truth = drive(0.1, 0.3)
+    missing = [None] * len(truth.timestamp_us)
+    made = odometry_from_samples(truth.timestamp_us.tolist(), list(truth.world_from_ego), missing, missing)
+    assert made is not None
+    np.testing.assert_allclose(made.speed_mps[:-1], truth.speed_mps[:-1], atol=0.2)
+    np.testing.assert_allclose(made.yaw_rate_radps[:-1], truth.yaw_rate_radps[:-1], atol=0.02)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([".png", ".jpg"]))
+@settings(max_examples=20, deadline=None)
+def test_picture_size_is_known_before_decoding(width: int, height: int, suffix: str) -> None:
+    picture = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
+    data = cv2.imencode(suffix, picture)[1].tobytes()
+    assert picture_size(data) == (width, height)
+    decoded = decode_picture(data, width, height)
+    assert decoded.shape == (height, width, 3)
+    if suffix == ".png":
+        assert np.array_equal(decoded[..., ::-1], picture)
+
+
+@given(st.sampled_from([b"", b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"GIF89a"]), st.binary(max_size=60))
+def test_damaged_pictures_raise_one_error(magic: bytes, junk: bytes) -> None:
+    with pytest.raises(PictureError):
+        decode_picture(magic + junk, 8, 8)
+
+
+def test_huge_picture_is_refused_by_its_head() -> None:
+    data = bytearray(cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    with pytest.raises(PictureError, match="larger than"):
+        decode_picture(bytes(data), 60_000, 60_000)
+
+
+@pytest.mark.parametrize(
+    ("topic", "name"),
+    [
+        ("/camera/front/image/compressed", "front"),
+        ("/lidar/points", "lidar"),
+        ("/sensing/lidar/top/pointcloud", "top"),
+        ("/cam_left/image_raw", "cam_left"),
+    ],
+)
+def test_sensor_names_come_from_topics(topic: str, name: str) -> None:
+    assert sensor_name(topic, "lidar" if "lidar" in topic else "camera") == name
