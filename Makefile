@@ -15,7 +15,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 drive: $(INSTALLED)  ## one closed-loop episode in simulation
-	$(BIN)/automedon drive
+	$(BIN)/automedon drive --record runs --video runs/drive.mp4
 
 test: $(INSTALLED)  ## the whole test suite
 	$(BIN)/python -m pytest

@@ -118,13 +118,15 @@ def drive(
 
 
 def _show_drive(console: Console, report: DriveReport) -> None:
-    table = Table(title="Closed-loop episodes")
-    for heading in ("map", "seed", "success", "route", "completion", "infractions", "steps", "mean speed"):
-        table.add_column(heading, justify="left" if heading in ("map", "infractions") else "right")
+    table = Table(title=f"Closed-loop episodes on {Path(report.episodes[0].map).name}")
+    for heading in ("seed", "success", "route", "done", "infractions", "steps", "speed"):
+        table.add_column(
+            heading, justify="left" if heading == "infractions" else "right", no_wrap=heading != "infractions"
+        )
     for result in report.episodes:
         infractions = ", ".join(f"{kind} x{count}" for kind, count in result.infractions.items()) or "none"
         table.add_row(
-            result.map, str(result.seed), "[green]yes" if result.success else "[red]no",
+            str(result.seed), "[green]yes" if result.success else "[red]no",
             f"{result.route_length_m:.0f} m", f"{100 * result.route_completion:.1f} %", infractions,
             str(result.steps), f"{3.6 * result.mean_speed_mps:.1f} km/h",
         )  # fmt: skip
@@ -332,10 +334,13 @@ def _show_values(console: Console, title: str, values: dict[str, Any]) -> None:
 
 
 def _is_users_mistake(error: Exception) -> bool:
-    """Whether somebody who typed the command can put it right; anything else is a bug and keeps its traceback."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    ours = {"ConfigError", "MapError", "LogError", "CheckpointError", "ViewerError"}
-    return isinstance(error, ClickException) or bool(names & ours)
+    """Whether somebody who typed the command can put it right: a `ValueError` of a kind of our own, or a wrong option.
+
+    Anything else is a bug and keeps its traceback.
+    """
+    package = type(error).__module__.partition(".")[0]
+    ours = isinstance(error, ValueError) and package in ("perception", "fusion", "planning", "sim")
+    return ours or isinstance(error, ClickException)
 
 
 def _one_line(error: Exception) -> str:

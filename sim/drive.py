@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from planning.policy import Policy
@@ -118,11 +120,18 @@ class _Files:
     ) -> None:
         self._config, self._batch, self._policy = config, batch, policy
         self._record, self._video = record, video
+        self._logs: dict[int, Path] = {}
 
     def log_of(self, seed: int) -> Path:
+        """The episode's log; a log that is there already is kept, and the new one gets a number."""
         assert self._record is not None
-        name = Path(self._batch.map.name).stem.replace(":", "-")
-        return self._record / f"{name}-{Path(self._policy).stem}-{seed}.mcap"
+        if seed not in self._logs:
+            name = f"{Path(self._batch.map.name).stem.replace(':', '-')}-{Path(self._policy).stem}-{seed}"
+            path, number = self._record / f"{name}.mcap", 2
+            while path.exists():
+                path, number = self._record / f"{name}-{number}.mcap", number + 1
+            self._logs[seed] = path
+        return self._logs[seed]
 
     def video_of(self, seed: int) -> Path:
         assert self._video is not None
@@ -147,10 +156,17 @@ class _Files:
             )
             path = self.log_of(seed)
             path.parent.mkdir(parents=True, exist_ok=True)
-            observers.append(LogWriter(path, header, net_xml=driving_map.net_xml))
+            observers.append(LogWriter(path, header, road_network=driving_map.net_xml, map_lines=_lane_lines(driving_map)))
         if self._video is not None:
             path = self.video_of(seed)
             path.parent.mkdir(parents=True, exist_ok=True)
-            context = ViewContext(map_name=driving_map.name, policy=self._policy, seed=seed)
+            context = ViewContext(Path(driving_map.name).name, self._policy, seed, driving_map)
             observers.append(VideoWriter(path, context))
         return observers
+
+
+def _lane_lines(driving_map: DrivingMap) -> list[NDArray[np.float64]]:
+    """Centre lines (K, 2) of all lanes, world frame."""
+    network = driving_map.network
+    points = np.column_stack([network.point_x, network.point_y])
+    return np.split(points, network.point_start[1:-1])

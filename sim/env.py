@@ -415,7 +415,7 @@ def render_step(batch: DriveBatch, e: int) -> NDArray[np.uint8]:
     """The picture that the video shows, of environment e at this tick."""
     from sim.view import ViewContext, compose  # only who looks pays for the drawing code
 
-    context = ViewContext(map_name=batch.map.name, policy="", seed=int(batch.world.state.seed[e]))
+    context = ViewContext(batch.map.name, seed=int(batch.world.state.seed[e]), driving_map=batch.map)
     return compose(batch.snapshot(e, None), context)
 
 

@@ -23,7 +23,8 @@ class BoxGrid:
     """Static boxes sorted into square cells, for kernels: which boxes have their centre near (x, y)?
 
     boxes: (B, 8) float64 x y z yaw half_x half_y half_z radius (of the circle around its ground rectangle), by cell.
-    order: (B,) the boxes' places in the `Boxes` given. start: (columns * rows + 1,) int32. origin: (2,) float64. columns, rows, cell_m.
+    order: (B,) the boxes' places in the `Boxes` given. start: (columns * rows + 1,) int32. origin: (2,) float64.
+    columns, rows, cell_m: of the grid.
     reach_m: the largest radius, to widen a search by.
     """
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sim.roads.netconvert import netconvert
 from sim.roads.polyline import arc_lengths, resampled
+from sim.roads.sumo_reader import MapError
 
 F64 = NDArray[np.float64]
 
@@ -57,10 +58,10 @@ def seed_split(seed: int) -> Literal["train", "validation", "test"] | None:
 def generate_town(kind: str, seed: int) -> bytes:
     """The .net.xml of a town of that kind; the same bytes for the same kind and seed.
 
-    Raises ValueError for a kind not in TOWN_KINDS or a negative seed.
+    Raises MapError for a kind not in TOWN_KINDS or a negative seed.
     """
     if seed < 0:
-        raise ValueError(f"a town seed is a whole number from 0 upwards, got {seed}")
+        raise MapError(f"a town seed is a whole number from 0 upwards, got {seed}")
     rng = random.Random(f"{kind}:{seed}")
     match kind:
         case "grid-small":
@@ -68,7 +69,7 @@ def generate_town(kind: str, seed: int) -> bytes:
         case "grid-large":
             town = _grid_town(rng, columns=7, rows=6)
         case _:
-            raise ValueError(f"no town kind {kind!r}; known: {', '.join(TOWN_KINDS)}")
+            raise MapError(f"no town kind {kind!r}; known: {', '.join(TOWN_KINDS)}")
     inputs = {"node-files": _nodes_xml(town), "edge-files": _edges_xml(town)}
     net_xml = netconvert(inputs, NETCONVERT_OPTIONS).net_xml
     return re.sub(rb'(<tlLogic [^>]*offset=")0(?:\.00)?"', lambda m: m[1] + b'%d"' % rng.randrange(52), net_xml)

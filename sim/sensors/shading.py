@@ -334,8 +334,8 @@ def shade_camera(
             instance[w], labels,
         )  # fmt: skip
         _box_row(
-            code[v], depth[v], dx[v], dy[v], dz[v], stretch[v], origin, pixel_angle, boxes, attributes, faces, panes, noise, horizon,
-            zenith, image[v], semantic[w], instance[w], labels,
+            code[v], depth[v], dx[v], dy[v], dz[v], stretch[v], origin, pixel_angle, boxes, attributes, faces, panes,
+            noise, horizon, zenith, image[v], semantic[w], instance[w], labels,
         )  # fmt: skip
 
 

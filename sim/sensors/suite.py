@@ -88,8 +88,8 @@ def _render_all(
         shade_camera(
             depth[e], code[e], shade[e], dx, dy, dz, stretch, level, ground_x, ground_y, haze, sky_share, origin,
             pixel_angle, boxes[e], attributes[e], faces[e], panes[e], sun[e], ambient[e], direct[e], horizon[e],
-            zenith[e], pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], texels, offset, columns, classes, raster_origin, cell_m,
-            noise, image[e], semantic[e], instance[e], labels,
+            zenith[e], pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], texels, offset, columns, classes, raster_origin,
+            cell_m, noise, image[e], semantic[e], instance[e], labels,
         )  # fmt: skip
 
 

@@ -1,0 +1,174 @@
+"""The command line as a user meets it: episodes, logs, replays, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from planning.checkpoint import save_checkpoint
+from planning.network import build_network, network_config
+from sim.env import DriveBatch, EnvConfig
+from sim.train import observation_spec
+
+SHORT = ["--set", "env.rig=smoke", "--set", "env.max_steps=25"]
+
+
+def automedon(*arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a process of its own; the exit code must be `code`."""
+    command = [sys.executable, "-m", "sim", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == code, done.stderr + done.stdout
+    return done
+
+
+def last_json(done: subprocess.CompletedProcess[str]) -> dict[str, object]:
+    value = json.loads(done.stdout.splitlines()[-1])
+    assert isinstance(value, dict)
+    return value
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained network of the smoke size for the rig `smoke`."""
+    torch.manual_seed(0)
+    batch = DriveBatch(EnvConfig.of(rig="smoke"), 1)
+    path = tmp_path_factory.mktemp("checkpoint") / "untrained.safetensors"
+    save_checkpoint(path, build_network(network_config("smoke"), observation_spec(batch)), {}, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    """A log and a video of a short episode, and what `drive --json` said of it."""
+    folder = tmp_path_factory.mktemp("runs")
+    done = automedon("drive", *SHORT, "--seed", "4", "--record", folder, "--video", folder / "drive.mp4", "--json")
+    return folder, last_json(done)
+
+
+def test_drive_reports_what_others_rely_on(recorded: tuple[Path, dict[str, object]]) -> None:
+    folder, report = recorded
+    assert report["steps_per_s"] > 0  # type: ignore[operator]
+    (episode,) = report["episodes"]  # type: ignore[misc]
+    assert set(episode) >= {"map", "seed", "success", "route_completion", "infractions", "steps", "log", "video"}
+    assert (episode["map"], episode["seed"], episode["steps"]) == ("grid-small", 4, 25)
+    assert 0 < episode["route_completion"] < 1
+    assert episode["infractions"] == {"timeout": 1}
+    assert not episode["success"]
+    assert Path(episode["log"]).parent == folder
+    assert Path(episode["log"]).stat().st_size > 10_000
+    assert Path(episode["video"]).read_bytes()[4:8] == b"ftyp"
+
+
+def test_resimulation_finds_every_byte_equal(recorded: tuple[Path, dict[str, object]]) -> None:
+    log = recorded[1]["episodes"][0]["log"]  # type: ignore[index]
+    resimulation = last_json(automedon("replay", log, "--resimulate", "--json"))["resimulation"]
+    assert resimulation == {"equal": True, "steps": 26, "first_difference": None}
+
+
+def test_resimulation_names_the_first_difference_after_one_changed_byte(
+    recorded: tuple[Path, dict[str, object]], tmp_path: Path
+) -> None:
+    log = Path(recorded[1]["episodes"][0]["log"])  # type: ignore[index]
+    data = log.read_bytes()
+    seed = b"\x04\x00\x00\x00seed\x01\x00\x00\x004"
+    assert data.count(seed) == 1
+    changed = tmp_path / "changed.mcap"
+    changed.write_bytes(data.replace(seed, seed[:-1] + b"5"))
+    resimulation = last_json(automedon("replay", changed, "--resimulate", "--json", code=1))["resimulation"]
+    assert resimulation["equal"] is False  # type: ignore[index]
+    assert resimulation["first_difference"]["tick"] == 0  # type: ignore[index]
+    assert resimulation["first_difference"]["topic"]  # type: ignore[index]
+    assert resimulation["first_difference"]["field"]  # type: ignore[index]
+
+
+def test_a_checkpoint_drives_and_replays_our_own_log(
+    checkpoint: Path, recorded: tuple[Path, dict[str, object]]
+) -> None:
+    driven = last_json(automedon("drive", *SHORT, "--policy", checkpoint, "--json"))
+    assert driven["episodes"][0]["steps"] == 25  # type: ignore[index]
+    log = recorded[1]["episodes"][0]["log"]  # type: ignore[index]
+    replayed = last_json(automedon("replay", log, "--policy", checkpoint, "--json"))
+    assert replayed["frames"] == 26
+
+
+@pytest.mark.parametrize(("name", "frames"), [("ros2_mcap", 12), ("ros2_db3", 3), ("ros1.bag", 3)])
+def test_real_frames_go_through_the_whole_stack(
+    checkpoint: Path, shared_data: Path, tmp_path: Path, name: str, frames: int
+) -> None:
+    video = tmp_path / "out.mp4"
+    log = shared_data / "pandaset" / name
+    report = last_json(automedon("replay", log, "--policy", checkpoint, "--video", video, "--json"))
+    assert report["frames"] == frames
+    ages = report["sensor_age_ms"]
+    assert any(45 <= age["mean"] <= 55 for age in ages.values()), ages  # type: ignore[attr-defined]
+    actions = np.array([[a["steer"], a["throttle"]] for a in report["actions"]])  # type: ignore[attr-defined]
+    assert actions.shape == (frames, 2)
+    assert np.isfinite(actions).all()
+    assert np.abs(actions).max() <= 1
+    assert video.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["drive", "--map", "grid-smal"], ["grid-smal", "grid-small"]),
+        (["drive", "--map", "nowhere.xodr"], ["nowhere.xodr"]),
+        (["drive", "--policy", "expart"], ["expart", "expert"]),
+        (["drive", "--policy", "absent.safetensors"], ["absent.safetensors"]),
+        (["drive", "--set", "env.max_step=3"], ["max_step", "max_steps"]),
+        (["drive", "--set", "env.max_steps=none"], ["max_steps", "none"]),
+        (["drive", "absent.toml"], ["absent.toml"]),
+        (["drive", "--episodes", "0"], ["episodes"]),
+        (["drive", "--video", "film.avi"], ["film.avi", ".mp4"]),
+        (["drove"], ["drove", "drive"]),
+        (["train", "absent.toml"], ["absent.toml"]),
+        (["train", "configs/smoke.toml", "seed=20000"], ["seed"]),
+        (["train", "configs/smoke.toml", "ppo.clipp=0.1"], ["clipp"]),
+        (["replay", "absent.mcap", "--policy", "expert"], ["absent.mcap"]),
+        (["replay", "README.md", "--resimulate"], ["README.md"]),
+        (["replay", "absent.mcap"], ["--policy"]),
+        (["maps", "generate", "village"], ["village", "grid-small"]),
+        (["maps", "import", "README.md"], ["README.md", ".xodr"]),
+        (["maps", "show", "README.md"], ["README.md"]),
+        (["logs", "info", "absent.bag"], ["absent.bag"]),
+        (["view", "absent.mcap"], ["absent.mcap"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_was_given(arguments: list[str], words: list[str]) -> None:
+    done = automedon(*arguments, code=2)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("automedon: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def test_a_malformed_map_is_one_line(shared_data: Path) -> None:
+    done = automedon("drive", "--map", shared_data / "opendrive" / "ill_formed.xodr", code=2)
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "ill_formed.xodr" in done.stderr
+
+
+@pytest.mark.parametrize("keep", [0, 7, 500, 5000])
+def test_damaged_files_are_one_line(checkpoint: Path, tmp_path: Path, keep: int) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(checkpoint.read_bytes()[:keep])
+    done = automedon("drive", "--policy", damaged, code=2)
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "damaged.safetensors" in done.stderr
+    log = tmp_path / "damaged.mcap"
+    log.write_bytes(b"\x89MCAP0\r\n"[:keep])
+    assert len(automedon("replay", log, "--resimulate", code=2).stderr.strip().splitlines()) == 1
+
+
+def test_a_checkpoint_of_another_size_says_which_field_differs(checkpoint: Path) -> None:
+    done = automedon("drive", "--set", "env.rig=small", "--policy", checkpoint, code=2)
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "camera" in done.stderr
+    assert "rig" in done.stderr
