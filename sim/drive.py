@@ -156,7 +156,7 @@ class _Files:
             )
             path = self.log_of(seed)
             path.parent.mkdir(parents=True, exist_ok=True)
-            observers.append(LogWriter(path, header, road_network=driving_map.net_xml, map_lines=_lane_lines(driving_map)))
+            observers.append(LogWriter(path, header, net_xml=driving_map.net_xml, map_lines=_lane_lines(driving_map)))
         if self._video is not None:
             path = self.video_of(seed)
             path.parent.mkdir(parents=True, exist_ok=True)
