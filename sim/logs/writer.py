@@ -70,7 +70,11 @@ class LogWriter:
         self._rig_key: list[tuple[str, object]] = []
         self._map_lines: Sequence[NDArray[np.floating]] = map_lines
         options = MCAPWriteOptions(
-            compression=MCAPCompression.Zstd, chunk_size=CHUNK_BYTES, compression_threads=0, profile="automedon"
+            compression=MCAPCompression.Zstd,
+            compression_level=1,
+            compression_threads=0,
+            chunk_size=CHUNK_BYTES,
+            profile="automedon",
         )
         try:
             self._writer = foxglove.open_mcap(path, context=self._context, writer_options=options)
