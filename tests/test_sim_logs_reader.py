@@ -14,13 +14,15 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mcap.writer import CompressionType, Writer
+from rosbags.typesys import Stores, get_typestore
 from synthetic_steps import header, synthetic_steps
 
 from perception.geometry import inverse, rotation_from_euler, se3, transform
 from sim.logs.log import LogError, LogSummary
 from sim.logs.mcap_file import MCAP_MAGIC, McapFile
+from sim.logs.mcap_source import McapSource
 from sim.logs.reader import log_info, open_log
-from sim.logs.recording import ReadOptions
+from sim.logs.recording import ReadOptions, open_recording
 from sim.logs.ros import ROS1_MAGIC, SQLITE_MAGIC
 from sim.logs.writer import LogWriter
 from sim.replay import compare_steps
@@ -184,6 +186,67 @@ def test_messages_come_in_order_of_time_whatever_the_order_in_the_file(
     assert file.counts == {channel: 200}
     assert file.complete
     file.close()
+
+
+def test_foxglove_messages_of_strangers_give_the_same_sensors(tmp_path: Path) -> None:
+    """A log of ours read as if it were not: by Foxglove's schemas alone, it gives the same pictures and points."""
+    path = tmp_path / "a.mcap"
+    writer = LogWriter(path, header())
+    steps = list(synthetic_steps(6))
+    for step in steps:
+        writer.on_step(step)
+    writer.close()
+    summary = LogSummary()
+    source = McapSource(McapFile(path, summary))
+    with open_recording(path, source, summary, ReadOptions(base_frame="ego", max_age_us=50_000)) as log:
+        assert log.kind == "Foxglove MCAP"
+        read_back = list(log.steps())
+    assert [s.timestamp_us for s in read_back] == [k * 100_000 for k in range(6)]
+    for ours, theirs in zip(steps, read_back, strict=True):
+        front, top = ours.frame.cameras["front"], ours.frame.lidars["top"]
+        seen, swept = theirs.frame.cameras["front"], theirs.frame.lidars["top"]
+        assert front is not None
+        assert seen is not None
+        assert top is not None
+        assert swept is not None
+        assert np.array_equal(seen.image, front.image)
+        assert seen.calibration.distortion.tolist() == front.calibration.distortion.tolist()
+        np.testing.assert_allclose(seen.calibration.ego_from_camera, front.calibration.ego_from_camera, atol=1e-12)
+        np.testing.assert_allclose(swept.ego_from_lidar, top.ego_from_lidar, atol=1e-12)
+        assert np.array_equal(swept.points[:, :3], top.points[:, :3])
+        assert (theirs.frame.cameras["side"] is None) == (ours.frame.cameras["side"] is None)
+        assert theirs.frame.ego is not None
+        assert ours.frame.ego is not None
+        np.testing.assert_allclose(theirs.frame.ego.world_from_ego, ours.frame.ego.world_from_ego, atol=1e-9)
+    assert any("motion is taken from /tf" in line for line in summary.lines())
+
+
+def test_ros1_messages_in_mcap(tmp_path: Path) -> None:
+    """Written by the mcap package, serialised by rosbags."""
+    store = get_typestore(Stores.ROS1_NOETIC)
+    types = store.types
+    stamp = types["builtin_interfaces/msg/Time"](sec=7, nanosec=0)
+    fields = [
+        types["sensor_msgs/msg/PointField"](name=name, offset=4 * k, datatype=7, count=1)
+        for k, name in enumerate(("x", "y", "z"))
+    ]
+    cloud = types["sensor_msgs/msg/PointCloud2"](
+        header=types["std_msgs/msg/Header"](seq=0, stamp=stamp, frame_id="lidar"), height=1, width=2, fields=fields,
+        is_bigendian=False, point_step=12, row_step=24, data=np.arange(6, dtype="<f4").view(np.uint8), is_dense=True,
+    )  # fmt: skip
+    path = tmp_path / "a.mcap"
+    with path.open("wb") as stream:
+        writer = Writer(stream)
+        writer.start("ros1")
+        schema = writer.register_schema("sensor_msgs/PointCloud2", "ros1msg", b"")
+        channel = writer.register_channel("/points", "ros1", schema)
+        writer.add_message(channel, 1, bytes(store.serialize_ros1(cloud, cloud.__msgtype__)), 1)
+        writer.finish()
+    steps, _ = read(path)
+    sweep = steps[0].frame.lidars["lidar"]
+    assert sweep is not None
+    assert steps[0].timestamp_us == 7_000_000
+    assert sweep.points[:, :3].ravel().tolist() == list(range(6))
 
 
 def check_pandaset(steps: list[Step], frames: int) -> None:
