@@ -21,7 +21,7 @@ from perception.sensors import CameraFrame, EgoState, SensorFrame
 from planning.action import Action
 from planning.policy import SignalState
 from sim import drawing
-from sim.birdseye import SIGNAL_COLOR, Chart, draw_birdseye, height_color, signal_ahead
+from sim.birdseye import EGO_FRONT_M, SIGNAL_COLOR, Chart, draw_birdseye, height_color, signal_ahead
 from sim.drawing import Picture, Rect
 from sim.roads.driving_map import DrivingMap
 from sim.step import Step
@@ -344,7 +344,8 @@ def _draw_signal(
         case "none":
             label = "no signal"
         case (_, distance_m):
-            label = f"in {distance_m:.0f} m"
+            ahead_m = distance_m - EGO_FRONT_M
+            label = f"in {ahead_m:.0f} m" if ahead_m >= 1.0 else "at the line"
     color = drawing.FAINT if isinstance(ahead, str) else drawing.SOFT
     drawing.text(picture, label, x, y + 126, 13, color, 400, "center")
 

@@ -105,8 +105,10 @@ def test_tree_is_complete_and_explained() -> None:
         for path in (ROOT / package).rglob("*.py")
         if path.name != "__init__.py"
     }
-    assert not modules - set(tree), "the README's tree lacks these modules; give each a line"
-    assert not [path for path, description in tree.items() if not description]
+    lacking = sorted(modules - set(tree))
+    assert not lacking, f"the README's tree needs a line for each of {lacking}"
+    unexplained = [path for path, description in tree.items() if not description]
+    assert not unexplained
 
 
 @pytest.mark.parametrize("name", sorted(DOCUMENTS))
