@@ -25,13 +25,17 @@ class TransformerLayer(nn.Module):
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Tokens (B, T, width); mask (B, 1, 1, T) bool, False where nobody may look."""
+    def forward(self, tokens: Tensor, mask: Tensor, wanted: int | None = None) -> Tensor:
+        """Tokens (B, T, width); mask (B, 1, 1, T) bool, False where nobody may look.
+
+        wanted: only that many tokens, the first ones, are worked out and returned.
+        """
         batch, count, width = tokens.shape
         qkv = self.query_key_value(self.norm_attention(tokens))
         q, k, v = qkv.view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        tokens = tokens + self.project(attended.transpose(1, 2).reshape(batch, count, width))
+        attended = functional.scaled_dot_product_attention(q[:, :, :wanted], k, v, attn_mask=mask)
+        tokens = tokens[:, :wanted]
+        tokens = tokens + self.project(attended.transpose(1, 2).reshape(tokens.shape))
         return tokens + self.mlp(self.norm_mlp(tokens))  # type: ignore[no-any-return]
 
 
@@ -61,8 +65,7 @@ class AttentionFusion(nn.Module):
 
     def forward(self, tokens: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Latent (B, queries * width) of tokens[name] (B, T, channels); present[name] (B,) bool, True if left out."""
-        first = next(iter(tokens.values()))
-        batch = len(first)
+        batch = len(next(iter(tokens.values())))
         sequence = [self.queries.expand(batch, -1, -1)]
         seen = [torch.ones(batch, len(self.queries), dtype=torch.bool)]
         for name, (count, _) in self.sources.items():
@@ -71,6 +74,7 @@ class AttentionFusion(nn.Module):
             seen.append(here.view(batch, 1).expand(batch, count))
         x = torch.cat(sequence, dim=1)
         mask = torch.cat(seen, dim=1)[:, None, None, :]
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = layer(x, mask)
-        return self.norm(x[:, : len(self.queries)]).flatten(1)  # type: ignore[no-any-return]
+        x = self.layers[-1](x, mask, len(self.queries))
+        return self.norm(x).flatten(1)  # type: ignore[no-any-return]

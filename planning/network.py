@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fusion.attention import AttentionFusion
 from perception.camera import CameraEncoder, feature_size
-from perception.points import PointEncoder
+from perception.points import BevGrid, PointEncoder
 from perception.preprocess import ObservationSpec
 from perception.sensors import ROUTE_SPACING_M
 from planning.action import ACTION_SIZE
@@ -26,16 +26,16 @@ Tensors = Mapping[str, Tensor]
 
 # Scales that bring `ego` to about 1: 15 m/s, 3 m/s2, 0.5 rad/s, and the actions as they are.
 EGO_SCALES = (15.0, 3.0, 0.5, 1.0, 1.0)
-BEV_TOKEN_STRIDE = 16
+BEV_TOKENS = 6  # along each side of the grid: 8 m x 8 m
 POLICY_GAIN = 0.01
 
 _SIZES: dict[str, dict[str, int]] = {
     "smoke": {"camera_width": 16, "camera_blocks": 1, "points_width": 16, "points_blocks": 1, "token_width": 64,
-              "layers": 2, "heads": 4, "queries": 4, "hidden": 128},
+              "bev_cells": 48, "layers": 2, "heads": 4, "queries": 4, "hidden": 128},
     "small": {"camera_width": 32, "camera_blocks": 2, "points_width": 32, "points_blocks": 1, "token_width": 128,
-              "layers": 2, "heads": 4, "queries": 4, "hidden": 256},
+              "bev_cells": 96, "layers": 2, "heads": 4, "queries": 4, "hidden": 256},
     "full": {"camera_width": 64, "camera_blocks": 2, "points_width": 64, "points_blocks": 2, "token_width": 256,
-             "layers": 2, "heads": 8, "queries": 8, "hidden": 256},
+             "bev_cells": 96, "layers": 2, "heads": 8, "queries": 8, "hidden": 256},
 }  # fmt: skip
 
 
@@ -52,6 +52,7 @@ class NetworkConfig(BaseModel):
     camera_blocks: Annotated[int, Field(ge=1, le=4, description="basic blocks per ResNet stage")]
     camera_imagenet: bool = Field(False, description="start from ImageNet's weights (width 64, 2 blocks; a download)")
     points_width: Annotated[int, Field(ge=8, le=256, multiple_of=8, description="channels of a pillar")]
+    bev_cells: Annotated[Literal[48, 96], Field(description="cells along each side of the bird's-eye grid, 48 m long")]
     points_blocks: Annotated[int, Field(ge=1, le=4, description="basic blocks per stage of the bird's-eye ResNet")]
     token_width: Annotated[int, Field(ge=8, le=1024, multiple_of=8, description="width of the fusion transformer")]
     layers: Annotated[int, Field(ge=1, le=8, description="layers of the fusion transformer")]
@@ -136,10 +137,8 @@ class DrivingNetwork(nn.Module):
                 rows, columns = feature_size(c.height_px, c.width_px)
                 sources[name] = (rows * columns, self.camera.out_channels)
         if spec.max_points:
-            self.points = PointEncoder(config.points_width, config.points_blocks)
-            grid = self.points.grid
-            tokens = (grid.rows // BEV_TOKEN_STRIDE) * (grid.columns // BEV_TOKEN_STRIDE)
-            sources["points"] = (tokens, self.points.out_channels)
+            self.points = PointEncoder(config.points_width, config.points_blocks, BevGrid.of_cells(config.bev_cells))
+            sources["points"] = (BEV_TOKENS**2, self.points.out_channels)
         if spec.ego_size:
             sources["ego"] = (1, spec.ego_size)
         if spec.route_points:
@@ -158,28 +157,26 @@ class DrivingNetwork(nn.Module):
 
     def latent(self, observation: Tensors) -> Tensor:
         """Fused features (B, F) float32 of a batched observation."""
+        tokens: dict[str, Tensor] = {}
+        present: dict[str, Tensor] = {}
         with _precision(self.config):
-            tokens: dict[str, Tensor] = {}
-            present: dict[str, Tensor] = {}
             for name in self.spec.cameras:
                 pictures = observation[name]
-                tokens[name] = self.camera(pictures).flatten(2).transpose(1, 2)
+                tokens[name] = self.camera(pictures).flatten(2).transpose(1, 2).float()
                 present[name] = pictures.flatten(1).amax(1) > 0
             if self.spec.max_points:
                 count = observation["point_count"].reshape(-1)
                 features = self.points(observation["points"].view(len(count), -1, 4), count)
-                stride = self.points.grid.rows // features.shape[2]
-                pooled = nn.functional.avg_pool2d(features, BEV_TOKEN_STRIDE // stride)
-                tokens["points"] = pooled.flatten(2).transpose(1, 2)
+                pooled = nn.functional.avg_pool2d(features, features.shape[2] // BEV_TOKENS)
+                tokens["points"] = pooled.flatten(2).transpose(1, 2).float()
                 present["points"] = count > 0
-            if self.spec.ego_size:
-                tokens["ego"] = (observation["ego"] / self.ego_scales)[:, None]
-            if self.spec.route_points:
-                route = observation["route"].view(-1, self.spec.route_points, 2)
-                tokens["route"] = route / (self.spec.route_points * ROUTE_SPACING_M / 2)
-                present["route"] = (route != 0).flatten(1).any(1)
-            fused = self.fusion(tokens, present)
-        return fused.float()  # type: ignore[no-any-return]
+        if self.spec.ego_size:
+            tokens["ego"] = (observation["ego"] / self.ego_scales)[:, None]
+        if self.spec.route_points:
+            route = observation["route"].view(-1, self.spec.route_points, 2)
+            tokens["route"] = route / (self.spec.route_points * ROUTE_SPACING_M / 2)
+            present["route"] = (route != 0).flatten(1).any(1)
+        return self.fusion(tokens, present)  # type: ignore[no-any-return]
 
     def act(self, observation: Tensors) -> BetaActions:
         """Distribution over actions; never looks at `privileged`."""
