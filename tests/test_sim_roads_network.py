@@ -281,7 +281,7 @@ def small_town() -> bytes:
     return generate_town("grid-small", 0)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_network_is_read_or_refused_but_never_crashes(small_town: bytes, data: st.DataObject) -> None:
     """Digits and names exchanged, pieces cut out: what comes back is a network with finite values, or MapError."""

@@ -9,6 +9,7 @@ import os
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -99,11 +100,11 @@ def load_ground(network: RoadNetwork, digest: str) -> GroundRaster:
     """
     path = cache_folder() / f"ground-{digest[:32]}-v{DRAWING_VERSION}.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             packed, origin, cell_m = file["packed"], file["origin"], float(file["cell_m"])
         if packed.dtype == np.uint8 and packed.ndim == 2 and origin.shape == (2,):
             return GroundRaster(packed & (DRIVABLE_BIT - 1), packed // DRIVABLE_BIT, origin, cell_m)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
         pass  # absent or damaged
     ground = draw_ground(network)
     packed = ground.classes | ground.drivable * np.uint8(DRIVABLE_BIT)

@@ -115,6 +115,12 @@ class _Yard:
         self.taken[rows, columns] |= mask
         return True
 
+    def over_road(self, center: F64, radius_m: float) -> bool:
+        """Whether anything within that radius of center (2,) reaches over the roadway."""
+        low = np.floor((center - radius_m - self.ground.origin) / PLAN_CELL_M).astype(int)
+        high = np.ceil((center + radius_m - self.ground.origin) / PLAN_CELL_M).astype(int)
+        return bool(self.road[max(low[1], 0) : max(high[1], 0), max(low[0], 0) : max(high[0], 0)].any())
+
     def thing(self) -> None:
         """The boxes that follow belong to a new object."""
         self.instance += 1
@@ -355,10 +361,10 @@ def _add_street_trees(yard: _Yard, rng: random.Random, side: _Side) -> None:
 
 
 def _add_tree(yard: _Yard, rng: random.Random, center: F64, *, small: bool = False) -> None:
-    if not yard.take(center, (0.6, 0.6), 0.0):
-        return
     height = rng.uniform(4.5, 7.0) if small else rng.uniform(6.0, 11.0)
     crown = rng.uniform(1.1, 1.6) if small else rng.uniform(1.6, 2.6)
+    if yard.over_road(center, crown * math.sqrt(1.5)) or not yard.take(center, (0.6, 0.6), 0.0):
+        return
     clear = rng.uniform(2.3, 2.8)
     thick = 0.11 if small else rng.uniform(0.14, 0.24)
     leaf = rng.choice(LEAVES)

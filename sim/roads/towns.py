@@ -29,7 +29,7 @@ LOCAL_LIMIT_MPS = 30 / 3.6
 MAIN_LIMIT_MPS = 50 / 3.6
 LANE_WIDTH_M = 3.5
 SIDEWALK_WIDTH_M = 2.5
-CORNER_RADIUS_M = 7.0
+CORNER_RADIUS_M = 8.0
 BEND_RADIUS_M = 24.0
 POINT_SPACING_M = 3.0
 # Yellow: whoever is too close at 50 km/h to stop with 3 m/s2 passes the line within 2.4 s. All red: clears 30 m.
@@ -100,7 +100,7 @@ def _grid_town(rng: random.Random, *, columns: int, rows: int) -> _Town:
     y = np.cumsum([0.0] + [rng.uniform(85.0, 140.0) for _ in range(rows - 1)])
     nodes = [(i, j) for i in range(columns) for j in range(rows)]
     place = {(i, j): np.array([x[i] + rng.uniform(-9, 9), y[j] + rng.uniform(-9, 9)]) for i, j in nodes}
-    turned = {node: math.radians(rng.uniform(-13, 13)) for node in nodes}
+    turned = {node: math.radians(rng.uniform(-11, 11)) for node in nodes}
     main_columns = set(rng.sample(range(1, columns - 1), max(1, (columns - 1) // 3)))
     main_rows = set(rng.sample(range(1, rows - 1), max(1, (rows - 1) // 3)))
     links = [((i, j), (i + 1, j)) for i in range(columns - 1) for j in range(rows)]
@@ -109,7 +109,9 @@ def _grid_town(rng: random.Random, *, columns: int, rows: int) -> _Town:
     town = _Town(place)
     for a, b in links:
         main = _is_main((a, b), main_columns, main_rows)
-        bulge_m = 0.0 if main or rng.random() < 0.5 else rng.uniform(-14.0, 14.0)
+        bulge_m = (
+            0.0 if main or rng.random() < 0.5 else rng.uniform(-0.09, 0.09) * float(np.hypot(*(place[b] - place[a])))
+        )
         level = a[1] == b[1]
         line = _curved(place[a], place[b], turned[a], turned[b], 0.0 if level else math.pi / 2, bulge_m)
         slow = not main and rng.random() < 0.6
