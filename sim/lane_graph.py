@@ -24,7 +24,7 @@ LANE = np.dtype(
     [
         ("length", "f8"), ("step", "f8"), ("half_width", "f8"), ("limit", "f8"),
         ("point", "i4"), ("points", "i4"), ("junction", "i4"), ("link", "i4"),
-        ("next", "i4"), ("next_end", "i4"), ("conflict", "i4"), ("conflict_end", "i4"),
+        ("next", "i4"), ("next_end", "i4"), ("sibling", "i4"), ("sibling_end", "i4"), ("conflict", "i4"), ("conflict_end", "i4"),
         ("control", "i1"), ("turn", "i1"), ("endless", "i1"),
     ],
     align=True,
@@ -37,6 +37,8 @@ CONFLICT = np.dtype(
     ],
     align=True,
 )  # fmt: skip
+SIBLING = np.dtype([("until", "f8"), ("lane", "i4")], align=True)
+APART_M = 2.3
 
 
 class LaneGraph(NamedTuple):
@@ -45,6 +47,8 @@ class LaneGraph(NamedTuple):
     points: (P,) `POINT`; cap is the speed in m/s from which every later curve of the lane is still reached in comfort.
     onward: lanes that follow, without those that end in a dead end or turn back where there is a choice.
     conflicts: (C,) `CONFLICT`; `other_*` is the same conflict seen along the other lane.
+    siblings: `SIBLING`: for each junction lane those that begin where it does, and the arc length up to which the two are
+        closer than APART_M; row `sibling` to `sibling_end`.
     start_lanes: driving lanes outside junctions on which a route or a vehicle may begin.
     cell_start, cell_point, cell_lane: CSR of a grid of GRID_CELL_M over all points of driving lanes.
     grid: (4,) float64: x and y of the grid's corner, columns, rows.
@@ -54,6 +58,7 @@ class LaneGraph(NamedTuple):
     points: NDArray[np.void]
     onward: NDArray[np.int32]
     conflicts: NDArray[np.void]
+    siblings: NDArray[np.void]
     start_lanes: NDArray[np.int32]
     cell_start: NDArray[np.int32]
     cell_point: NDArray[np.int32]
@@ -117,6 +122,23 @@ def _conflict_records(network: RoadNetwork) -> NDArray[np.void]:
     return records
 
 
+def _sibling_rows(network: RoadNetwork, all_next: list[list[int]]) -> list[list[tuple[float, int]]]:
+    rows: list[list[tuple[float, int]]] = [[] for _ in all_next]
+    for followers in all_next:
+        for k in followers:
+            for other in followers:
+                if other == k:
+                    continue
+                mine = slice(network.point_start[k], network.point_start[k + 1])
+                its = slice(network.point_start[other], network.point_start[other + 1])
+                dx = network.point_x[mine, None] - network.point_x[None, its]
+                dy = network.point_y[mine, None] - network.point_y[None, its]
+                apart = np.flatnonzero(np.hypot(dx, dy).min(axis=1) > APART_M)
+                until = network.lane_length_m[k] if len(apart) == 0 else apart[0] * network.lane_step_m[k]
+                rows[k].append((float(until), other))
+    return rows
+
+
 def _point_grid(network: RoadNetwork, driving: NDArray[np.bool_]) -> tuple[NDArray[Any], ...]:
     lane_of = np.repeat(np.arange(network.num_lanes, dtype=np.int32), np.diff(network.point_start))
     index = np.flatnonzero(driving[lane_of]).astype(np.int32)
@@ -154,6 +176,10 @@ def build_lane_graph(network: RoadNetwork) -> LaneGraph:
         row = [n for n in all_next[k] if endless[n]] or [n for n in all_next[k] if ahead[n]] or all_next[k]
         lanes[k]["next"], lanes[k]["next_end"] = len(onward), len(onward) + len(row)
         onward += row
+    siblings: list[tuple[float, int]] = []
+    for k, near in enumerate(_sibling_rows(network, all_next)):
+        lanes[k]["sibling"], lanes[k]["sibling_end"] = len(siblings), len(siblings) + len(near)
+        siblings += near
     lanes["length"], lanes["step"] = network.lane_length_m, network.lane_step_m
     lanes["half_width"], lanes["limit"] = 0.5 * network.lane_width_m, network.lane_limit_mps
     lanes["point"], lanes["points"] = network.point_start[:-1], np.diff(network.point_start)
@@ -171,7 +197,8 @@ def build_lane_graph(network: RoadNetwork) -> LaneGraph:
         raise ValueError("the map has no driving lane of 20 m outside junctions, so nobody can start on it")
     cell_start, cell_point, cell_lane, grid = _point_grid(network, driving)
     return LaneGraph(
-        lanes, points, np.array(onward or [0], np.int32), _conflict_records(network), starts.astype(np.int32),
+        lanes, points, np.array(onward or [0], np.int32), _conflict_records(network),
+        np.array(siblings, SIBLING), starts.astype(np.int32),
         cell_start, cell_point, cell_lane, grid,
     )  # fmt: skip
 

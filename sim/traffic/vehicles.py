@@ -90,6 +90,16 @@ def path_distance(graph: LaneGraph, path: NDArray[np.int32], s: float, k: int) -
 
 
 @njit(cache=True)
+def _tail_beside(graph: LaneGraph, lane: int, other_lane: int, tail: float) -> float:
+    """Where the tail of a vehicle on a lane that begins where mine does is, while the two are close; else inf."""
+    record = graph.lanes[lane]
+    for q in range(record.sibling, record.sibling_end):
+        if graph.siblings[q].lane == other_lane and tail < graph.siblings[q].until:
+            return tail
+    return np.inf
+
+
+@njit(cache=True)
 def find_leader(
     graph: LaneGraph,
     cars: NDArray[np.void],
@@ -122,8 +132,6 @@ def find_leader(
                 gap = start + other.s - other.length
             else:
                 tail = other.s - other.length
-                if tail >= 0.0:
-                    continue
                 found = False
                 for b in range(BEHIND - 1, -1, -1):
                     back = paths[j, b]
@@ -136,7 +144,9 @@ def find_leader(
                     if tail >= 0.0:
                         break
                 if not found or (k == BEHIND and tail + other.length < me.s):
-                    continue
+                    tail = _tail_beside(graph, lane, paths[j, BEHIND], other.s - other.length)
+                    if tail == np.inf or (k == BEHIND and tail + other.length < me.s):
+                        continue
                 gap = start + tail
             if gap < best:
                 best, best_speed = gap, other.speed
