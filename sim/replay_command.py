@@ -18,6 +18,7 @@ from rich.table import Table
 
 from perception.preprocess import frames_to_observation
 from perception.sensors import SensorFrame
+from planning.network_policy import NetworkPolicy
 from sim.config import ConfigError
 from sim.drive import RULE_BASED, load_policy
 from sim.env import DriveBatch, EnvConfig
@@ -53,7 +54,8 @@ def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dic
             f"policy {name!r} needs the simulator's view of the road, which a log does not hold; give a checkpoint"
         )
     policy = load_policy(name)
-    spec = policy.spec  # type: ignore[attr-defined]
+    assert isinstance(policy, NetworkPolicy)
+    spec = policy.network.spec
     observers: list[StepObserver] = []
     if video is not None:
         from sim.view import VideoWriter, ViewContext
@@ -94,7 +96,8 @@ def _resimulate(log: Log, console: Console) -> Resimulation:
     driving_map = map_from_network(header.map_name, network, seed=config.scenery_seed)
     batch = DriveBatch(config, 1, driving_map)
     with console.status(f"re-simulating {log.path}"):
-        result = compare_steps(log.steps(), _simulated(batch, log, header.seed, header.episode))
+        simulated = _simulated(batch, log, header.seed, header.episode)
+        result = compare_steps(log.steps(), simulated, log.image_sha256)
     if result.equal:
         console.print(f"[green]equal[/]: {result.steps} steps, every sensor byte the same")
     else:

@@ -105,7 +105,7 @@ def test_sweeps_agree_with_embree(
     depth, code = _ground_hits(directions[2], origin)
     cast_sweep(
         boxes, np.arange(count, dtype=np.int32), count, origin, np.ascontiguousarray(pose[:3, :3].T, np.float32),
-        tilt == 0.0, elevations.astype(np.float32), np.float32(azimuths[0]), np.float32(np.radians(span) / columns),
+        tilt == 0.0, FAR_M, np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), np.float32(np.radians(span) / columns),
         span == 360.0, *directions, depth, code, np.zeros(5, np.float32),
     )  # fmt: skip
     scene = EmbreeScene(boxes)

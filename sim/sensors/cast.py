@@ -22,6 +22,8 @@ FAST: dict[str, Any] = {"cache": True, "fastmath": ROUNDING_FREEDOM, "error_mode
 
 NEAR = np.float32(0.05)
 NOTHING = np.int32(-1)
+# Rows are widened to whole vectors: testing a few rays too many costs less than a scalar remainder.
+LANES = 16
 TWO_PI = np.float32(2 * math.pi)
 
 # Columns of a box in the ego frame: centre, half size, cosine and sine of its yaw.
@@ -69,6 +71,25 @@ def _all_nearer(depth, nearest):
 
 
 @njit(**FAST)
+def _sphere_in_view(boxes, k, origin, m, left, right, top, bottom, far_left, far_right, far_top, far_bottom):
+    """Whether a box's bounding sphere meets the view; m is camera_from_ego.
+
+    left ... are the tangents of the view's sides, far_left ... one over their cosines: how far a sphere of radius 1
+    may stick out.
+    """
+    x, y, z = boxes[k, CX] - origin[0], boxes[k, CY] - origin[1], boxes[k, CZ] - origin[2]
+    hx, hy, hz = boxes[k, HX], boxes[k, HY], boxes[k, HZ]
+    radius = math.sqrt(hx * hx + hy * hy + hz * hz)
+    forward = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z
+    aside = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z
+    below = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z
+    out = forward < NEAR - radius
+    out |= (aside + forward * left < -radius * far_left) | (aside - forward * right > radius * far_right)
+    out |= (below + forward * top < -radius * far_top) | (below - forward * bottom > radius * far_bottom)
+    return not out
+
+
+@njit(**FAST)
 def _pinhole_bounds(box, origin, camera_from_ego, fx, fy, cx, cy, columns, rows, corners, out):
     """Rectangle of pixels (column, end column, row, end row) that surely holds the box; exact up to one pixel.
 
@@ -77,7 +98,6 @@ def _pinhole_bounds(box, origin, camera_from_ego, fx, fy, cx, cy, columns, rows,
     """
     low_u, high_u, low_v, high_v = np.float32(1e9), np.float32(-1e9), np.float32(1e9), np.float32(-1e9)
     m = camera_from_ego
-    # Bounding sphere behind the near plane: the common case of a box behind the car.
     x, y, z = box[CX] - origin[0], box[CY] - origin[1], box[CZ] - origin[2]
     radius = math.sqrt(box[HX] * box[HX] + box[HY] * box[HY] + box[HZ] * box[HZ])
     forward = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z
@@ -128,8 +148,17 @@ def cast_camera(
     the nearest first, rows that are hidden cost a comparison a pixel.
     """
     rows, columns = depth.shape
+    one = np.float32(1.0)
+    left, right = (intrinsics[2] + one) / intrinsics[0], (columns - intrinsics[2]) / intrinsics[0]
+    top, bottom = (intrinsics[3] + one) / intrinsics[1], (rows - intrinsics[3]) / intrinsics[1]
+    far_left, far_right = math.sqrt(one + left * left), math.sqrt(one + right * right)
+    far_top, far_bottom = math.sqrt(one + top * top), math.sqrt(one + bottom * bottom)
     for place in range(count):
         k = order[place]
+        if not _sphere_in_view(
+            boxes, k, origin, camera_from_ego, left, right, top, bottom, far_left, far_right, far_top, far_bottom
+        ):
+            continue
         box = boxes[k]
         if not _pinhole_bounds(
             box, origin, camera_from_ego, intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3], columns, rows,
@@ -141,7 +170,7 @@ def cast_camera(
             nearest = min(nearest, corners[c, 2])
         x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
         ox, oy = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
-        u0, u1 = bounds[0], bounds[1]
+        u0, u1 = (bounds[0] // LANES) * LANES, min(columns, -(-bounds[1] // LANES) * LANES)
         for v in range(bounds[2], bounds[3]):
             if nearest > NEAR and _all_nearer(depth[v, u0:u1], nearest):
                 continue
@@ -152,61 +181,67 @@ def cast_camera(
 
 
 @njit(**FAST)
-def _wrap(angle):
-    """Angle in [-pi, pi)."""
-    return angle - TWO_PI * np.float32(math.floor(angle / TWO_PI + np.float32(0.5)))
+def _sweep_bounds(box, origin, lidar_from_ego, upright, reach, out):
+    """Azimuths (middle, half width), tangents of elevations (low, high) and nearest range that hold the box.
 
-
-@njit(**FAST)
-def _sweep_bounds(box, origin, lidar_from_ego, upright, out):
-    """Azimuths (middle, half width), elevations (low, high) and nearest range that hold the box, sensor's frame."""
+    Angles are those of the sensor's frame. Returns False if the box is beyond reach.
+    """
     x, y, z = box[CX] - origin[0], box[CY] - origin[1], box[CZ] - origin[2]
+    radius = math.sqrt(box[HX] * box[HX] + box[HY] * box[HY] + box[HZ] * box[HZ])
+    distance = math.sqrt(x * x + y * y + z * z)
+    if distance - radius > reach:
+        return False
     m = lidar_from_ego
     sx, sy = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z, m[1, 0] * x + m[1, 1] * y + m[1, 2] * z
-    sz = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z
-    radius = math.sqrt(box[HX] * box[HX] + box[HY] * box[HY] + box[HZ] * box[HZ])
     away = math.sqrt(sx * sx + sy * sy)
     margin = np.float32(1e-4)
-    out[4] = max(math.sqrt(away * away + sz * sz) - radius, np.float32(0.0))
+    out[4] = max(distance - radius, np.float32(0.0)) * np.float32(0.9999)
     out[0], out[1] = math.atan2(sy, sx), np.float32(math.pi)
     if not upright:
-        out[2], out[3] = np.float32(-math.pi / 2), np.float32(math.pi / 2)
-        distance = math.sqrt(away * away + sz * sz)
+        out[2], out[3] = np.float32(-1e9), np.float32(1e9)
         if distance > radius * np.float32(1.01):
-            angle = math.asin(radius / distance)
-            elevation = math.atan2(sz, away)
-            out[2], out[3] = elevation - angle - margin, elevation + angle + margin
+            angle = math.asin(radius / distance) + margin
+            elevation = math.atan2(m[2, 0] * x + m[2, 1] * y + m[2, 2] * z, away)
+            if elevation - angle > np.float32(-1.5):
+                out[2] = math.tan(elevation - angle)
+            if elevation + angle < np.float32(1.5):
+                out[3] = math.tan(elevation + angle)
             if away > radius * np.float32(1.01):
                 out[1] = math.asin(radius / away) + margin
-        return
+        return True
     # Nearest and farthest horizontal distance of the box's rectangle, from the sensor in the box's own frame.
     ox, oy = abs(box[COS] * x + box[SIN] * y), abs(box[COS] * y - box[SIN] * x)
     near_x, near_y = max(ox - box[HX], np.float32(0.0)), max(oy - box[HY], np.float32(0.0))
     nearest = math.sqrt(near_x * near_x + near_y * near_y)
     farthest = math.sqrt((ox + box[HX]) * (ox + box[HX]) + (oy + box[HY]) * (oy + box[HY]))
     high, low = z + box[HZ], z - box[HZ]
-    out[2] = math.atan2(low, nearest if low < 0 else farthest) - margin
-    out[3] = math.atan2(high, nearest if high > 0 else farthest) + margin
+    close = max(nearest, np.float32(1e-4))
+    out[2] = low / (close if low < 0 else farthest) - margin
+    out[3] = high / (close if high > 0 else farthest) + margin
     out[4] = nearest * np.float32(0.9999)
     if nearest > 0:
-        half = np.float32(0.0)
+        # Half width: the largest angle between the middle and a corner, by cross and dot product.
+        widest = np.float32(0.0)
         for k in range(4):
             cx = box[HX] if k & 1 else -box[HX]
             cy = box[HY] if k & 2 else -box[HY]
             px, py = x + box[COS] * cx - box[SIN] * cy, y + box[SIN] * cx + box[COS] * cy
-            azimuth = math.atan2(m[1, 0] * px + m[1, 1] * py, m[0, 0] * px + m[0, 1] * py)
-            half = max(half, abs(_wrap(azimuth - out[0])))
-        out[1] = half + margin
+            cross, dot = abs(x * py - y * px), x * px + y * py
+            widest = max(widest, cross / dot if dot > 0 else np.float32(1e9))
+        # At more than 60 degrees, rounding and corners behind the sensor make the tangent useless.
+        out[1] = math.atan(widest) + margin if widest < np.float32(1.7) else np.float32(math.pi)
+    return True
 
 
 @njit(**FAST)
 def cast_sweep(
-    boxes, order, count, origin, lidar_from_ego, upright, elevations, first_azimuth, azimuth_step, full_circle, dx, dy, dz,
-    depth, code, bounds,
+    boxes, order, count, origin, lidar_from_ego, upright, reach, slopes, first_azimuth, azimuth_step, full_circle, dx, dy,
+    dz, depth, code, bounds,
 ):  # fmt: skip
     """Cast boxes[order[:count]] into a grid of beams x columns; everything in ego, float32.
 
-    elevations (beams,) falling; column c looks at first_azimuth + c * azimuth_step, radians in the sensor's frame.
+    slopes (beams,): tangents of the elevations, falling; column c looks at first_azimuth + c * azimuth_step, radians
+    in the sensor's frame. Boxes further away than reach are left out.
     upright: whether the sensor's z axis is that of the ego (then bounds are tight). full_circle: whether the columns
     close the circle, so that a box may wrap around. dx, dy, dz (beams, columns): unit directions in ego; depth is the
     range. code as in `cast_camera`.
@@ -215,11 +250,12 @@ def cast_sweep(
     for place in range(count):
         k = order[place]
         box = boxes[k]
-        _sweep_bounds(box, origin, lidar_from_ego, upright, bounds)
+        if not _sweep_bounds(box, origin, lidar_from_ego, upright, reach, bounds):
+            continue
         first, last = 0, beams
-        while first < beams and elevations[first] > bounds[3]:
+        while first < beams and slopes[first] > bounds[3]:
             first += 1
-        while last > first and elevations[last - 1] < bounds[2]:
+        while last > first and slopes[last - 1] < bounds[2]:
             last -= 1
         if first == last:
             continue
@@ -235,6 +271,7 @@ def cast_sweep(
             c0, c1 = max(0, low + turn * per_turn), min(columns, high + turn * per_turn)
             if c1 <= c0:
                 continue
+            c0, c1 = (c0 // LANES) * LANES, min(columns, -(-c1 // LANES) * LANES)
             for beam in range(first, last):
                 if _all_nearer(depth[beam, c0:c1], bounds[4]):
                     continue

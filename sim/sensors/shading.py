@@ -20,11 +20,12 @@ _GLASS, _FACADE, _FOLIAGE = int(Material.GLASS), int(Material.FACADE), int(Mater
 _LAMP_ON, _SIGN, _ROOF = int(Material.LAMP_ON), int(Material.SIGN), int(Material.ROOF)
 _SKY = int(SemanticClass.SKY)
 SHADOW = np.float32(0.52)
-SHADOW_RANGE_M = np.float32(70.0)
+SHADOW_RANGE_M = np.float32(60.0)
 GROUND = np.int32(-1)
 SKY = np.int32(-2)
 HAZE_M = np.float32(900.0)
 PER_STOREY = np.float32(1.0 / 3.1)
+PANE_COLUMNS = 7
 
 # Share of the light at 905 nm that comes back at normal incidence, by material; signs and lamps are retro-reflectors.
 REFLECTIVITY = np.array(
@@ -68,7 +69,7 @@ def cast_shadows(
         box = boxes[k]
         distance = math.sqrt(box[CX] * box[CX] + box[CY] * box[CY])
         size = max(box[HX], box[HY], box[HZ])
-        if distance - size > SHADOW_RANGE_M or size < np.float32(0.006) * distance or size < np.float32(0.2):
+        if distance - size > SHADOW_RANGE_M or size < np.float32(0.01) * distance or size < np.float32(0.2):
             continue
         sx, sy = box[COS] * sun[0] + box[SIN] * sun[1], box[COS] * sun[1] - box[SIN] * sun[0]
         top = box[CZ] + box[HZ]
@@ -97,10 +98,12 @@ def cast_shadows(
 
 
 @njit(**FAST)
-def light_faces(boxes, attributes, count, origin, sun, ambient, direct, faces, panes):
+def light_faces(boxes, attributes, count, origin, sun, ambient, direct, horizon, zenith, faces, panes):
     """Colour (float32 RGB) of the three faces of each box that the sensor can see; faces: (4 * MAX_BOXES, 3).
 
-    panes (MAX_BOXES, 4) gets, for facades, window bays per metre along x and along y, whole storeys, and a tile offset.
+    Haze is that of the box's nearest point, so that a pixel need not work it out. panes (MAX_BOXES, PANE_COLUMNS) gets
+    what is mirrored in windows (RGB, hazed), and for facades window bays per metre along x and along y, whole storeys,
+    and a tile offset.
     """
     for k in range(count):
         box, attribute = boxes[k], attributes[k]
@@ -108,10 +111,16 @@ def light_faces(boxes, attributes, count, origin, sun, ambient, direct, faces, p
             for side in range(2):
                 width = np.float32(2.0) * box[HX + side]
                 bays = max(np.float32(1.0), np.float32(math.floor(width / np.float32(2.9))))
-                panes[k, side] = bays / width
-            panes[k, 2] = np.float32(math.floor(np.float32(2.0) * box[HZ] * PER_STOREY + np.float32(0.1)))
-            panes[k, 3] = np.float32((attribute[INSTANCE] * 37) & 255)
+                panes[k, 3 + side] = bays / width
+            panes[k, 5] = np.float32(math.floor(np.float32(2.0) * box[HZ] * PER_STOREY + np.float32(0.1)))
+            panes[k, 6] = np.float32((attribute[INSTANCE] * 37) & 255)
         x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
+        away = max(math.sqrt(x * x + y * y) - max(box[HX], box[HY]), np.float32(0.0))
+        haze = away / (away + HAZE_M)
+        clear = np.float32(1.0) - haze
+        for c in range(3):
+            pane = (np.float32(40.0) + np.float32(0.22) * zenith[c]) if attribute[MATERIAL] == _FACADE else zenith[c]
+            panes[k, c] = pane * clear + horizon[c] * haze
         side_x = np.float32(1.0) if box[COS] * x + box[SIN] * y > 0 else np.float32(-1.0)
         side_y = np.float32(1.0) if box[COS] * y - box[SIN] * x > 0 else np.float32(-1.0)
         side_z = np.float32(1.0) if z > 0 else np.float32(-1.0)
@@ -125,27 +134,28 @@ def light_faces(boxes, attributes, count, origin, sun, ambient, direct, faces, p
             if attribute[MATERIAL] == _LAMP_ON:
                 light = np.float32(1.25)
             for c in range(3):
-                faces[4 * k + axis, c] = np.float32(attribute[RED + c]) * light
+                faces[4 * k + axis, c] = np.float32(attribute[RED + c]) * light * clear + horizon[c] * haze
 
 
 @njit(**FAST)
 def _facade(boxes, panes, k, axis, px, py, pz, footprint, noise):
     """How much of a facade's point is window (0 to 1), and how bright that window is; px, py, pz in the box's frame."""
     zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
-    per_bay = panes[k, 1] if axis == 0 else panes[k, 0]
+    per_bay = panes[k, 4] if axis == 0 else panes[k, 3]
     u = ((py + boxes[k, HY]) if axis == 0 else (px + boxes[k, HX])) * per_bay
     v = (pz + boxes[k, HZ]) * PER_STOREY
     i, j = np.int32(u), np.int32(v)
     du = np.float32(0.27) - abs(u - np.float32(i) - half)
     dv = np.float32(0.25) - abs(v - np.float32(j) - np.float32(0.55))
-    across = du / (footprint * per_bay + np.float32(0.02)) + half
-    upward = dv / (footprint * PER_STOREY + np.float32(0.02)) + half
+    sharp = one / (footprint * per_bay + np.float32(0.02))
+    across = du * sharp + half
+    upward = dv * sharp + half
     across = across if across > zero else zero
     across = across if across < one else one
     upward = upward if upward > zero else zero
     upward = upward if upward < one else one
-    inside = across * upward if v < panes[k, 2] else zero
-    column = np.uint32(i + np.int32(panes[k, 3])) & np.uint32(255)
+    inside = across * upward if v < panes[k, 5] else zero
+    column = np.uint32(i + np.int32(panes[k, 6])) & np.uint32(255)
     return inside, np.float32(0.8) + half * noise[np.uint32(j) & np.uint32(255), column]
 
 
@@ -157,217 +167,128 @@ def _byte(value):
 
 
 @njit(**FAST)
-def _ground_row(
-    code,
-    shade,
-    gx,
-    gy,
-    level,
-    haze,
-    cell_x,
-    cell_y,
-    base_x,
-    base_y,
-    cos_cell,
-    sin_cell,
-    texels,
-    offset,
-    columns,
-    classes,
-    noise,
-    open_sun,
-    horizon,
-    image,
-    semantic,
-    instance,
-    labels,
-):
-    """Colour the ground pixels of one row; see `shade_camera` for the arguments."""
-    rows_0, columns_0 = classes.shape
-    one = np.float32(1.0)
-    for u in range(code.shape[0]):
-        if code[u] != GROUND:
-            continue
-        c = base_x + np.int32(math.floor(cell_x + cos_cell * gx[u] - sin_cell * gy[u]))
-        r = base_y + np.int32(math.floor(cell_y + sin_cell * gx[u] + cos_cell * gy[u]))
-        inside = (c >= 0) & (r >= 0) & (c < columns_0) & (r < rows_0)
-        kind = classes[np.uint32(r), np.uint32(c)] if inside else np.uint8(0)
-        rough = noise[np.uint32(r >> 4) & np.uint32(255), np.uint32(c >> 4) & np.uint32(255)]
-        fine = level[u]
-        if fine == 0 or not inside:
-            grainy = noise[np.uint32(r) & np.uint32(255), np.uint32(c) & np.uint32(255)]
-            grainy = grainy if fine == 0 else np.float32(0.0)
-            light = one + GRAIN_OF[kind] * (np.float32(0.6) * grainy + np.float32(0.4) * rough)
-            red, green, blue = PALETTE[kind, 0], PALETTE[kind, 1], PALETTE[kind, 2]
-        else:
-            at = np.uint64(offset[fine] + (r >> fine) * columns[fine] + (c >> fine))
-            light = one + GRAIN_OF[kind] * np.float32(0.5) * rough
-            red, green, blue = np.float32(texels[at, 0]), np.float32(texels[at, 1]), np.float32(texels[at, 2])
-        light *= open_sun * shade[u] * (one - haze[u])
-        image[u, 0] = _byte(red * light + horizon[0] * haze[u])
-        image[u, 1] = _byte(green * light + horizon[1] * haze[u])
-        image[u, 2] = _byte(blue * light + horizon[2] * haze[u])
-        if labels:
-            semantic[u], instance[u] = SEMANTIC_OF[kind], np.int32(0)
-
-
-@njit(**FAST)
-def _sky_row(code, dx, dy, dz, stretch, sky_share, sun, horizon, zenith, image, semantic, instance, labels):
-    """Colour the sky pixels of one row: from horizon to zenith, brighter around the sun."""
-    for u in range(code.shape[0]):
-        if code[u] != SKY:
-            continue
-        glow = max(dx[u] * sun[0] + dy[u] * sun[1] + dz[u] * sun[2], np.float32(0.0)) / stretch[u]
-        glow *= glow
-        glow *= glow
-        glow *= glow
-        glow *= np.float32(38.0)
-        image[u, 0] = _byte(horizon[0] + (zenith[0] - horizon[0]) * sky_share[u] + glow)
-        image[u, 1] = _byte(horizon[1] + (zenith[1] - horizon[1]) * sky_share[u] + glow)
-        image[u, 2] = _byte(horizon[2] + (zenith[2] - horizon[2]) * sky_share[u] + glow)
-        if labels:
-            semantic[u], instance[u] = np.uint8(_SKY), np.int32(0)
-
-
-@njit(**FAST)
-def _textured(boxes, panes, k, material, axis, x, y, z, footprint, number, red, green, blue, zenith, noise):
-    """Colour of a facade, a crown or a window pane; x, y, z: the point relative to the box's centre, in ego.
-
-    Rows are addressed as boxes[k, column]: a view boxes[k] would be counted, atomically, for every pixel.
-    """
-    one = np.float32(1.0)
-    px, py = boxes[k, COS] * x + boxes[k, SIN] * y, boxes[k, COS] * y - boxes[k, SIN] * x
-    if material == _FACADE:
-        if axis < 2:
-            window, bright = _facade(boxes, panes, k, axis, px, py, z, footprint, noise)
-            pane, sky = np.float32(40.0) * bright, np.float32(0.22) * bright
-            red += (pane + sky * zenith[0] - red) * window
-            green += (pane + sky * zenith[1] - green) * window
-            blue += (pane + sky * zenith[2] - blue) * window
-    elif material == _FOLIAGE:
-        four = np.float32(4.0)
-        i = np.int32(math.floor(px * four)) + np.int32(math.floor(z * four)) * np.int32(17) + number
-        j = np.int32(math.floor(py * four))
-        leaf = noise[np.uint32(j) & np.uint32(255), np.uint32(i) & np.uint32(255)]
-        light = np.float32(0.8) + np.float32(0.25) * z / boxes[k, HZ]
-        light *= one + np.float32(0.55) * leaf / (one + np.float32(12.0) * footprint)
-        red, green, blue = red * light, green * light, blue * light
-    else:
-        mirror = np.float32(0.20) + np.float32(0.125) * (z / boxes[k, HZ] + one)
-        red += (zenith[0] - red) * mirror
-        green += (zenith[1] - green) * mirror
-        blue += (zenith[2] - blue) * mirror
-    return red, green, blue
-
-
-@njit(**FAST)
-def _box_row(
-    code,
-    depth,
-    dx,
-    dy,
-    dz,
-    stretch,
-    origin,
-    pixel_angle,
-    boxes,
-    attributes,
-    faces,
-    panes,
-    noise,
-    horizon,
-    zenith,
-    image,
-    semantic,
-    instance,
-    labels,
-):
-    """Colour the pixels of one row that show a box."""
-    for u in range(code.shape[0]):
-        hit = code[u]
-        if hit < 0:
-            continue
-        face, k, t = np.uint32(hit), np.uint32(hit >> 2), depth[u]
-        distance = t * stretch[u]
-        red, green, blue = faces[face, 0], faces[face, 1], faces[face, 2]
-        material = attributes[k, MATERIAL]
-        if (material == _FACADE) | (material == _FOLIAGE) | (material == _GLASS):
-            red, green, blue = _textured(
-                boxes, panes, k, material, hit & 3, origin[0] + t * dx[u] - boxes[k, CX],
-                origin[1] + t * dy[u] - boxes[k, CY], origin[2] + t * dz[u] - boxes[k, CZ], distance * pixel_angle,
-                attributes[k, INSTANCE], red, green, blue, zenith, noise,
-            )  # fmt: skip
-        haze = distance / (distance + HAZE_M)
-        image[u, 0] = _byte(red + (horizon[0] - red) * haze)
-        image[u, 1] = _byte(green + (horizon[1] - green) * haze)
-        image[u, 2] = _byte(blue + (horizon[2] - blue) * haze)
-        if labels:
-            semantic[u], instance[u] = np.uint8(attributes[k, SEMANTIC]), attributes[k, INSTANCE]
-
-
-@njit(**FAST)
 def shade_camera(
     depth, code, shade, dx, dy, dz, stretch, level, ground_x, ground_y, haze, sky_share, origin, pixel_angle, boxes,
-    attributes, faces, panes, sun, ambient, direct, horizon, zenith, ego_x, ego_y, ego_cos, ego_sin, texels, offset, columns,
-    classes, raster_origin, cell_m, noise, image, semantic, instance, labels,
+    attributes, faces, panes, sun, ambient, direct, horizon, zenith, ego_x, ego_y, ego_cos, ego_sin, texels, offset,
+    columns, classes, raster_origin, cell_m, noise, image, semantic, instance, labels,
 ):  # fmt: skip
     """Colour every pixel of one picture (and label it, if labels is set).
 
     What does not change with time is in tables (H, W): stretch, the length of the ray's direction; where the ray meets
     the ground in ego (ground_x, ground_y), the texture level and the haze there; sky_share, how near the zenith it
-    looks. noise: (256, 256) float32 in [-0.5, 0.5). Positions are split into whole cells and a float32 rest.
+    looks. noise: (256, 256) float32 in [-0.5, 0.5). Positions are split into whole cells and a float32 rest. Arrays are
+    addressed as a[k, column], because a view a[k] would be counted, atomically, for every pixel.
     """
     at_x, at_y = (ego_x - raster_origin[0]) / cell_m, (ego_y - raster_origin[1]) / cell_m
     base_x, base_y = np.int32(math.floor(at_x)), np.int32(math.floor(at_y))
     cell_x, cell_y = np.float32(at_x - base_x), np.float32(at_y - base_y)
     cos_cell, sin_cell = np.float32(ego_cos / cell_m), np.float32(ego_sin / cell_m)
     open_sun = ambient + direct * sun[2]
+    rows_0, columns_0 = classes.shape
+    one, four = np.float32(1.0), np.float32(4.0)
+    ox, oy, oz = origin[0], origin[1], origin[2]
+    sun_x, sun_y, sun_z = sun[0], sun[1], sun[2]
+    horizon_r, horizon_g, horizon_b = horizon[0], horizon[1], horizon[2]
+    up_r, up_g, up_b = zenith[0] - horizon_r, zenith[1] - horizon_g, zenith[2] - horizon_b
+    low = np.uint32(255)
     for v in range(depth.shape[0]):
-        w = v if labels else 0
-        _ground_row(
-            code[v], shade[v], ground_x[v], ground_y[v], level[v], haze[v], cell_x, cell_y, base_x, base_y, cos_cell,
-            sin_cell, texels, offset, columns, classes, noise, open_sun, horizon, image[v], semantic[w], instance[w],
-            labels,
-        )  # fmt: skip
-        _sky_row(
-            code[v], dx[v], dy[v], dz[v], stretch[v], sky_share[v], sun, horizon, zenith, image[v], semantic[w],
-            instance[w], labels,
-        )  # fmt: skip
-        _box_row(
-            code[v], depth[v], dx[v], dy[v], dz[v], stretch[v], origin, pixel_angle, boxes, attributes, faces, panes,
-            noise, horizon, zenith, image[v], semantic[w], instance[w], labels,
-        )  # fmt: skip
-
-
-@njit(**FAST)
-def _bits(key, index):
-    """64 random bits of a key and an index (SplitMix64's finalizer)."""
-    h = key + np.uint64(index) * np.uint64(0x9E3779B97F4A7C15)
-    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return h ^ (h >> np.uint64(31))
-
-
-@njit(**FAST)
-def _piece(bits, place):
-    """The place-th 12 bits as a number in [0, 1)."""
-    return np.float32((bits >> np.uint64(12 * place)) & np.uint64(4095)) * np.float32(1.0 / 4096.0)
+        for u in range(depth.shape[1]):
+            hit = code[v, u]
+            kind, number = np.uint8(_SKY), np.int32(0)
+            if hit >= 0:
+                face, k = np.uint32(hit), np.uint32(hit >> 2)
+                red, green, blue = faces[face, 0], faces[face, 1], faces[face, 2]
+                material = attributes[k, MATERIAL]
+                if labels:
+                    kind, number = np.uint8(attributes[k, SEMANTIC]), attributes[k, INSTANCE]
+                if (material == _FACADE) | (material == _FOLIAGE) | (material == _GLASS):
+                    t = depth[v, u]
+                    x = ox + t * dx[v, u] - boxes[k, CX]
+                    y = oy + t * dy[v, u] - boxes[k, CY]
+                    z = oz + t * dz[v, u] - boxes[k, CZ]
+                    px, py = boxes[k, COS] * x + boxes[k, SIN] * y, boxes[k, COS] * y - boxes[k, SIN] * x
+                    footprint = t * stretch[v, u] * pixel_angle
+                    if material == _FACADE:
+                        if hit & 3 < 2:
+                            window, bright = _facade(boxes, panes, k, hit & 3, px, py, z, footprint, noise)
+                            red += (panes[k, 0] * bright - red) * window
+                            green += (panes[k, 1] * bright - green) * window
+                            blue += (panes[k, 2] * bright - blue) * window
+                    elif material == _FOLIAGE:
+                        i = np.int32(math.floor(px * four)) + np.int32(math.floor(z * four)) * np.int32(17)
+                        i += attributes[k, INSTANCE]
+                        j = np.int32(math.floor(py * four))
+                        leaf = noise[np.uint32(j) & low, np.uint32(i) & low]
+                        light = np.float32(0.8) + np.float32(0.25) * z / boxes[k, HZ]
+                        light *= one + np.float32(0.55) * leaf / (one + np.float32(12.0) * footprint)
+                        red, green, blue = red * light, green * light, blue * light
+                    else:
+                        mirror = np.float32(0.20) + np.float32(0.125) * (z / boxes[k, HZ] + one)
+                        red += (panes[k, 0] - red) * mirror
+                        green += (panes[k, 1] - green) * mirror
+                        blue += (panes[k, 2] - blue) * mirror
+            elif hit == GROUND:
+                gx, gy = ground_x[v, u], ground_y[v, u]
+                c = base_x + np.int32(math.floor(cell_x + cos_cell * gx - sin_cell * gy))
+                r = base_y + np.int32(math.floor(cell_y + sin_cell * gx + cos_cell * gy))
+                inside = (c >= 0) & (r >= 0) & (c < columns_0) & (r < rows_0)
+                ground = classes[np.uint32(r), np.uint32(c)] if inside else np.uint8(0)
+                if labels:
+                    kind = SEMANTIC_OF[ground]
+                rough = noise[np.uint32(r >> 4) & low, np.uint32(c >> 4) & low]
+                fine = level[v, u]
+                if fine == 0 or not inside:
+                    grainy = noise[np.uint32(r) & low, np.uint32(c) & low]
+                    grainy = grainy if fine == 0 else np.float32(0.0)
+                    light = one + GRAIN_OF[ground] * (np.float32(0.6) * grainy + np.float32(0.4) * rough)
+                    red, green, blue = PALETTE[ground, 0], PALETTE[ground, 1], PALETTE[ground, 2]
+                else:
+                    at = np.uint64(offset[fine] + (r >> fine) * columns[fine] + (c >> fine))
+                    light = one + GRAIN_OF[ground] * np.float32(0.5) * rough
+                    red, green, blue = np.float32(texels[at, 0]), np.float32(texels[at, 1]), np.float32(texels[at, 2])
+                far = haze[v, u]
+                light *= open_sun * shade[v, u] * (one - far)
+                red, green, blue = (
+                    red * light + horizon_r * far,
+                    green * light + horizon_g * far,
+                    blue * light + horizon_b * far,
+                )
+            else:
+                glow = (dx[v, u] * sun_x + dy[v, u] * sun_y + dz[v, u] * sun_z) / stretch[v, u]
+                glow = glow if glow > 0 else np.float32(0.0)
+                glow *= glow
+                glow *= glow
+                glow *= glow
+                glow *= np.float32(38.0)
+                up = sky_share[v, u]
+                red, green, blue = (
+                    horizon_r + up_r * up + glow,
+                    horizon_g + up_g * up + glow,
+                    horizon_b + up_b * up + glow,
+                )
+            image[v, u, 0] = _byte(red)
+            image[v, u, 1] = _byte(green)
+            image[v, u, 2] = _byte(blue)
+            if labels:
+                semantic[v, u], instance[v, u] = kind, number
 
 
 @njit(**FAST)
 def measure_sweep(
     depth, code, dx, dy, dz, origin, boxes, attributes, ego_x, ego_y, ego_cos, ego_sin, classes, raster_origin, cell_m,
-    min_range, max_range, noise_m, key, points, semantic, instance, labels,
+    min_range, max_range, noise_m, key, normal, points, semantic, instance, labels,
 ):  # fmt: skip
     """Turn hits into returns: points (P, 4) float32 x y z intensity in ego, packed beam after beam; their number.
 
     A return needs enough light: reflectivity times the cosine of incidence, against a threshold that grows with the
-    square of the range and a little chance. Noise on the range is a sum of four uniforms, of standard deviation
-    noise_m. key: uint64 of (seed, episode, tick).
+    square of the range and a little chance. normal: (65536,) float32 standard normal numbers; key, a uint64 of (seed,
+    episode, tick), says where in them this sweep starts and how far it steps from ray to ray, so every ray of a sweep
+    gets a number of its own. noise_m: standard deviation of the range.
     """
     beams, columns = depth.shape
     count = 0
-    scale = noise_m * np.float32(math.sqrt(3.0))
+    place = np.uint32(key & np.uint64(0xFFFF))
+    stride = np.uint32((key >> np.uint64(16)) & np.uint64(0xFFFE)) | np.uint32(1)
     rows, width = classes.shape
     at_x, at_y = (ego_x - raster_origin[0]) / cell_m, (ego_y - raster_origin[1]) / cell_m
     base_x, base_y = np.int32(math.floor(at_x)), np.int32(math.floor(at_y))
@@ -403,12 +324,11 @@ def measure_sweep(
                 if labels:
                     semantic[b, c] = np.uint8(attributes[k, SEMANTIC])
                     instance[b, c] = attributes[k, INSTANCE]
-            bits = _bits(key, b * columns + c)
+            wobble = normal[(place + np.uint32(b * columns + c) * stride) & np.uint32(0xFFFF)]
             share = t * per_range
-            if bright * cosine < np.float32(0.02) * share * share * (np.float32(0.5) + _piece(bits, 4)):
+            if bright * cosine < np.float32(0.02) * share * share * (np.float32(1.0) + np.float32(0.3) * wobble):
                 continue
-            wobble = _piece(bits, 0) + _piece(bits, 1) + _piece(bits, 2) + _piece(bits, 3)
-            r = t + scale * (wobble - np.float32(2.0))
+            r = t + noise_m * wobble
             points[count, 0] = origin[0] + r * dx[b, c]
             points[count, 1] = origin[1] + r * dy[b, c]
             points[count, 2] = origin[2] + r * dz[b, c]

@@ -20,12 +20,22 @@ from sim.sensors.cast import FAST, cast_camera, cast_sweep, pinhole_directions, 
 from sim.sensors.ground_texture import LEVELS, GroundTexture
 from sim.sensors.parts import BINS, Surroundings, empty_boxes, gather_boxes, sort_boxes
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
-from sim.sensors.shading import GROUND, HAZE_M, SKY, cast_shadows, light_faces, measure_sweep, shade_camera
+from sim.sensors.shading import (
+    GROUND,
+    HAZE_M,
+    PANE_COLUMNS,
+    SKY,
+    cast_shadows,
+    light_faces,
+    measure_sweep,
+    shade_camera,
+)
 from sim.world import EGO, WorldState
 
 FAR_M = np.float32(1e6)
 # Grain of the ground, the same everywhere and always.
 _NOISE_TILE = (np.random.default_rng(7).random((256, 256)) - 0.5).astype(np.float32)
+_NORMAL = np.random.default_rng(8).standard_normal(65536).astype(np.float32)
 _NOISE, _WEATHER = int(Purpose.NOISE), int(Purpose.WEATHER)
 
 
@@ -84,7 +94,19 @@ def _render_all(
             boxes[e], count, origin, camera_from_ego, intrinsics, sun[e], dx, dy, depth[e], code[e],
             shade[e], corners[e], bounds[e], flat[e],
         )  # fmt: skip
-        light_faces(boxes[e], attributes[e], count, origin, sun[e], ambient[e], direct[e], faces[e], panes[e])
+        light_faces(
+            boxes[e],
+            attributes[e],
+            count,
+            origin,
+            sun[e],
+            ambient[e],
+            direct[e],
+            horizon[e],
+            zenith[e],
+            faces[e],
+            panes[e],
+        )
         shade_camera(
             depth[e], code[e], shade[e], dx, dy, dz, stretch, level, ground_x, ground_y, haze, sky_share, origin,
             pixel_angle, boxes[e], attributes[e], faces[e], panes[e], sun[e], ambient[e], direct[e], horizon[e],
@@ -114,22 +136,20 @@ def _sweep_all(
     instance,
     labels,
 ):
-    (origin, lidar_from_ego, upright, elevations, first, step, full_circle, dx, dy, dz, ground_depth, ground_code) = (
-        view
-    )
+    (origin, lidar_from_ego, upright, slopes, first, step, full_circle, dx, dy, dz, ground_depth, ground_code) = view
     (classes, raster_origin, cell_m) = ground
-    (min_range, max_range, noise) = limits
+    (min_range, max_range, noise, normal) = limits
     for i in prange(which.shape[0]):
         e = which[i]
         depth[e, :, :] = ground_depth
         code[e, :, :] = ground_code
         cast_sweep(
-            boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, elevations, first, step, full_circle, dx,
-            dy, dz, depth[e], code[e], bounds[e],
+            boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, max_range, slopes, first, step, full_circle,
+            dx, dy, dz, depth[e], code[e], bounds[e],
         )  # fmt: skip
         point_count[e] = measure_sweep(
             depth[e], code[e], dx, dy, dz, origin, boxes[e], attributes[e], pose[e, 0], pose[e, 1], pose[e, 2],
-            pose[e, 3], classes, raster_origin, cell_m, min_range, max_range, noise, keys[e], points[e], semantic[e],
+            pose[e, 3], classes, raster_origin, cell_m, min_range, max_range, noise, keys[e], normal, points[e], semantic[e],
             instance[e], labels,
         )  # fmt: skip
 
@@ -311,7 +331,7 @@ class _CameraView:
         self.scratch: tuple[Any, ...] = (
             np.zeros((num_envs, *shape), np.float32),
             np.zeros((num_envs, 4 * max_boxes, 3), np.float32),
-            np.zeros((num_envs, max_boxes, 4), np.float32),
+            np.zeros((num_envs, max_boxes, PANE_COLUMNS), np.float32),
             np.zeros((num_envs, 8, 3), np.float32),
             np.zeros((num_envs, 4), np.int64),
             np.zeros((num_envs, 8), np.float32),
@@ -332,11 +352,11 @@ class _LidarView:
         ground_depth, ground_code = _ground_hits(dz, origin)
         self.constants: tuple[Any, ...] = (
             origin, np.ascontiguousarray(self.ego_from_lidar[:3, :3].T, np.float32), upright,
-            elevations.astype(np.float32), np.float32(azimuths[0]), step, config.azimuth_range_deg >= 360.0, dx, dy, dz,
+            np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), step, config.azimuth_range_deg >= 360.0, dx, dy, dz,
             ground_depth, ground_code,
         )  # fmt: skip
         self.limits = (
-            np.float32(config.min_range_m), np.float32(config.max_range_m), np.float32(config.range_noise_m),
+            np.float32(config.min_range_m), np.float32(config.max_range_m), np.float32(config.range_noise_m), _NORMAL,
         )  # fmt: skip
         self.bounds = np.zeros((num_envs, 5), np.float32)
 
