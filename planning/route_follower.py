@@ -98,7 +98,7 @@ class RouteFollower:
         cap = np.sqrt(self.lateral_mps2 / np.maximum(smooth, 1e-3))
         distance = ROUTE_SPACING_M * np.arange(1, ROUTE_POINTS) - ROUTE_SPACING_M
         reached = np.sqrt(cap**2 + 2.0 * 1.3 * np.maximum(distance, 0.0))
-        return np.minimum(self.limit_share * situation.speed_limit_mps, reached.min(axis=1))
+        return np.asarray(np.minimum(self.limit_share * situation.speed_limit_mps, reached.min(axis=1)))
 
     def _acceleration(self, situation: Situation, speed: Float) -> Float:
         """Wanted acceleration (N,), m/s2."""
