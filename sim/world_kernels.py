@@ -20,7 +20,7 @@ from sim.events import ARRIVAL_M, OFF_ROUTE_M, RED, Surroundings, collision_of, 
 from sim.lane_graph import LaneGraph, wrapped
 from sim.routes import draw_route, lay_out_route, point_on_route
 from sim.situation import ego_leader, follow_route, list_presence, next_signal, route_ahead
-from sim.traffic.right_of_way import STANDING_MPS, list_claims, stop_distance
+from sim.traffic.right_of_way import list_claims, stop_distance, waited
 from sim.traffic.signals import SignalPrograms, show_signals
 from sim.traffic.spawning import complete_path, spawn
 from sim.traffic.vehicles import (
@@ -200,7 +200,7 @@ def _move_traffic(
             for k in range(PATH - 1):
                 path[k] = path[k + 1]
             complete_path(graph, path, car, seed, episode, i, PATH - 1)
-        car.wait = car.wait + 1 if car.speed < STANDING_MPS else 0
+        car.wait = waited(car.wait, car.speed)
         car.indicator = _indicator_of(graph, path, car.s)
         update_pose(graph, path, car)
 
@@ -259,7 +259,7 @@ def _move_ego(state: State, e: int, ego: np.void, me: np.void, steer: float, thr
     state.yaw_rate_radps[e, 0], state.steer_rad[e, 0] = turned, wheels
     state.brake_light[e, 0] = 1 if throttle < -0.02 or (speed < STILL_MPS and throttle <= 0.0) else 0
     me.x, me.y, me.yaw, me.speed = state.x_m[e, 0], state.y_m[e, 0], yaw, speed
-    me.wait = me.wait + 1 if speed < STANDING_MPS else 0
+    me.wait = waited(me.wait, speed)
 
 
 @njit(cache=True)
@@ -359,7 +359,7 @@ def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: 
         dynamics.LENGTH_M / 2 + dynamics.REAR_AXLE_M - dynamics.WHEELBASE_M,
         dynamics.WHEELBASE_M,
     )
-    me.speed, me.wait, me.waiting, me.active, me.kind = 0.0, 0, 0, 1, 0
+    me.speed, me.wait, me.waiting, me.active, me.kind, me.most = 0.0, 0, 0, 1, 0, 2.0
     state.active[e, 0], state.kind[e, 0] = 1, 0
     state.x_m[e, 0], state.y_m[e, 0], state.yaw_rad[e, 0] = me.x, me.y, me.yaw
     state.length_m[e, 0], state.width_m[e, 0], state.height_m[e, 0] = me.length, me.width, me.height

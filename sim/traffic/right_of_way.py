@@ -18,11 +18,22 @@ from sim.traffic.vehicles import BEHIND, CLAIM_HORIZON_M, CLAIMS, PATH
 RED, YELLOW = 1, 2
 GAP_BEFORE_S = 1.5  # between my leaving the conflict and the other's coming
 GAP_AFTER_S = 0.3  # between the other's leaving it and my coming
-START_UP_MPS2 = 1.5
+START_UP_MPS2 = 1.5  # of the others, as far as one can tell
 YELLOW_BRAKE_MPS2 = 3.0
 PATIENCE_TICKS = 30
+HURRY_TICKS = 150  # who has stood that long takes smaller gaps
+HURRIED_GAP_BEFORE_S = 0.7
 STANDING_MPS = 0.3
+DRIVING_MPS = 3.0
 ROOM_M = 1.5
+
+
+@njit(cache=True)
+def waited(ticks: int, speed: float) -> int:
+    """Ticks that a vehicle has waited: one more while it stands, kept while it creeps, none once it drives."""
+    if speed < STANDING_MPS:
+        return ticks + 1
+    return ticks if speed < DRIVING_MPS else 0
 
 
 @njit(cache=True)
@@ -82,8 +93,10 @@ def _has_to_wait_for(
     """Whether vehicle i, with its front at u of its junction lane, has to let the vehicle of a claim go first."""
     me, other = cars[i], cars[claim.car]
     most = max(graph.lanes[claim.lane].limit * 0.7, 4.0)
-    arrive = travel_time(conflict.enter - u, me.speed, START_UP_MPS2, most)
-    leave = travel_time(conflict.exit + me.length - u, me.speed, START_UP_MPS2, most)
+    start_up = 0.85 * me.most
+    spare = GAP_BEFORE_S if me.wait < HURRY_TICKS else HURRIED_GAP_BEFORE_S
+    arrive = travel_time(conflict.enter - u, me.speed, start_up, most)
+    leave = travel_time(conflict.exit + me.length - u, me.speed, start_up, most)
     to_conflict = conflict.other_enter - claim.u
     to_clear = conflict.other_exit + other.length - claim.u
     if to_clear <= 0.0:
@@ -119,7 +132,7 @@ def _has_to_wait_for(
         arrive < other_arrives or (arrive == other_arrives and i < claim.car)
     ):
         return False
-    return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + GAP_BEFORE_S
+    return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + spare
 
 
 @njit(cache=True)

@@ -37,7 +37,7 @@ CAR = np.dtype(
 )  # fmt: skip
 """A vehicle. s: front bumper along its lane, m. front_axle: behind the front bumper, m. factor: of the wanted to the
 allowed speed. headway: s. most: acceleration, m/s2. x, y, yaw: centre of the box. gap, gap_speed: leader. wait: ticks
-it has stood. turns: number of lanes chosen so far (the counter of its random numbers). waiting: 1 while it gives way.
+it has waited. turns: number of lanes chosen so far (the counter of its random numbers). waiting: 1 while it gives way.
 """
 
 CLAIM = np.dtype([("u", "f8"), ("early", "f8"), ("late", "f8"), ("lane", "i4"), ("car", "i4")], align=True)
