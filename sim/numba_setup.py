@@ -1,8 +1,36 @@
-"""Chooses numba's threading layer, once, before any parallel kernel runs. Import it where kernels are defined.
+"""Settings of numba, made once, before the first kernel. Import it where kernels are defined.
 
-The `omp` layer: Open3D loads an old TBB, at which numba's default layer warns.
+The `omp` threading layer: Open3D loads an old TBB, at which numba's default layer warns. Compiled code goes to a folder of
+its own for each state of the sources: numba notices a change in the file of a kernel, but not in the files of the functions
+that the kernel calls, and would run old code (or fail to read it where a class is gone).
 """
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
 
 import numba
 
+
+def _kernel_digest() -> str:
+    """16 hex digits over all files of the package that hold kernels."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        source = path.read_bytes()
+        if b"njit" in source:
+            digest.update(source)
+    return digest.hexdigest()[:16]
+
+
+def _cache_root() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
 numba.config.THREADING_LAYER = "omp"
+if not numba.config.CACHE_DIR:
+    numba.config.CACHE_DIR = str(_cache_root() / "automedon" / "kernels" / _kernel_digest())
