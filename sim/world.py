@@ -24,7 +24,7 @@ from sim.routes import EGO as EGO_RECORD
 from sim.situation import MOST_PRESENCE
 from sim.traffic.signals import build_signal_programs
 from sim.traffic.vehicles import CAR, CLAIM, CLAIMS, PATH, PRESENCE
-from sim.world_kernels import Events, Hidden, Rules, State, View, reset_world, step_world
+from sim.world_kernels import Events, Hidden, Rules, State, View, run_world
 
 TICK_S = 0.1
 TICK_US = 100_000
@@ -202,6 +202,7 @@ class World:
         self.state = WorldState(*self._state)
         self.events = WorldEvents(*self._events)
         self._situation = Situation(*self._view)
+        self._everybody, self._no_actions = np.ones(num_envs, np.bool_), np.zeros((num_envs, 2), np.float32)
         self.reset(np.ones(num_envs, np.bool_), np.zeros(num_envs, np.uint64), np.arange(num_envs, dtype=np.int64))
 
     def reset(self, mask: NDArray[np.bool_], seed: NDArray[np.uint64], episode: NDArray[np.int64]) -> None:
@@ -210,10 +211,9 @@ class World:
         for name, array in (("mask", mask), ("seed", seed), ("episode", episode)):
             if array.shape != expected:
                 raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
-        reset_world(
-            *self._fixed, self._rules, self._state, self._hidden, self._events, self._view,
-            np.array(mask, np.bool_), np.array(seed, np.uint64), np.array(episode, np.int64),
-        )  # fmt: skip
+        self._run(
+            np.array(mask, np.bool_), True, np.array(seed, np.uint64), np.array(episode, np.int64), self._no_actions
+        )
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """One tick (TICK_S) of every environment. actions: (E, 2) float32, steer and throttle in [-1, 1]."""
@@ -222,7 +222,20 @@ class World:
         if not np.isfinite(actions).all():
             raise ValueError("actions must be finite")
         clipped = np.clip(np.array(actions, np.float32, order="C"), -1.0, 1.0)
-        step_world(*self._fixed, self._rules, self._state, self._hidden, self._events, self._view, clipped)
+        self._run(self._everybody, False, self.state.seed, self.state.episode, clipped)
+
+    def _run(
+        self,
+        mask: NDArray[np.bool_],
+        starting: bool,
+        seed: NDArray[np.uint64],
+        episode: NDArray[np.int64],
+        actions: NDArray[np.float32],
+    ) -> None:
+        run_world(
+            *self._fixed, self._rules, self._state, self._hidden, self._events, self._view,
+            mask, starting, seed, episode, actions,
+        )  # fmt: skip
 
     def situation(self) -> Situation:
         """The driver's view of every ego after the last tick; the arrays are the world's own."""

@@ -36,6 +36,8 @@ from sim.traffic.vehicles import (
     wanted_speed,
 )
 
+# For functions that only kernels call: no wrappers for Python, which take long to compile for tuples of arrays.
+INNER = {"cache": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 TICK_MS = 100
 LINE_GAP_M = 0.8  # where vehicles stop before a line
 STILL_MPS = 0.1
@@ -134,7 +136,7 @@ class View(NamedTuple):
     yield_distance_m: NDArray[np.float64]
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _decide(
     graph: LaneGraph,
     cars: NDArray[np.void],
@@ -167,7 +169,7 @@ def _decide(
         car.acceleration = max(acceleration, -HARDEST_BRAKE_MPS2)
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _indicator_of(graph: LaneGraph, path: NDArray[np.int32], s: float) -> int:
     """1 left, -1 right, 0 none: the turn of the junction lane the vehicle is on or comes to within 30 m."""
     distance = -s
@@ -181,7 +183,7 @@ def _indicator_of(graph: LaneGraph, path: NDArray[np.int32], s: float) -> int:
     return 0
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _move_traffic(
     graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], seed: np.uint64, episode: int
 ) -> None:
@@ -205,7 +207,7 @@ def _move_traffic(
         update_pose(graph, path, car)
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _recycle(
     graph: LaneGraph,
     rules: Rules,
@@ -233,12 +235,12 @@ def _recycle(
             )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _num_wanted(rules: Rules, agents: int) -> int:
     return math.floor(rules.traffic_density * (agents - 1) + 0.5)
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _move_ego(state: State, e: int, ego: np.void, me: np.void, steer: float, throttle: float) -> None:
     """Five physics substeps of the ego; its box, record and public motion after them."""
     yaw, axle = state.yaw_rad[e, 0], state.rear_axle_m[e, 0]
@@ -262,7 +264,7 @@ def _move_ego(state: State, e: int, ego: np.void, me: np.void, steer: float, thr
     me.wait = waited(me.wait, speed)
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _publish(state: State, cars: NDArray[np.void], e: int) -> None:
     """Copy the records of all vehicles but the ego into the public state."""
     for i in range(1, len(cars)):
@@ -280,7 +282,7 @@ def _publish(state: State, cars: NDArray[np.void], e: int) -> None:
         state.indicator[e, i] = car.indicator
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _look(graph: LaneGraph, state: State, hidden: Hidden, view: View, e: int) -> None:
     """Project the ego, list what vehicles cover and come to, and fill the driver's view. The state is left alone."""
     ego, cars, paths = hidden.egos[e], hidden.cars[e], hidden.paths[e]
@@ -306,7 +308,7 @@ def _look(graph: LaneGraph, state: State, hidden: Hidden, view: View, e: int) ->
     route_ahead(me, ego, state.rear_axle_m[e, 0], line, view.route_in_ego[e])
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _judge(
     graph: LaneGraph,
     around: Surroundings,
@@ -341,7 +343,7 @@ def _judge(
     events.lateral_m[e] = ego.lateral
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: int) -> None:
     """Draw the route of environment e and put the ego, standing, at its start."""
     ego, me, line = hidden.egos[e], hidden.cars[e][0], hidden.line[e]
@@ -370,21 +372,18 @@ def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: 
     state.last_action[e, :] = 0.0
 
 
-@njit(cache=True)
-def _reset_env(
+@njit(**INNER)
+def _begin_episode(
     graph: LaneGraph,
     programs: SignalPrograms,
-    around: Surroundings,
     rules: Rules,
     state: State,
     hidden: Hidden,
-    events: Events,
-    view: View,
     e: int,
     seed: np.uint64,
     episode: int,
 ) -> None:
-    """Begin an episode in environment e: route, ego, signals, traffic."""
+    """Route, ego, signals and traffic of a new episode in environment e."""
     cars, paths = hidden.cars[e], hidden.paths[e]
     state.seed[e], state.episode[e], state.tick[e] = seed, episode, 0
     for i in range(len(cars)):
@@ -401,26 +400,20 @@ def _reset_env(
         )  # fmt: skip
     for i in range(1, len(cars)):
         state.yaw_rad[e, i] = cars[i].yaw
-    _publish(state, cars, e)
-    _look(graph, state, hidden, view, e)
-    _judge(graph, around, rules, state, hidden, events, view, e, hidden.egos[e].at)
 
 
-@njit(cache=True)
-def _step_env(
+@njit(**INNER)
+def _tick(
     graph: LaneGraph,
     programs: SignalPrograms,
-    around: Surroundings,
     rules: Rules,
     state: State,
     hidden: Hidden,
-    events: Events,
-    view: View,
     e: int,
     steer: float,
     throttle: float,
 ) -> None:
-    """One tick of environment e: signals, decisions, five substeps, events, the driver's view."""
+    """Signals, decisions and five substeps of one tick of environment e."""
     cars, paths = hidden.cars[e], hidden.paths[e]
     seed, episode = state.seed[e], state.episode[e]
     state.tick[e] += 1
@@ -434,17 +427,38 @@ def _step_env(
     _move_traffic(graph, cars, paths, seed, episode)
     wanted = _num_wanted(rules, len(cars))
     _recycle(graph, rules, cars, paths, state.paint[e], seed, episode, state.tick[e], wanted)
-    _publish(state, cars, e)
+
+
+@njit(**INNER)
+def _run_env(
+    graph: LaneGraph,
+    programs: SignalPrograms,
+    around: Surroundings,
+    rules: Rules,
+    state: State,
+    hidden: Hidden,
+    events: Events,
+    view: View,
+    e: int,
+    starting: bool,
+    seed: np.uint64,
+    episode: int,
+    steer: float,
+    throttle: float,
+) -> None:
+    """Begin an episode of environment e, or drive it one tick on; then events and the driver's view."""
+    if starting:
+        _begin_episode(graph, programs, rules, state, hidden, e, seed, episode)
+    else:
+        _tick(graph, programs, rules, state, hidden, e, steer, throttle)
+    _publish(state, hidden.cars[e], e)
     was_at = hidden.egos[e].at
     _look(graph, state, hidden, view, e)
     _judge(graph, around, rules, state, hidden, events, view, e, was_at)
 
 
-# The loops below only call: numba's dead code elimination loses writes to arrays of a tuple that stand in a prange itself.
-
-
 @njit(cache=True, parallel=True)
-def reset_world(
+def run_world(
     graph: LaneGraph,
     programs: SignalPrograms,
     around: Surroundings,
@@ -454,27 +468,20 @@ def reset_world(
     events: Events,
     view: View,
     mask: NDArray[np.bool_],
+    starting: bool,
     seed: NDArray[np.uint64],
     episode: NDArray[np.int64],
-) -> None:
-    """Begin the given episodes in the environments of the mask."""
-    for e in prange(len(mask)):
-        if mask[e]:
-            _reset_env(graph, programs, around, rules, state, hidden, events, view, e, seed[e], episode[e])
-
-
-@njit(cache=True, parallel=True)
-def step_world(
-    graph: LaneGraph,
-    programs: SignalPrograms,
-    around: Surroundings,
-    rules: Rules,
-    state: State,
-    hidden: Hidden,
-    events: Events,
-    view: View,
     actions: NDArray[np.float32],
 ) -> None:
-    """One tick of every environment."""
-    for e in prange(len(actions)):
-        _step_env(graph, programs, around, rules, state, hidden, events, view, e, actions[e, 0], actions[e, 1])
+    """Begin the given episodes (starting), or drive one tick on, in the environments of the mask.
+
+    One kernel for both, because compiling it takes most of the time of a first start.
+    """
+    for e in prange(len(mask)):
+        # Only a call: numba's dead code elimination loses writes to arrays of a tuple that stand in a prange itself. And
+        # np.int64, because the index has two types while numba makes the loop parallel, and all would be compiled twice.
+        if mask[e]:
+            _run_env(
+                graph, programs, around, rules, state, hidden, events, view, np.int64(e),
+                starting, seed[e], episode[e], actions[e, 0], actions[e, 1],
+            )  # fmt: skip
