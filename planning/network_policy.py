@@ -20,7 +20,8 @@ class ObservationError(ValueError):
 class NetworkPolicy:
     """Drives by the mode of the network's distribution: the same observation gives the same action.
 
-    It has no memory, so `reset` does nothing.
+    It has no memory, so `reset` does nothing. Actions are the same bytes for the same batch size; between batch sizes
+    they agree within rounding (measured: 1e-6, and 1e-3 where the encoders compute in bfloat16 for a single car).
     """
 
     def __init__(self, network: ActorCritic, name: str = "network") -> None:

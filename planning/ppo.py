@@ -309,8 +309,8 @@ def _require_fit(env: VectorEnv, network: ActorCritic, config: PPOConfig) -> Non
 
 
 def _seed(seed: int, update: int, purpose: int) -> int:
-    """A seed of 31 bits for one purpose of one update."""
-    return int(np.random.SeedSequence([seed, update, purpose]).generate_state(1)[0]) >> 1
+    """A seed for one purpose of one update, from 2^30 on: small seeds stay free for evaluation."""
+    return 1 << 30 | int(np.random.SeedSequence([seed, update, purpose]).generate_state(1)[0]) >> 2
 
 
 def _write(writer: SummaryWriter, curves: Mapping[str, float], step: int) -> None:
