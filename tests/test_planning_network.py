@@ -1,0 +1,130 @@
+"""The driving networks: what they look at, what they do not, and that the batch does not matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from perception.preprocess import ObservationSpec
+from perception.sensors import CameraCalibration
+from planning.network import ActorCritic, NetworkConfig, RunningStatistics, build_network, network_config
+
+CAMERA = CameraCalibration(
+    48, 32, np.array([[24.0, 0, 23.5], [0, 24.0, 15.5], [0, 0, 1]]),
+    np.array([[0.0, 0, 1, 1], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]]),
+)  # fmt: skip
+SPEC = ObservationSpec({"camera_wide": CAMERA, "camera_tele": CAMERA}, max_points=200, privileged_size=6)
+
+
+def observation(n: int, seed: int = 0) -> dict[str, Tensor]:
+    rng = np.random.default_rng(seed)
+    values = {
+        key: (rng.integers(0, 256, (n, *shape)) if dtype == "uint8" else rng.uniform(-4, 4, (n, *shape))).astype(dtype)
+        for key, (shape, dtype) in SPEC.shapes().items()
+    }
+    values["point_count"][:] = 200
+    return {key: torch.from_numpy(v) for key, v in values.items()}
+
+
+def network(**overrides: object) -> ActorCritic:
+    torch.manual_seed(0)
+    built = build_network(network_config("smoke", precision="float32", **overrides), SPEC)
+    with torch.no_grad():
+        built.policy[-1].weight.mul_(100)  # type: ignore[union-attr, operator]  # a policy that has made up its mind
+    return built
+
+
+def actions(built: ActorCritic, given: dict[str, Tensor]) -> Tensor:
+    with torch.inference_mode():
+        return built.act(given).mode()
+
+
+@pytest.mark.parametrize("size", ["smoke", "small", "full"])
+def test_every_size_gives_distributions_and_values(size: str) -> None:
+    torch.manual_seed(0)
+    built = build_network(NetworkConfig.model_validate({"size": size}), SPEC)
+    with torch.inference_mode():
+        distribution, value = built(observation(2))
+    assert distribution.alpha.shape == distribution.beta.shape == (2, 2)
+    assert distribution.alpha.min() > 1
+    assert value.shape == (2,)
+    assert value.dtype == distribution.alpha.dtype == torch.float32
+    # At first it hardly prefers any action (policy gain 0.01).
+    assert distribution.mode().abs().max() < 0.1
+
+
+def test_a_sample_is_the_same_alone_and_in_a_batch() -> None:
+    built, given = network(), observation(5)
+    together = actions(built, given)
+    alone = torch.cat([actions(built, {k: v[i : i + 1] for k, v in given.items()}) for i in range(5)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+    assert together.std(0).min() > 1e-4
+
+
+@pytest.mark.parametrize("key", ["camera_wide", "camera_tele", "points", "ego", "route"])
+def test_every_sensor_changes_the_action_and_the_privileged_part_does_not(key: str) -> None:
+    built, given, other = network(), observation(2), observation(2, seed=1)
+    before = actions(built, given)
+    assert (actions(built, {**given, key: other[key]}) - before).abs().max() > 1e-4
+    assert torch.equal(actions(built, {**given, "privileged": other["privileged"]}), before)
+
+
+def test_the_critic_sees_the_privileged_part_only_when_asked_to() -> None:
+    given, other = observation(2), observation(2, seed=1)
+    for critic_privileged in (True, False):
+        built = network(critic_privileged=critic_privileged)
+        with torch.inference_mode():
+            before = built(given)[1]
+            after = built({**given, "privileged": other["privileged"]})[1]
+        assert bool((before != after).all()) == critic_privileged
+
+
+@pytest.mark.parametrize("key", ["camera_wide", "points", "route"])
+def test_a_silent_sensor_is_masked_out_for_that_car_only(key: str) -> None:
+    built, given = network(), observation(2)
+    silent = {k: v.clone() for k, v in given.items()}
+    silent[key][0] = 0
+    if key == "points":
+        silent["point_count"][0] = 0
+    name = {"camera_wide": "camera_wide", "points": "points", "route": "route"}[key]
+    with torch.no_grad():
+        before = actions(built, silent)
+        built.fusion.position[name].add_(1.0)  # type: ignore[union-attr, index, operator]
+        after = actions(built, silent)
+    assert torch.equal(after[0], before[0])
+    assert not torch.equal(after[1], before[1])
+
+
+def test_the_privileged_network_learns_its_normalisation_and_looks_at_nothing_else() -> None:
+    built = network(kind="privileged")
+    rng = torch.Generator().manual_seed(0)
+    data = torch.randn((1000, 6), generator=rng) * torch.tensor([1, 10, 100, 0.1, 1, 1]) + 5
+    for part in data.split([10, 400, 590]):
+        built.update_statistics({"privileged": part})
+    assert isinstance(built.statistics, RunningStatistics)
+    torch.testing.assert_close(built.statistics.mean, data.mean(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(built.statistics.variance, data.var(0, unbiased=False), rtol=1e-3, atol=1e-4)
+    normalised = built.statistics(data)
+    assert normalised.mean(0).abs().max() < 0.01
+    assert (normalised.std(0) - 1).abs().max() < 0.05
+    assert actions(built, {"privileged": data[:3]}).shape == (3, 2)
+    spec = ObservationSpec({}, 0)
+    with pytest.raises(ValueError, match="needs the observation `privileged`"):
+        build_network(built.config, spec)
+    with pytest.raises(ValueError, match="at least one camera, points, ego or route"):
+        build_network(network_config("smoke"), ObservationSpec({}, 0, ego_size=0, route_points=0, privileged_size=3))
+
+
+def test_size_sets_the_widths_and_each_can_be_overridden() -> None:
+    smoke, full = network_config("smoke"), network_config("full")
+    assert smoke.camera_width < network_config("small").camera_width < full.camera_width
+    changed = network_config("smoke", hidden=64)
+    assert changed.hidden == 64
+    assert changed.model_copy(update={"hidden": smoke.hidden}) == smoke
+    assert NetworkConfig.model_validate(changed.model_dump()) == changed
+    for wrong in ({"size": "huge"}, {"heads": 3}, {"camera_imagenet": True}, {"token_widht": 64}, {"hidden": 2.5}):
+        with pytest.raises(ValidationError):
+            NetworkConfig.model_validate({"size": "smoke", **wrong})
