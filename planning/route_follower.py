@@ -131,8 +131,9 @@ class RouteFollower:
         needed = speed**2 / (2.0 * np.maximum(room, 0.15))
         approach = np.sqrt(2.0 * 1.2 * np.maximum(room, 0.0))
         gentle = np.clip(1.2 * (approach - speed), -self.comfort_brake_mps2, self.acceleration_mps2)
-        braking = np.where(needed > 1.0, -needed * 1.05, gentle)
-        return np.asarray(np.where(room <= 0.1, -np.maximum(needed, 2.0), np.minimum(gentle, braking)))
+        braking = np.clip((needed - 0.6) / 0.4, 0.0, 1.0)  # share, from rolling up to the line to braking for it
+        evenly = (1.0 - braking) * gentle - braking * 1.03 * needed
+        return np.asarray(np.where(room <= 0.1, -np.maximum(needed, 2.0), np.minimum(gentle, evenly)))
 
     def _throttle(self, acceleration: Float, speed: Float) -> Float:
         """The pedal that gives an acceleration, resistances made up for."""

@@ -24,7 +24,8 @@ from sim.routes import EGO as EGO_RECORD
 from sim.situation import MOST_PRESENCE
 from sim.traffic.signals import build_signal_programs
 from sim.traffic.vehicles import CAR, CLAIM, CLAIMS, PATH, PRESENCE
-from sim.world_kernels import Events, Hidden, Rules, State, View, run_world
+from sim.world_arrays import Events, Hidden, Rules, State, View
+from sim.world_kernels import run_world
 
 TICK_S = 0.1
 TICK_US = 100_000

@@ -7,7 +7,6 @@ or torch. Environments share nothing that is written, so the bytes do not depend
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
@@ -35,6 +34,7 @@ from sim.traffic.vehicles import (
     update_pose,
     wanted_speed,
 )
+from sim.world_arrays import Events, Hidden, Rules, State, View
 
 # For functions that only kernels call: no wrappers for Python, which take long to compile for tuples of arrays.
 INNER = {"cache": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
@@ -48,92 +48,6 @@ RESPAWN_GAP_M = 16.0
 DESPAWN_FACTOR = 1.25
 SHIFT_RANGE_MS = 600_000
 _COUNT, _ROUTE, _SHIFT = int(Purpose.COUNT), int(Purpose.ROUTE), int(Purpose.SIGNAL_SHIFT)
-
-
-class Rules(NamedTuple):
-    """Numbers of `WorldConfig` that the kernels need, SI."""
-
-    traffic_density: float
-    route_min_m: float
-    route_max_m: float
-    speed_factor_spread: float
-    spawn_radius_m: float
-    respawn_distance_m: float
-    stuck_after_s: float
-
-
-class Hidden(NamedTuple):
-    """What the world remembers beside its public state, leading dimension E.
-
-    cars (E, A) `CAR`, paths (E, A, PATH) int32, egos (E,) `EGO`, route_lane (E, R) int32, route_from (E, R) float64, line
-    (E, P, 3) float64, claims (E, A * CLAIMS) `CLAIM` and their number (E,), presence (E, MOST_PRESENCE) and its number (E,).
-    """
-
-    cars: NDArray[np.void]
-    paths: NDArray[np.int32]
-    egos: NDArray[np.void]
-    route_lane: NDArray[np.int32]
-    route_from: NDArray[np.float64]
-    line: NDArray[np.float64]
-    claims: NDArray[np.void]
-    num_claims: NDArray[np.int64]
-    presence: NDArray[np.void]
-    num_presence: NDArray[np.int64]
-
-
-class State(NamedTuple):
-    """The arrays of `sim.world.WorldState`, in its order."""
-
-    seed: NDArray[np.uint64]
-    episode: NDArray[np.int64]
-    tick: NDArray[np.int64]
-    active: NDArray[np.uint8]
-    kind: NDArray[np.int8]
-    x_m: NDArray[np.float64]
-    y_m: NDArray[np.float64]
-    yaw_rad: NDArray[np.float64]
-    rear_axle_m: NDArray[np.float64]
-    length_m: NDArray[np.float64]
-    width_m: NDArray[np.float64]
-    height_m: NDArray[np.float64]
-    speed_mps: NDArray[np.float64]
-    acceleration_mps2: NDArray[np.float64]
-    yaw_rate_radps: NDArray[np.float64]
-    steer_rad: NDArray[np.float64]
-    brake_light: NDArray[np.uint8]
-    indicator: NDArray[np.int8]
-    paint: NDArray[np.uint8]
-    last_action: NDArray[np.float32]
-    signal: NDArray[np.int8]
-
-
-class Events(NamedTuple):
-    """The arrays of `sim.world.WorldEvents`, in its order."""
-
-    collision: NDArray[np.int8]
-    red_light: NDArray[np.uint8]
-    off_road: NDArray[np.uint8]
-    off_route: NDArray[np.uint8]
-    wrong_way: NDArray[np.uint8]
-    stuck: NDArray[np.uint8]
-    arrived: NDArray[np.uint8]
-    progress_m: NDArray[np.float64]
-    route_length_m: NDArray[np.float64]
-    lateral_m: NDArray[np.float64]
-
-
-class View(NamedTuple):
-    """The arrays of `planning.policy.Situation`, in its order."""
-
-    speed_mps: NDArray[np.float64]
-    speed_limit_mps: NDArray[np.float64]
-    route_in_ego: NDArray[np.float32]
-    goal_distance_m: NDArray[np.float64]
-    leader_gap_m: NDArray[np.float64]
-    leader_speed_mps: NDArray[np.float64]
-    stop_line_distance_m: NDArray[np.float64]
-    signal: NDArray[np.int8]
-    yield_distance_m: NDArray[np.float64]
 
 
 @njit(**INNER)
@@ -348,6 +262,7 @@ def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: 
     """Draw the route of environment e and put the ego, standing, at its start."""
     ego, me, line = hidden.egos[e], hidden.cars[e][0], hidden.line[e]
     key = hash_key(state.seed[e], state.episode[e], 0, 0, _ROUTE)
+    hidden.route_lane[e, :], hidden.route_from[e, :], line[:, :] = 0, 0.0, 0.0
     lanes, length = draw_route(
         graph, key, rules.route_min_m, rules.route_max_m, hidden.route_lane[e], hidden.route_from[e]
     )
@@ -455,6 +370,8 @@ def _run_env(
     was_at = hidden.egos[e].at
     _look(graph, state, hidden, view, e)
     _judge(graph, around, rules, state, hidden, events, view, e, was_at)
+    if starting:
+        hidden.egos[e].still = 0
 
 
 @njit(cache=True, parallel=True)
