@@ -15,18 +15,20 @@ from sim.sensors.cast import (
     COS,
     CX,
     CZ,
+    FAR_M,
     HX,
     HZ,
     NEAR,
     SIN,
     cast_camera,
+    cast_ground,
     cast_sweep,
     pinhole_directions,
+    pinhole_view,
     sweep_directions,
-)  # fmt: skip
+)
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.rig import rig
-from sim.sensors.suite import FAR_M, _ground_hits
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 WIDTH, HEIGHT = 96, 64
@@ -48,6 +50,14 @@ def random_boxes(seed: int, count: int, reach_m: float) -> NDArray[np.float32]:
     yaw = rng.uniform(-np.pi, np.pi, count)
     boxes[:, COS], boxes[:, SIN] = np.cos(yaw), np.sin(yaw)
     return boxes
+
+
+def ground_hits(
+    directions: NDArray[np.float32], origin: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    depth, code = np.empty(directions.shape[1:], np.float32), np.empty(directions.shape[1:], np.int32)
+    cast_ground(origin, directions[2], depth, code)
+    return depth, code
 
 
 def agree(depth: NDArray[np.float32], code: NDArray[np.int32], scene: EmbreeScene, rays: object) -> tuple[float, float]:
@@ -74,12 +84,15 @@ def test_pictures_agree_with_embree(
     k = np.array([[focal, 0, (WIDTH - 1) / 2], [0, focal * 1.1, (HEIGHT - 1) / 2 + 3], [0, 0, 1]])
     directions = pinhole_directions(k, pose, WIDTH, HEIGHT)
     origin = pose[:3, 3].astype(np.float32)
-    depth, code = _ground_hits(directions[2], origin)
-    cast_camera(
-        boxes, np.arange(count, dtype=np.int32)[::-1].copy(), count, origin,
-        np.ascontiguousarray(pose[:3, :3].T, np.float32), np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32),
-        *directions, depth, code, np.zeros((8, 3), np.float32), np.zeros(4, np.int64),
+    depth, code = ground_hits(directions, origin)
+    intrinsics = np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32)
+    view = pinhole_view(np.ascontiguousarray(pose[:3, :3].T, np.float32), intrinsics, HEIGHT, WIDTH)
+    drawn = np.zeros(count, np.int32)
+    number = cast_camera(
+        boxes, np.arange(count, dtype=np.int32)[::-1].copy(), count, origin, view, *directions, depth, code,
+        np.zeros((8, 3), np.float32), np.zeros(4, np.int64), drawn,
     )  # fmt: skip
+    assert set(np.unique(code[code >= 0] >> 2)) <= set(drawn[:number])
     scene = EmbreeScene(boxes)
     same_depth, same_identity = agree(depth, code, scene, scene.rays(origin, directions))
     assert same_depth >= 0.999
@@ -102,7 +115,7 @@ def test_sweeps_agree_with_embree(
     )
     directions = sweep_directions(elevations, azimuths, pose)
     origin = pose[:3, 3].astype(np.float32)
-    depth, code = _ground_hits(directions[2], origin)
+    depth, code = ground_hits(directions, origin)
     cast_sweep(
         boxes, np.arange(count, dtype=np.int32), count, origin, np.ascontiguousarray(pose[:3, :3].T, np.float32),
         tilt == 0.0, FAR_M, np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), np.float32(np.radians(span) / columns),
@@ -116,7 +129,7 @@ def test_sweeps_agree_with_embree(
 
 def test_nothing_is_hit_above_an_empty_plane() -> None:
     directions = sweep_directions(np.radians([10.0, -10.0]), np.radians([0.0, 90.0]), np.eye(4))
-    depth, code = _ground_hits(directions[2], np.array([0, 0, 1.8], np.float32))
+    depth, code = ground_hits(directions, np.array([0, 0, 1.8], np.float32))
     assert (depth[0] == FAR_M).all()
     assert np.allclose(depth[1], 1.8 / np.sin(np.radians(10.0)), rtol=1e-6)
     assert code.tolist() == [[-2, -2], [-1, -1]]

@@ -16,12 +16,18 @@ from numpy.typing import NDArray
 
 import sim.numba_setup  # noqa: F401 (chooses the threading layer)
 
-# What LLVM may do to floats: no promise about infinities or NaN is given up, the slab test needs them.
+# What LLVM may do to floats: no promise about infinities or NaN is given up, the slab test needs them. Kernels run without
+# numba's reference counts (`_nrt`, an option that numba keeps for itself): they own no array, and counting every view of a
+# row, atomically, took half of the caster's time. What such a kernel returns must hold no array: nobody would have counted it.
 ROUNDING_FREEDOM = {"contract", "arcp", "nsz", "reassoc"}
-FAST: dict[str, Any] = {"cache": True, "fastmath": ROUNDING_FREEDOM, "error_model": "numpy"}
+FAST: dict[str, Any] = {"cache": True, "_nrt": False, "fastmath": ROUNDING_FREEDOM, "error_model": "numpy"}
+FAST_PARALLEL: dict[str, Any] = {**FAST, "_nrt": True, "parallel": True}
 
 NEAR = np.float32(0.05)
-NOTHING = np.int32(-1)
+FAR_M = np.float32(1e6)  # depth of a ray that meets nothing
+# Codes of what is no box.
+GROUND = np.int32(-1)
+SKY = np.int32(-2)
 # Rows are widened to whole vectors: testing a few rays too many costs less than a scalar remainder.
 LANES = 16
 TWO_PI = np.float32(2 * math.pi)
@@ -29,6 +35,22 @@ TWO_PI = np.float32(2 * math.pi)
 # Columns of a box in the ego frame: centre, half size, cosine and sine of its yaw.
 CX, CY, CZ, HX, HY, HZ, COS, SIN = range(8)
 BOX_COLUMNS = 8
+
+
+@njit(**FAST)
+def _ground_row(dz, height, depth, code):
+    """Depth and code of one row of rays that meet nothing but the ground."""
+    for i in range(dz.shape[0]):
+        down = dz[i] < np.float32(-1e-6)
+        depth[i] = -height / dz[i] if down else FAR_M
+        code[i] = GROUND if down else SKY
+
+
+@njit(**FAST)
+def cast_ground(origin, dz, depth, code):
+    """Fill depth and code (rows, columns) with where rays from origin (3,) meet the ground z = 0, or the sky."""
+    for v in range(dz.shape[0]):
+        _ground_row(dz[v], origin[2], depth[v], code[v])
 
 
 @njit(**FAST)
@@ -71,18 +93,39 @@ def _all_nearer(depth, nearest):
 
 
 @njit(**FAST)
-def _sphere_in_view(boxes, k, origin, m, left, right, top, bottom, far_left, far_right, far_top, far_bottom):
-    """Whether a box's bounding sphere meets the view; m is camera_from_ego.
+def pinhole_view(camera_from_ego, intrinsics, rows, columns):
+    """What culling needs to know of a camera: rows of its rotation (3, 3), intrinsics (4,) fx fy cx cy, size, then its sides.
 
-    left ... are the tangents of the view's sides, far_left ... one over their cosines: how far a sphere of radius 1
-    may stick out.
+    A side is its tangent and one over its cosine, which is how far a sphere of radius 1 may stick out of it.
     """
-    x, y, z = boxes[k, CX] - origin[0], boxes[k, CY] - origin[1], boxes[k, CZ] - origin[2]
-    hx, hy, hz = boxes[k, HX], boxes[k, HY], boxes[k, HZ]
+    fx, fy, cx, cy = intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3]
+    one = np.float32(1.0)
+    left, right = (cx + one) / fx, (np.float32(columns) - cx) / fx
+    top, bottom = (cy + one) / fy, (np.float32(rows) - cy) / fy
+    m = camera_from_ego
+    rotation = (m[0, 0], m[0, 1], m[0, 2], m[1, 0], m[1, 1], m[1, 2], m[2, 0], m[2, 1], m[2, 2])
+    tangents = (left, right, top, bottom)
+    reach = (
+        np.float32(math.sqrt(one + left * left)), np.float32(math.sqrt(one + right * right)),
+        np.float32(math.sqrt(one + top * top)), np.float32(math.sqrt(one + bottom * bottom)),
+    )  # fmt: skip
+    return rotation, (fx, fy, cx, cy), (rows, columns), tangents, reach
+
+
+@njit(**FAST)
+def sphere_in_view(box, origin, view):
+    """Whether a box's bounding sphere meets the view of `pinhole_view`."""
+    (
+        (rx, ry, rz, dx, dy, dz, fx, fy, fz),
+        _,
+        _,
+        (left, right, top, bottom),
+        (far_left, far_right, far_top, far_bottom),
+    ) = view
+    x, y, z = box[CX] - origin[0], box[CY] - origin[1], box[CZ] - origin[2]
+    hx, hy, hz = box[HX], box[HY], box[HZ]
     radius = math.sqrt(hx * hx + hy * hy + hz * hz)
-    forward = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z
-    aside = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z
-    below = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z
+    aside, below, forward = rx * x + ry * y + rz * z, dx * x + dy * y + dz * z, fx * x + fy * y + fz * z
     out = forward < NEAR - radius
     out |= (aside + forward * left < -radius * far_left) | (aside - forward * right > radius * far_right)
     out |= (below + forward * top < -radius * far_top) | (below - forward * bottom > radius * far_bottom)
@@ -90,19 +133,16 @@ def _sphere_in_view(boxes, k, origin, m, left, right, top, bottom, far_left, far
 
 
 @njit(**FAST)
-def _pinhole_bounds(box, origin, camera_from_ego, fx, fy, cx, cy, columns, rows, corners, out):
+def pinhole_bounds(box, origin, view, corners, out):
     """Rectangle of pixels (column, end column, row, end row) that surely holds the box; exact up to one pixel.
 
-    Corners behind the near plane are replaced by where the edges cross it. corners: (8, 3) float32 scratch.
-    Returns False if the box is out of the picture.
+    Corners behind the near plane are replaced by where the edges cross it. corners: (8, 3) float32 scratch, afterwards the
+    corners in the camera's frame. Returns False if the box is out of the picture.
     """
+    (m00, m01, m02, m10, m11, m12, m20, m21, m22), (fx, fy, cx, cy), (rows, columns), _, _ = view
     low_u, high_u, low_v, high_v = np.float32(1e9), np.float32(-1e9), np.float32(1e9), np.float32(-1e9)
-    m = camera_from_ego
     x, y, z = box[CX] - origin[0], box[CY] - origin[1], box[CZ] - origin[2]
-    radius = math.sqrt(box[HX] * box[HX] + box[HY] * box[HY] + box[HZ] * box[HZ])
-    forward = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z
-    if forward < NEAR - radius:
-        return False
+    behind = 0
     for k in range(8):
         sx = box[HX] if k & 1 else -box[HX]
         sy = box[HY] if k & 2 else -box[HY]
@@ -110,13 +150,19 @@ def _pinhole_bounds(box, origin, camera_from_ego, fx, fy, cx, cy, columns, rows,
         px = x + box[COS] * sx - box[SIN] * sy
         py = y + box[SIN] * sx + box[COS] * sy
         pz = z + sz
-        corners[k, 0] = m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz
-        corners[k, 1] = m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz
-        corners[k, 2] = m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz
-        if corners[k, 2] >= NEAR:
-            u, v = fx * corners[k, 0] / corners[k, 2] + cx, fy * corners[k, 1] / corners[k, 2] + cy
+        ahead = m20 * px + m21 * py + m22 * pz
+        corners[k, 0] = m00 * px + m01 * py + m02 * pz
+        corners[k, 1] = m10 * px + m11 * py + m12 * pz
+        corners[k, 2] = ahead
+        if ahead >= NEAR:
+            per_depth = np.float32(1.0) / ahead
+            u, v = fx * corners[k, 0] * per_depth + cx, fy * corners[k, 1] * per_depth + cy
             low_u, high_u, low_v, high_v = min(low_u, u), max(high_u, u), min(low_v, v), max(high_v, v)
-    if forward < NEAR + radius:
+        else:
+            behind += 1
+    if behind == 8:
+        return False
+    if behind > 0:
         for k in range(8):
             for bit in (1, 2, 4):
                 other = k | bit
@@ -137,33 +183,20 @@ def _pinhole_bounds(box, origin, camera_from_ego, fx, fy, cx, cy, columns, rows,
 
 
 @njit(**FAST)
-def cast_camera(
-    boxes, order, count, origin, camera_from_ego, intrinsics, dx, dy, dz, depth, code, corners, bounds
-):  # fmt: skip
+def cast_camera(boxes, order, count, origin, view, dx, dy, dz, depth, code, corners, bounds, drawn):
     """Cast boxes[order[:count]] (K, BOX_COLUMNS) into a pinhole camera; everything in ego, float32.
 
-    origin (3,), camera_from_ego (3, 3), intrinsics (4,) fx fy cx cy; dx, dy, dz (H, W) ray directions in ego whose
-    component along the optical axis is 1, so that depth (H, W) is along that axis. depth and code hold what ground and
-    sky put there; code becomes 4 * box + axis of the face (0 x, 1 y, 2 z). Cost: boxes x pixels they may cover; with
-    the nearest first, rows that are hidden cost a comparison a pixel.
+    origin (3,); view of `pinhole_view`; dx, dy, dz (H, W) ray directions in ego whose component along the optical axis is
+    1, so that depth (H, W) is along that axis. depth and code hold what `cast_ground` put there; code becomes 4 * box +
+    axis of the face (0 x, 1 y, 2 z). drawn (K,) int32 gets the boxes that may be in the picture; returns their number.
+    Cost: boxes x pixels they may cover; with the nearest first, rows that are hidden cost a comparison a pixel.
     """
-    rows, columns = depth.shape
-    one = np.float32(1.0)
-    left, right = (intrinsics[2] + one) / intrinsics[0], (columns - intrinsics[2]) / intrinsics[0]
-    top, bottom = (intrinsics[3] + one) / intrinsics[1], (rows - intrinsics[3]) / intrinsics[1]
-    far_left, far_right = math.sqrt(one + left * left), math.sqrt(one + right * right)
-    far_top, far_bottom = math.sqrt(one + top * top), math.sqrt(one + bottom * bottom)
+    columns = depth.shape[1]
+    in_view = 0
     for place in range(count):
         k = order[place]
-        if not _sphere_in_view(
-            boxes, k, origin, camera_from_ego, left, right, top, bottom, far_left, far_right, far_top, far_bottom
-        ):
-            continue
         box = boxes[k]
-        if not _pinhole_bounds(
-            box, origin, camera_from_ego, intrinsics[0], intrinsics[1], intrinsics[2], intrinsics[3], columns, rows,
-            corners, bounds,
-        ):  # fmt: skip
+        if not (sphere_in_view(box, origin, view) and pinhole_bounds(box, origin, view, corners, bounds)):
             continue
         nearest = corners[0, 2]
         for c in range(1, 8):
@@ -171,13 +204,19 @@ def cast_camera(
         x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
         ox, oy = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
         u0, u1 = (bounds[0] // LANES) * LANES, min(columns, -(-bounds[1] // LANES) * LANES)
+        seen = False
         for v in range(bounds[2], bounds[3]):
             if nearest > NEAR and _all_nearer(depth[v, u0:u1], nearest):
                 continue
+            seen = True
             _cast_row(
                 depth[v, u0:u1], code[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], dz[v, u0:u1], ox, oy, z,
                 box[COS], box[SIN], box[HX], box[HY], box[HZ], np.int32(4 * k),
             )  # fmt: skip
+        if seen:
+            drawn[in_view] = k
+            in_view += 1
+    return in_view
 
 
 @njit(**FAST)

@@ -5,14 +5,17 @@ Knows the ground raster; knows nothing about rays.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
 from sim.roads.driving_map import GroundClass, GroundRaster
+from sim.sensors.cast import FAST
 
 LEVELS = 7
 
@@ -97,3 +100,30 @@ class GroundTexture:
             origin=ground.origin,
             cell_m=ground.cell_m,
         )
+
+
+@njit(**FAST)
+def raster_place(ego_x, ego_y, ego_cos, ego_sin, raster_origin, cell_m):
+    """How the ego lies in the raster: its cell (column, row), the float32 rest, and its heading in cells per metre.
+
+    The world is large and float32 is short: whole cells are split off in float64.
+    """
+    at_x, at_y = (ego_x - raster_origin[0]) / cell_m, (ego_y - raster_origin[1]) / cell_m
+    column, row = np.int32(math.floor(at_x)), np.int32(math.floor(at_y))
+    return (
+        column, row, np.float32(at_x - column), np.float32(at_y - row), np.float32(ego_cos / cell_m),
+        np.float32(ego_sin / cell_m),
+    )  # fmt: skip
+
+
+@njit(**FAST)
+def cells_row(depth, dx, dy, ox, oy, place, columns, rows):
+    """Cells of the raster under where the rays of a row end; int32, outside the raster for rays that meet nothing."""
+    column, row, rest_x, rest_y, cos_cell, sin_cell = place
+    for i in range(depth.shape[0]):
+        x, y = ox + depth[i] * dx[i], oy + depth[i] * dy[i]
+        across, along = rest_x + cos_cell * x - sin_cell * y, rest_y + sin_cell * x + cos_cell * y
+        c, r = np.int32(across), np.int32(along)
+        c -= np.int32(1) if across < np.float32(c) else np.int32(0)
+        r -= np.int32(1) if along < np.float32(r) else np.int32(0)
+        columns[i], rows[i] = column + c, row + r

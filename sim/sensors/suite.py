@@ -6,6 +6,7 @@ Owns the buffers and calls the kernels; knows nothing about rewards, policies or
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -16,30 +17,32 @@ from perception.geometry import inverse, transform
 from perception.sensors import CameraFrame, LidarSweep
 from sim.counter_random import Purpose, hash_key, uniform
 from sim.roads.driving_map import DrivingMap
-from sim.sensors.cast import FAST, cast_camera, cast_sweep, pinhole_directions, sweep_directions
+from sim.sensors.cast import (
+    BOX_COLUMNS,
+    FAST_PARALLEL,
+    cast_camera,
+    cast_ground,
+    cast_sweep,
+    pinhole_directions,
+    pinhole_view,
+    sweep_directions,
+)
 from sim.sensors.ground_texture import LEVELS, GroundTexture
 from sim.sensors.parts import BINS, Surroundings, empty_boxes, gather_boxes, sort_boxes
+from sim.sensors.returns import RETURN_ROWS, measure_sweep
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
-from sim.sensors.shading import (
-    GROUND,
-    HAZE_M,
-    PANE_COLUMNS,
-    SKY,
-    cast_shadows,
-    light_faces,
-    measure_sweep,
-    shade_camera,
-)
+from sim.sensors.shading import CELL_ROWS, COLOR_ROWS, PANE_COLUMNS, light_faces, shade_camera
+from sim.sensors.shadows import cast_shadows
 from sim.world import EGO, WorldState
 
-FAR_M = np.float32(1e6)
 # Grain of the ground, the same everywhere and always.
 _NOISE_TILE = (np.random.default_rng(7).random((256, 256)) - 0.5).astype(np.float32)
-_NORMAL = np.random.default_rng(8).standard_normal(65536).astype(np.float32)
+# Measurement noise: the standard normal distribution at evenly spaced probabilities.
+_NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / 4096) for k in range(4096)], np.float32)
 _NOISE, _WEATHER = int(Purpose.NOISE), int(Purpose.WEATHER)
 
 
-@njit(parallel=True, **FAST)
+@njit(**FAST_PARALLEL)
 def _gather_all(
     which,
     arrays,
@@ -70,95 +73,94 @@ def _gather_all(
         sort_boxes(boxes[e], count, order[e], bins[e])
 
 
-@njit(parallel=True, **FAST)
+@njit(**FAST_PARALLEL)
 def _render_all(
-    which, pose, light, boxes, attributes, counts, order, view, scratch, ground, image, depth, code, semantic, instance,
+    which, pose, light, boxes, attributes, counts, order, camera, scratch, ground, image, depth, code, semantic, instance,
     labels,
 ):  # fmt: skip
-    (origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, ground_depth, ground_code, tables) = view
-    (level, ground_x, ground_y, haze, sky_share, noise) = tables
-    (shade, faces, panes, corners, bounds, flat) = scratch
-    (texels, offset, columns, classes, raster_origin, cell_m) = ground
+    (origin, camera_from_ego, intrinsics, dx, dy, dz, level, noise) = camera
+    (shade, faces, panes, drawn, corners, bounds, flat, colors, cells) = scratch
     (sun, ambient, direct, horizon, zenith) = light
     pixel_angle = np.float32(1.0) / intrinsics[0]
     for i in prange(which.shape[0]):
         e = which[i]
-        depth[e, :, :] = ground_depth
-        code[e, :, :] = ground_code
-        count = counts[e, 0]
-        cast_camera(
-            boxes[e], order[e], count, origin, camera_from_ego, intrinsics, dx, dy, dz, depth[e], code[e], corners[e],
-            bounds[e],
-        )  # fmt: skip
-        cast_shadows(
-            boxes[e], count, origin, camera_from_ego, intrinsics, sun[e], dx, dy, depth[e], code[e],
-            shade[e], corners[e], bounds[e], flat[e],
-        )  # fmt: skip
-        light_faces(
+        view = pinhole_view(camera_from_ego, intrinsics, dz.shape[0], dz.shape[1])
+        cast_ground(origin, dz, depth[e], code[e])
+        in_view = cast_camera(
             boxes[e],
-            attributes[e],
-            count,
+            order[e],
+            counts[e, 0],
             origin,
-            sun[e],
-            ambient[e],
-            direct[e],
-            horizon[e],
-            zenith[e],
-            faces[e],
-            panes[e],
+            view,
+            dx,
+            dy,
+            dz,
+            depth[e],
+            code[e],
+            corners[e],
+            bounds[e],
+            drawn[e],
         )
+        cast_shadows(
+            boxes[e],
+            counts[e, 0],
+            origin,
+            view,
+            sun[e],
+            dx,
+            dy,
+            depth[e],
+            code[e],
+            shade[e],
+            corners[e],
+            bounds[e],
+            flat[e],
+        )
+        light_faces(
+            boxes[e], attributes[e], drawn[e], in_view, origin, sun[e], ambient[e], direct[e], horizon[e], zenith[e],
+            faces[e], panes[e],
+        )  # fmt: skip
         shade_camera(
-            depth[e], code[e], shade[e], dx, dy, dz, stretch, level, ground_x, ground_y, haze, sky_share, origin,
-            pixel_angle, boxes[e], attributes[e], faces[e], panes[e], sun[e], ambient[e], direct[e], horizon[e],
-            zenith[e], pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], texels, offset, columns, classes, raster_origin,
-            cell_m, noise, image[e], semantic[e], instance[e], labels,
+            depth[e], code[e], shade[e], dx, dy, dz, level, origin, pixel_angle, boxes[e], attributes[e], faces[e],
+            panes[e], sun[e], ambient[e], direct[e], horizon[e], zenith[e], pose[e, 0], pose[e, 1], pose[e, 2],
+            pose[e, 3], ground, noise, colors[e], cells[e], image[e], semantic[e], instance[e], labels,
         )  # fmt: skip
 
 
-@njit(parallel=True, **FAST)
+@njit(**FAST_PARALLEL)
 def _sweep_all(
-    which,
-    pose,
-    keys,
-    boxes,
-    attributes,
-    counts,
-    order,
-    view,
-    bounds,
-    ground,
-    limits,
-    depth,
-    code,
-    points,
-    point_count,
-    semantic,
-    instance,
-    labels,
-):
-    (origin, lidar_from_ego, upright, slopes, first, step, full_circle, dx, dy, dz, ground_depth, ground_code) = view
+    which, pose, keys, boxes, attributes, counts, order, view, scratch, ground, limits, depth, code, points, point_count,
+    semantic, instance, labels,
+):  # fmt: skip
+    (origin, lidar_from_ego, upright, slopes, first, step, full_circle, dx, dy, dz) = view
+    (bounds, rows, cells, kept) = scratch
     (classes, raster_origin, cell_m) = ground
     (min_range, max_range, noise, normal) = limits
     for i in prange(which.shape[0]):
         e = which[i]
-        depth[e, :, :] = ground_depth
-        code[e, :, :] = ground_code
+        cast_ground(origin, dz, depth[e], code[e])
         cast_sweep(
             boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, max_range, slopes, first, step, full_circle,
             dx, dy, dz, depth[e], code[e], bounds[e],
         )  # fmt: skip
         point_count[e] = measure_sweep(
             depth[e], code[e], dx, dy, dz, origin, boxes[e], attributes[e], pose[e, 0], pose[e, 1], pose[e, 2],
-            pose[e, 3], classes, raster_origin, cell_m, min_range, max_range, noise, keys[e], normal, points[e], semantic[e],
-            instance[e], labels,
+            pose[e, 3], classes, raster_origin, cell_m, min_range, max_range, noise, keys[e], normal, rows[e], cells[e],
+            kept[e], points[e], semantic[e], instance[e], labels,
         )  # fmt: skip
 
 
 @njit(cache=True)
-def _noise_keys(which, seed, episode, tick, keys):
-    """One key of measurement noise for each environment and tick."""
+def _prepare(which, x_m, y_m, yaw_rad, rear_axle_m, seed, episode, tick, sun_world, pose, keys, sun):
+    """Pose of the rear axle (x, y, cosine, sine), key of the measurement noise and sun in ego, of each environment."""
     for e in which:
+        c, s = math.cos(yaw_rad[e, EGO]), math.sin(yaw_rad[e, EGO])
+        pose[e, 0], pose[e, 1] = x_m[e, EGO] - rear_axle_m[e, EGO] * c, y_m[e, EGO] - rear_axle_m[e, EGO] * s
+        pose[e, 2], pose[e, 3] = c, s
         keys[e] = hash_key(seed[e], episode[e], tick[e], 0, _NOISE)
+        sun[e, 0] = c * sun_world[e, 0] + s * sun_world[e, 1]
+        sun[e, 1] = c * sun_world[e, 1] - s * sun_world[e, 0]
+        sun[e, 2] = sun_world[e, 2]
 
 
 @njit(cache=True)
@@ -220,12 +222,11 @@ class SensorSuite:
     def observe(self, state: WorldState, only: NDArray[np.bool_] | None = None) -> None:
         """Sense the state in all environments, or in those where `only` (E,) is true."""
         which = np.arange(self.num_envs) if only is None else np.flatnonzero(only)
-        yaw = state.yaw_rad[:, EGO]
-        self._pose[:, 2], self._pose[:, 3] = np.cos(yaw), np.sin(yaw)
-        self._pose[:, :2] = np.column_stack([state.x_m[:, EGO], state.y_m[:, EGO]])
-        self._pose[:, :2] -= state.rear_axle_m[:, EGO, None] * self._pose[:, 2:]
-        _noise_keys(which, state.seed, state.episode, state.tick, self._keys)
-        self._light.update(state, which)
+        self._light.draw(state, which)
+        _prepare(
+            which, state.x_m, state.y_m, state.yaw_rad, state.rear_axle_m, state.seed, state.episode, state.tick,
+            self._light.sun_world, self._pose, self._keys, self._light.sun,
+        )  # fmt: skip
         s, grid = self._surroundings, self._surroundings.grid
         arrays = (
             state.active, state.kind, state.x_m, state.y_m, state.yaw_rad, state.rear_axle_m, state.length_m,
@@ -248,7 +249,7 @@ class SensorSuite:
             name = self._lidar.name
             _sweep_all(
                 which, self._pose, self._keys, self.boxes, self.attributes, self.counts, self.order, self._lidar.constants,
-                self._lidar.bounds, (t.classes, t.origin, t.cell_m), self._lidar.limits, self.depth[name],
+                self._lidar.scratch, (t.classes, t.origin, t.cell_m), self._lidar.limits, self.depth[name],
                 self.code[name], self.points, self.point_count, self.semantic[name], self.instance[name], self.labels,
             )  # fmt: skip
 
@@ -275,28 +276,23 @@ class _Light:
         self.direct = np.zeros(num_envs, np.float32)
         self.horizon = np.zeros((num_envs, 3), np.float32)
         self.zenith = np.zeros((num_envs, 3), np.float32)
-        self._of: list[tuple[int, int]] = [(-1, -1)] * num_envs
+        self._seed = np.zeros(num_envs, np.uint64)
+        self._episode = np.full(num_envs, -1, np.int64)
 
-    def update(self, state: WorldState, which: NDArray[np.intp]) -> None:
-        for e in which:
-            episode = (int(state.seed[e]), int(state.episode[e]))
-            if self._of[e] != episode:
-                self._of[e] = episode
-                draw = _weather_draws(state.seed[e], state.episode[e])
-                azimuth, elevation = 2 * math.pi * draw[0], math.radians(28.0 + 32.0 * draw[1])
-                level = math.cos(elevation)
-                self.sun_world[e] = [level * math.cos(azimuth), level * math.sin(azimuth), math.sin(elevation)]
-                cloud = draw[2]
-                self.direct[e] = 0.75 - 0.30 * cloud
-                self.ambient[e] = 0.52 + 0.12 * cloud
-                self.horizon[e] = np.array([206, 218, 230]) - 10.0 * draw[3]
-                self.zenith[e] = (
-                    np.array([84, 138, 205]) * (1 - 0.45 * cloud) + np.array([150, 165, 182]) * 0.45 * cloud
-                )
-        yaw = state.yaw_rad[which, EGO]
-        c, s = np.cos(yaw), np.sin(yaw)
-        x, y, z = self.sun_world[which].T
-        self.sun[which] = np.column_stack([c * x + s * y, c * y - s * x, z])
+    def draw(self, state: WorldState, which: NDArray[np.intp]) -> None:
+        """The weather of those environments in which an episode has begun."""
+        new = (self._seed[which] != state.seed[which]) | (self._episode[which] != state.episode[which])
+        for e in which[new]:
+            self._seed[e], self._episode[e] = state.seed[e], state.episode[e]
+            draw = _weather_draws(state.seed[e], state.episode[e])
+            azimuth, elevation = 2 * math.pi * draw[0], math.radians(28.0 + 32.0 * draw[1])
+            level = math.cos(elevation)
+            self.sun_world[e] = [level * math.cos(azimuth), level * math.sin(azimuth), math.sin(elevation)]
+            cloud = draw[2]
+            self.direct[e] = 0.75 - 0.30 * cloud
+            self.ambient[e] = 0.52 + 0.12 * cloud
+            self.horizon[e] = np.array([206, 218, 230]) - 10.0 * draw[3]
+            self.zenith[e] = np.array([84, 138, 205]) * (1 - 0.45 * cloud) + np.array([150, 165, 182]) * 0.45 * cloud
 
     def arrays(self) -> tuple[NDArray[np.float32], ...]:
         return self.sun, self.ambient, self.direct, self.horizon, self.zenith
@@ -311,30 +307,27 @@ class _CameraView:
         shape = (config.height_px, config.width_px)
         dx, dy, dz = pinhole_directions(k, pose, config.width_px, config.height_px)
         origin = pose[:3, 3].astype(np.float32)
-        ground_depth, ground_code = _ground_hits(dz, origin)
+        depth, code = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
+        cast_ground(origin, dz, depth, code)
         stretch = np.sqrt(dx * dx + dy * dy + dz * dz)
         # Footprint of a pixel on the ground: across, and along (longer by one over the sine of the grazing angle).
-        across = ground_depth / np.float32(k[0, 0])
+        across = depth / np.float32(k[0, 0])
         along = across * stretch / np.maximum(-dz / stretch, 1e-3)
         footprint = np.sqrt(across * np.minimum(along, 8 * across))
-        with np.errstate(divide="ignore"):
-            level = np.clip(np.round(np.log2(footprint / cell_m)), 0, LEVELS - 1).astype(np.int32)
-        distance = ground_depth * stretch
-        haze = distance / (distance + HAZE_M)
-        sky_share = np.sqrt(np.clip(1.7 * dz / stretch, 0.0, 1.0)).astype(np.float32)
+        level = np.clip(np.round(np.log2(footprint / cell_m)), 0, LEVELS - 1).astype(np.uint8)
         intrinsics = np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32)
         camera_from_ego = np.ascontiguousarray(pose[:3, :3].T, np.float32)
-        self.constants: tuple[Any, ...] = (
-            origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, ground_depth, ground_code,
-            (level, origin[0] + ground_depth * dx, origin[1] + ground_depth * dy, haze, sky_share, _NOISE_TILE),
-        )  # fmt: skip
+        self.constants: tuple[Any, ...] = (origin, camera_from_ego, intrinsics, dx, dy, dz, level, _NOISE_TILE)
         self.scratch: tuple[Any, ...] = (
-            np.zeros((num_envs, *shape), np.float32),
+            np.zeros((num_envs, *shape), np.uint8),
             np.zeros((num_envs, 4 * max_boxes, 3), np.float32),
             np.zeros((num_envs, max_boxes, PANE_COLUMNS), np.float32),
+            np.zeros((num_envs, max_boxes), np.int32),
             np.zeros((num_envs, 8, 3), np.float32),
             np.zeros((num_envs, 4), np.int64),
-            np.zeros((num_envs, 8), np.float32),
+            np.zeros((num_envs, BOX_COLUMNS), np.float32),
+            np.zeros((num_envs, COLOR_ROWS, config.width_px), np.float32),
+            np.zeros((num_envs, CELL_ROWS, config.width_px), np.int32),
         )
 
 
@@ -349,20 +342,16 @@ class _LidarView:
         origin = self.ego_from_lidar[:3, 3].astype(np.float32)
         upright = bool(abs(self.ego_from_lidar[2, 2] - 1.0) < 1e-9)
         step = np.float32(math.radians(config.azimuth_range_deg) / config.columns)
-        ground_depth, ground_code = _ground_hits(dz, origin)
         self.constants: tuple[Any, ...] = (
             origin, np.ascontiguousarray(self.ego_from_lidar[:3, :3].T, np.float32), upright,
             np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), step, config.azimuth_range_deg >= 360.0, dx, dy, dz,
-            ground_depth, ground_code,
         )  # fmt: skip
         self.limits = (
             np.float32(config.min_range_m), np.float32(config.max_range_m), np.float32(config.range_noise_m), _NORMAL,
         )  # fmt: skip
-        self.bounds = np.zeros((num_envs, 5), np.float32)
-
-
-def _ground_hits(dz: NDArray[np.float32], origin: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """Depth at which each ray meets the ground z = 0, FAR_M where it does not, and the code of what is there."""
-    down = dz < -1e-6
-    depth = np.where(down, -origin[2] / np.where(down, dz, -1.0), FAR_M).astype(np.float32)
-    return depth, np.where(down, GROUND, SKY).astype(np.int32)
+        self.scratch = (
+            np.zeros((num_envs, 5), np.float32),
+            np.zeros((num_envs, RETURN_ROWS, config.columns), np.float32),
+            np.zeros((num_envs, 2, config.columns), np.int32),
+            np.zeros((num_envs, config.columns), np.bool_),
+        )

@@ -1,0 +1,160 @@
+"""Pictures and returns of the whole suite: against Embree for shadows, against the depth buffer for returns."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from perception.sensors import SemanticClass
+from sim.env import EnvConfig
+from sim.roads.driving_map import DrivingMap, load_map
+from sim.sensors.cast import BOX_COLUMNS, COS, CX, CZ, FAR_M, GROUND, HX, HZ, SIN, cast_ground, pinhole_directions
+
+from sim.sensors.cast import cast_camera, pinhole_view  # isort: skip
+from sim.sensors.embree_oracle import EmbreeScene
+from sim.sensors.rig import rig
+from sim.sensors.shading import COLOR_ROWS, _store_row
+from sim.sensors.shadows import SHADOW, SUNNY, cast_shadows
+from sim.sensors.suite import SensorSuite
+from sim.world import World, WorldState
+
+
+@pytest.fixture(scope="module")
+def town() -> DrivingMap:
+    return load_map("grid-small")
+
+
+@pytest.fixture(scope="module")
+def state(town: DrivingMap) -> WorldState:
+    world = World(town, EnvConfig.of().world, 2)
+    world.reset(np.ones(2, np.bool_), np.array([3, 4], np.uint64), np.zeros(2, np.int64))
+    for _ in range(30):
+        world.step(np.full((2, 2), [0.0, 0.3], np.float32))
+    return world.state
+
+
+def test_labels_change_no_picture_and_no_return(town: DrivingMap, state: WorldState) -> None:
+    agents = state.x_m.shape[1]
+    with_labels, without = (SensorSuite(rig("small"), town, 2, agents, labels=labels) for labels in (True, False))
+    with_labels.observe(state)
+    without.observe(state)
+    for name, images in with_labels.images.items():
+        assert np.array_equal(images, without.images[name])
+        assert len(np.unique(with_labels.semantic[name])) > 4
+    assert np.array_equal(with_labels.points, without.points)
+
+
+def test_observing_some_leaves_the_others_alone(town: DrivingMap, state: WorldState) -> None:
+    suite = SensorSuite(rig("small"), town, 2, state.x_m.shape[1])
+    suite.observe(state, np.array([False, True]))
+    everyone = SensorSuite(rig("small"), town, 2, state.x_m.shape[1])
+    everyone.observe(state)
+    for name, images in suite.images.items():
+        assert not images[0].any()
+        assert np.array_equal(images[1], everyone.images[name][1])
+    assert suite.point_count[0] == 0
+    assert np.array_equal(suite.points[1], everyone.points[1])
+
+
+def test_labels_say_what_the_codes_say(town: DrivingMap, state: WorldState) -> None:
+    suite = SensorSuite(rig("small"), town, 2, state.x_m.shape[1], labels=True)
+    suite.observe(state)
+    for name, code in suite.code.items():
+        for e in range(2):
+            boxes, attributes = code[e] >= 0, suite.attributes[e]
+            assert boxes.any()
+            assert np.array_equal(suite.semantic[name][e][boxes], attributes[code[e][boxes] >> 2, 1])
+            assert np.array_equal(suite.instance[name][e][boxes], attributes[code[e][boxes] >> 2, 2])
+            assert (suite.instance[name][e][~boxes] == 0).all()
+            nothing = suite.depth[name][e] == FAR_M
+            assert (suite.semantic[name][e][nothing] == int(SemanticClass.SKY)).all()
+            assert (suite.semantic[name][e][code[e] == GROUND] != int(SemanticClass.SKY)).all()
+
+
+def test_returns_lie_on_their_rays_with_the_stated_noise(town: DrivingMap, state: WorldState) -> None:
+    lidar = rig("small").lidar
+    assert lidar is not None
+    suite = SensorSuite(rig("small"), town, 2, state.x_m.shape[1], labels=True)
+    suite.observe(state)
+    count = int(suite.point_count[0])
+    points = suite.points[0, :count].astype(np.float64)
+    assert not suite.points[0, count:].any()
+    depth = suite.depth[lidar.name][0]
+    sensor = points[:, :3] - lidar.mount.ego_from_mount()[:3, 3]
+    measured = np.linalg.norm(sensor, axis=1)
+    # Upright sensor: a return's angles give back beam and column.
+    azimuth = np.arctan2(sensor[:, 1], sensor[:, 0])
+    turn = (azimuth - lidar.azimuths_rad()[0]) / (lidar.azimuths_rad()[1] - lidar.azimuths_rad()[0])
+    column = np.round(turn).astype(int) % lidar.columns
+    elevation = np.degrees(np.arcsin(sensor[:, 2] / measured))
+    beam = np.abs(elevation[:, None] - np.array(lidar.elevations_deg)).argmin(axis=1)
+    assert len(np.unique(beam * lidar.columns + column)) == count, "two returns of one ray"
+    assert (np.diff(beam) >= 0).all(), "beam after beam"
+    noise = measured - depth[beam, column]
+    assert abs(noise.mean()) < 4 * lidar.range_noise_m / np.sqrt(count)
+    assert noise.std() == pytest.approx(lidar.range_noise_m, rel=0.05)
+    assert np.abs(noise).max() < 5 * lidar.range_noise_m
+    assert (points[:, 3] > 0).all()
+    assert (points[:, 3] <= 1).all()
+
+
+def test_noise_differs_from_tick_to_tick(town: DrivingMap) -> None:
+    world = World(town, EnvConfig.of().world, 1)
+    world.reset(np.ones(1, np.bool_), np.array([3], np.uint64), np.zeros(1, np.int64))
+    suite = SensorSuite(rig("small"), town, 1, world.state.x_m.shape[1])
+    sweeps = []
+    for _ in range(2):
+        world.step(np.array([[0.0, -1.0]], np.float32))  # standing still
+        suite.observe(world.state)
+        sweeps.append(suite.points[0, : suite.point_count[0]].copy())
+    shared = min(len(sweep) for sweep in sweeps)
+    assert np.mean(sweeps[0][:shared, 0] == sweeps[1][:shared, 0]) < 0.05
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_shadows_are_where_embree_sees_no_sun(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = 25
+    boxes = np.zeros((count, BOX_COLUMNS), np.float32)
+    boxes[:, HX : HZ + 1] = rng.uniform(0.3, 3.0, (count, 3))
+    boxes[:, CX : CX + 2] = np.stack([rng.uniform(8, 40, count), rng.uniform(-20, 20, count)], 1)
+    boxes[:, CZ] = boxes[:, HZ] + rng.choice([0.004, 1.0], count)
+    yaw = rng.uniform(-np.pi, np.pi, count)
+    boxes[:, COS], boxes[:, SIN] = np.cos(yaw), np.sin(yaw)
+    calibration = rig("small").cameras[0].calibration()
+    k, pose = calibration.intrinsics, calibration.ego_from_camera
+    shape = (calibration.height_px, calibration.width_px)
+    directions = pinhole_directions(k, pose, calibration.width_px, calibration.height_px)
+    origin = pose[:3, 3].astype(np.float32)
+    depth, code, shade = np.zeros(shape, np.float32), np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
+    intrinsics = np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32)
+    view = pinhole_view(np.ascontiguousarray(pose[:3, :3].T, np.float32), intrinsics, *shape)
+    corners, bounds = np.zeros((8, 3), np.float32), np.zeros(4, np.int64)
+    azimuth, elevation = rng.uniform(-np.pi, np.pi), np.radians(rng.uniform(25, 65))
+    level = np.cos(elevation)
+    sun = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)], np.float32)
+    cast_ground(origin, directions[2], depth, code)
+    cast_camera(
+        boxes, np.arange(count, dtype=np.int32), count, origin, view, *directions, depth, code, corners, bounds,
+        np.zeros(count, np.int32),
+    )  # fmt: skip
+    cast_shadows(
+        boxes, count, origin, view, sun, directions[0], directions[1], depth, code, shade, corners, bounds,
+        np.zeros(BOX_COLUMNS, np.float32),
+    )  # fmt: skip
+    assert set(np.unique(shade)) == {int(SHADOW), int(SUNNY)}
+    # Beyond that range shadows are left out.
+    seen = (code == GROUND) & (depth < 45.0)
+    ground = origin[:, None] + depth[seen] * directions[:, seen]
+    ground[2] = 2e-4
+    rays = np.concatenate([ground, np.broadcast_to(sun[:, None], ground.shape)]).T.astype(np.float32)
+    distance, _ = EmbreeScene(boxes).cast(np.ascontiguousarray(rays))
+    assert np.mean((shade[seen] == SHADOW) == np.isfinite(distance)) > 0.995
+
+
+def test_colours_beyond_a_byte_are_cut_off() -> None:
+    colors = np.zeros((COLOR_ROWS, 4), np.float32)
+    colors[:3] = np.array([[-3.0, 0.0, 254.9, 300.0], [1.0, 2.0, 3.0, 4.0], [255.0, 1e9, -1e9, 128.5]])
+    image = np.zeros((4, 3), np.uint8)
+    _store_row(colors[0], colors[1], colors[2], np.zeros(4, np.int32), image)
+    assert image.tolist() == [[0, 1, 255], [0, 2, 255], [254, 3, 0], [255, 4, 128]]
