@@ -12,7 +12,6 @@ import os
 import sys
 from pathlib import Path
 
-import llvmlite.binding
 import numba
 
 
@@ -33,8 +32,5 @@ def _cache_root() -> Path:
 
 
 numba.config.THREADING_LAYER = "omp"
-# LLVM gives up on vectorising a loop that needs more than 8 checks whether its arrays overlap; a loop over the rows of three
-# colours and their causes needs dozens, once per row.
-llvmlite.binding.set_option("automedon", "-runtime-memory-check-threshold=128")
 if not numba.config.CACHE_DIR:
     numba.config.CACHE_DIR = str(_cache_root() / "automedon" / "kernels" / _kernel_digest())
