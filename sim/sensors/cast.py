@@ -62,8 +62,9 @@ def _cast_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz,
     """
     one = np.float32(1.0)
     for i in range(depth.shape[0]):
-        rx = one / (cos_yaw * dx[i] + sin_yaw * dy[i])
-        ry = one / (cos_yaw * dy[i] - sin_yaw * dx[i])
+        along, across = cos_yaw * dx[i] + sin_yaw * dy[i], cos_yaw * dy[i] - sin_yaw * dx[i]
+        rx = one / along
+        ry = one / across
         rz = one / dz[i]
         x0, x1 = (-hx - ox) * rx, (hx - ox) * rx
         y0, y1 = (-hy - oy) * ry, (hy - oy) * ry
@@ -274,16 +275,15 @@ def _sweep_bounds(box, origin, lidar_from_ego, upright, reach, out):
 
 @njit(**FAST)
 def cast_sweep(
-    boxes, order, count, origin, lidar_from_ego, upright, reach, slopes, first_azimuth, azimuth_step, full_circle, dx, dy,
+    boxes, order, count, origin, lidar_from_ego, upright, reach, slopes, first_azimuth, azimuth_step, dx, dy,
     dz, depth, code, bounds,
 ):  # fmt: skip
     """Cast boxes[order[:count]] into a grid of beams x columns; everything in ego, float32.
 
     slopes (beams,): tangents of the elevations, falling; column c looks at first_azimuth + c * azimuth_step, radians
     in the sensor's frame. Boxes further away than reach are left out.
-    upright: whether the sensor's z axis is that of the ego (then bounds are tight). full_circle: whether the columns
-    close the circle, so that a box may wrap around. dx, dy, dz (beams, columns): unit directions in ego; depth is the
-    range. code as in `cast_camera`.
+    upright: whether the sensor's z axis is that of the ego (then bounds are tight). dx, dy, dz (beams, columns): unit
+    directions in ego; depth is the range. code as in `cast_camera`.
     """
     beams, columns = depth.shape
     for place in range(count):
@@ -300,13 +300,13 @@ def cast_sweep(
             continue
         x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
         ox, oy = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
-        turns = 1 if full_circle else 2
         low = math.ceil((bounds[0] - bounds[1] - first_azimuth) / azimuth_step)
         high = math.floor((bounds[0] + bounds[1] - first_azimuth) / azimuth_step) + 1
         per_turn = round(TWO_PI / azimuth_step)
         if high - low >= per_turn:
             low, high = 0, per_turn
-        for turn in range(-turns, turns + 1):
+        # Where columns begin anywhere and a box may wrap around, two turns either way are needed.
+        for turn in range(-2, 3):
             c0, c1 = max(0, low + turn * per_turn), min(columns, high + turn * per_turn)
             if c1 <= c0:
                 continue
