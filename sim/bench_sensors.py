@@ -57,7 +57,9 @@ def bench_sensors(
             camera_rays.append(scene.rays(origin, directions))
         assert full.lidar is not None
         ego_from_lidar = full.lidar.mount.ego_from_mount()
-        directions = sweep_directions(np.radians(full.lidar.elevations_deg), full.lidar.azimuths_rad(), ego_from_lidar)
+        directions = sweep_directions(
+            np.radians(full.lidar.elevations_deg), full.lidar.ray_azimuths_rad(), ego_from_lidar
+        )
         lidar_rays = scene.rays(ego_from_lidar[:3, 3].astype(np.float32), directions)
         contestants: dict[str, Callable[[], object]] = {
             "camera": lambda: camera.observe(world.state),

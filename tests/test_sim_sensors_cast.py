@@ -130,7 +130,7 @@ def test_sweeps_agree_with_embree(
     cast_sweep(
         boxes, np.arange(count, dtype=np.int32), count, origin, np.ascontiguousarray(pose[:3, :3].T, np.float32),
         tilt == 0.0, FAR_M, np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), np.float32(np.radians(span) / columns),
-        *directions, depth, code, np.zeros(5, np.float32),
+        np.float32(0.0), *directions, depth, code, np.zeros(5, np.float32),
     )  # fmt: skip
     scene = EmbreeScene(boxes)
     same_depth, same_identity = agree(depth, code, scene, scene.rays(origin, directions))

@@ -275,13 +275,13 @@ def _sweep_bounds(box, origin, lidar_from_ego, upright, reach, out):
 
 @njit(**FAST)
 def cast_sweep(
-    boxes, order, count, origin, lidar_from_ego, upright, reach, slopes, first_azimuth, azimuth_step, dx, dy,
-    dz, depth, code, bounds,
+    boxes, order, count, origin, lidar_from_ego, upright, reach, slopes, first_azimuth, azimuth_step, azimuth_spread,
+    dx, dy, dz, depth, code, bounds,
 ):  # fmt: skip
     """Cast boxes[order[:count]] into a grid of beams x columns; everything in ego, float32.
 
     slopes (beams,): tangents of the elevations, falling; column c looks at first_azimuth + c * azimuth_step, radians
-    in the sensor's frame. Boxes further away than reach are left out.
+    in the sensor's frame, give or take azimuth_spread. Boxes further away than reach are left out.
     upright: whether the sensor's z axis is that of the ego (then bounds are tight). dx, dy, dz (beams, columns): unit
     directions in ego; depth is the range. code as in `cast_camera`.
     """
@@ -300,8 +300,8 @@ def cast_sweep(
             continue
         x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
         ox, oy = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
-        low = math.ceil((bounds[0] - bounds[1] - first_azimuth) / azimuth_step)
-        high = math.floor((bounds[0] + bounds[1] - first_azimuth) / azimuth_step) + 1
+        low = math.ceil((bounds[0] - bounds[1] - azimuth_spread - first_azimuth) / azimuth_step)
+        high = math.floor((bounds[0] + bounds[1] + azimuth_spread - first_azimuth) / azimuth_step) + 1
         per_turn = round(TWO_PI / azimuth_step)
         if high - low >= per_turn:
             low, high = 0, per_turn
@@ -333,8 +333,8 @@ def pinhole_directions(
 def sweep_directions(
     elevations_rad: NDArray[np.float64], azimuths_rad: NDArray[np.float64], ego_from_lidar: NDArray[np.float64]
 ) -> NDArray[np.float32]:
-    """Unit ray directions (3, beams, columns) float32 in ego."""
-    elevation, azimuth = elevations_rad[:, None], azimuths_rad[None, :]
+    """Unit ray directions (3, beams, columns) float32 in ego; azimuths (columns,) or (beams, columns)."""
+    elevation, azimuth = elevations_rad[:, None], np.atleast_2d(azimuths_rad)
     rays = np.stack(
         np.broadcast_arrays(
             np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation) + 0 * azimuth

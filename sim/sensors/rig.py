@@ -6,7 +6,7 @@ Knows geometry and calibrations; knows nothing about solids, kernels or the worl
 from __future__ import annotations
 
 import math
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from perception.geometry import rotation_from_euler, se3
 from perception.sensors import CameraCalibration
+from sim.sensors.lidar_models import LidarModelError, lidar_model
 
 RigName = Literal["smoke", "small", "full"]
 
@@ -68,19 +69,32 @@ class CameraConfig(BaseModel):
 
 
 class LidarConfig(BaseModel):
-    """A spinning LiDAR: every beam fires once in every column, columns counter-clockwise from azimuth_start_deg."""
+    """A spinning LiDAR: every beam fires once in every column.
+
+    Columns are counted counter-clockwise from azimuth_start_deg, whichever way the sensor turns. Where the beams fan out in
+    azimuth, a column holds what each beam saw nearest to the column's azimuth, so rows of one sweep line up.
+    """
 
     model_config = _STRICT
     name: str = Field(default="lidar", pattern=r"^[a-z][a-z0-9_]*$")
     elevations_deg: tuple[float, ...] = Field(min_length=1, max_length=256, description="of each beam, falling")
+    azimuth_offsets_deg: tuple[float, ...] = Field(
+        default=(), description="of each beam from the rotor, counter-clockwise; empty for none"
+    )
     columns: int = Field(ge=8, le=8192)
+    rate_hz: int = Field(default=10, ge=1, le=100, description="turns per second; a sweep ends with the tick")
+    clockwise: bool = Field(default=True, description="how the rotor turns, seen from above")
     azimuth_start_deg: float = Field(
-        default=-180.0, ge=-360, le=360, description="of the first column's left-hand edge"
+        default=-180.0, ge=-360, le=360, description="of the first column's right-hand edge"
     )
     azimuth_range_deg: float = Field(default=360.0, gt=0, le=360)
     min_range_m: float = Field(default=1.0, ge=0)
     max_range_m: float = Field(default=80.0, gt=1, le=500)
+    sensitivity_m: float = Field(
+        default=60.0, ge=1, le=2000, description="range at which 10 % reflectivity is seen in half of the shots"
+    )
     range_noise_m: float = Field(default=0.01, ge=0, le=1, description="standard deviation")
+    white: float = Field(default=100 / 255, gt=0, le=1, description="intensity of a white matt surface")
     mount: Mount = Mount()
 
     @model_validator(mode="after")
@@ -88,18 +102,82 @@ class LidarConfig(BaseModel):
         falling = all(a > b for a, b in zip(self.elevations_deg, self.elevations_deg[1:], strict=False))
         if not falling or not all(-85 <= e <= 85 for e in self.elevations_deg):
             raise ValueError("elevations_deg must fall strictly from beam to beam, between 85 and -85 degrees")
+        if len(self.azimuth_offsets_deg) not in (0, self.beams) or not all(
+            -30 <= a <= 30 for a in self.azimuth_offsets_deg
+        ):
+            raise ValueError(
+                f"azimuth_offsets_deg must be empty or one for each of {self.beams} beams, between -30 and 30 degrees"
+            )
         if self.min_range_m >= self.max_range_m:
             raise ValueError("min_range_m must be smaller than max_range_m")
         return self
+
+    @classmethod
+    def of_model(cls, model: str, *, rate_hz: int = 10, columns: int | None = None, **fields: Any) -> Self:
+        """A LiDAR that one can buy, by its name in `lidar_models.LIDAR_NAMES`.
+
+        Args:
+            rate_hz: turns per second, one of the model's.
+            columns: firings in one turn; all of the model's if None, fewer for speed.
+            fields: any other field of `LidarConfig`, such as name, mount or max_range_m, instead of the model's.
+
+        Raises:
+            LidarModelError: no such model, or it does not turn or fire so.
+        """
+        sheet = lidar_model(model)
+        most = sheet.columns(rate_hz)
+        if columns is not None and columns > most:
+            raise LidarModelError(
+                f"{model} fires {most} times in a turn at {rate_hz} Hz, not {columns}: ask for fewer columns or a lower rate"
+            )
+        of_sheet = {
+            "elevations_deg": sheet.elevations_deg,
+            "azimuth_offsets_deg": sheet.azimuth_offsets_deg,
+            "columns": most if columns is None else columns,
+            "rate_hz": rate_hz,
+            "clockwise": sheet.clockwise,
+            "min_range_m": sheet.min_range_m,
+            "max_range_m": sheet.max_range_m,
+            "sensitivity_m": sheet.sensitivity_m,
+            "range_noise_m": sheet.range_noise_m,
+            "white": sheet.white,
+        }
+        return cls(**{**of_sheet, **fields})
 
     @property
     def beams(self) -> int:
         return len(self.elevations_deg)
 
+    @property
+    def azimuth_step_deg(self) -> float:
+        return self.azimuth_range_deg / self.columns
+
     def azimuths_rad(self) -> NDArray[np.float64]:
         """(columns,) float64: azimuth of every column's middle in the sensor's frame, counter-clockwise."""
-        step = self.azimuth_range_deg / self.columns
-        return np.asarray(np.radians(self.azimuth_start_deg + (np.arange(self.columns) + 0.5) * step))
+        return np.asarray(np.radians(self.azimuth_start_deg + (np.arange(self.columns) + 0.5) * self.azimuth_step_deg))
+
+    def _offsets_deg(self) -> NDArray[np.float64]:
+        return np.array(self.azimuth_offsets_deg) if self.azimuth_offsets_deg else np.zeros(self.beams)
+
+    def column_shifts(self) -> NDArray[np.int64]:
+        """(beams,) int64: a beam's column c was measured when the rotor stood at column c - shift."""
+        return np.asarray(np.rint(self._offsets_deg() / self.azimuth_step_deg), np.int64)
+
+    def ray_azimuths_rad(self) -> NDArray[np.float64]:
+        """(beams, columns) float64: azimuth of every ray; no further than half a step from that of its column."""
+        rest = self._offsets_deg() - self.column_shifts() * self.azimuth_step_deg
+        return np.asarray(self.azimuths_rad()[None, :] + np.radians(rest)[:, None])
+
+    def time_offsets_us(self) -> NDArray[np.int32]:
+        """(beams, columns) int32: when every ray was measured, microseconds from the end of the sweep, not positive.
+
+        The rotor takes 1 / rate_hz for 360 degrees; all beams of a column fire at once (within 60 microseconds in fact).
+        """
+        sweep_us = 1e6 / self.rate_hz * self.azimuth_range_deg / 360.0
+        rotor = np.arange(self.columns)[None, :] - self.column_shifts()[:, None]
+        rotor = rotor % self.columns if self.azimuth_range_deg >= 360.0 else np.clip(rotor, 0, self.columns - 1)
+        fired = self.columns - 1 - rotor if self.clockwise else rotor
+        return np.asarray(np.rint((fired + 1) * (sweep_us / self.columns) - sweep_us), np.int32)
 
 
 class RigConfig(BaseModel):

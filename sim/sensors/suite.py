@@ -132,7 +132,7 @@ def _sweep_all(
     which, pose, keys, boxes, attributes, counts, order, view, scratch, ground, limits, depth, code, points, point_count,
     semantic, instance, labels,
 ):  # fmt: skip
-    (origin, lidar_from_ego, upright, slopes, first, step, dx, dy, dz) = view
+    (origin, lidar_from_ego, upright, slopes, first, step, spread, dx, dy, dz) = view
     (bounds, rows, cells, kept) = scratch
     (classes, raster_origin, cell_m) = ground
     (min_range, max_range, noise, normal) = limits
@@ -140,7 +140,7 @@ def _sweep_all(
         e = which[i]
         cast_ground(origin, dz, depth[e], code[e])
         cast_sweep(
-            boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, max_range, slopes, first, step,
+            boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, max_range, slopes, first, step, spread,
             dx, dy, dz, depth[e], code[e], bounds[e],
         )  # fmt: skip
         point_count[e] = measure_sweep(
@@ -338,13 +338,15 @@ class _LidarView:
         self.name = config.name
         self.ego_from_lidar = config.mount.ego_from_mount()
         elevations, azimuths = np.radians(np.array(config.elevations_deg)), config.azimuths_rad()
-        dx, dy, dz = sweep_directions(elevations, azimuths, self.ego_from_lidar)
+        rays = config.ray_azimuths_rad()
+        dx, dy, dz = sweep_directions(elevations, rays, self.ego_from_lidar)
+        spread = np.float32(np.abs(rays - azimuths).max())
         origin = self.ego_from_lidar[:3, 3].astype(np.float32)
         upright = bool(abs(self.ego_from_lidar[2, 2] - 1.0) < 1e-9)
-        step = np.float32(math.radians(config.azimuth_range_deg) / config.columns)
+        step = np.float32(math.radians(config.azimuth_step_deg))
         self.constants: tuple[Any, ...] = (
             origin, np.ascontiguousarray(self.ego_from_lidar[:3, :3].T, np.float32), upright,
-            np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), step, dx, dy, dz,
+            np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), step, spread, dx, dy, dz,
         )  # fmt: skip
         self.limits = (
             np.float32(config.min_range_m), np.float32(config.max_range_m), np.float32(config.range_noise_m), _NORMAL,
