@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sim.roads import cache as cache_module
 from sim.roads import ground as ground_module
 from sim.roads.ground import GroundClass, GroundRaster, draw_ground, lane_line, load_ground
 from sim.roads.importer import import_map
@@ -154,7 +155,7 @@ def test_no_sidewalk_without_kerb_beside_the_road(place: tuple[RoadNetwork, Grou
 def test_the_cache_gives_back_what_was_drawn_and_survives_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ground_module, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(cache_module, "cache_folder", lambda: tmp_path)
     network = read_network(generate_town("grid-small", 6))
     drawn = load_ground(network, "a" * 64)
     (file,) = tmp_path.iterdir()

@@ -266,8 +266,8 @@ def test_a_generated_town_has_no_dead_end() -> None:
             "a value that is none",
         ),
         (b'<net><edge id="a"><lane id="a_0" index="0" speed="nan" shape="0,0 9,0"/></edge></net>', "speed must lie"),
-        (b'<net><edge id="a"><lane id="a_0" index="0" speed="9" shape="0,0 9e9,0"/></edge></net>', "smaller region"),
-        (b'<!DOCTYPE n [<!ENTITY a "b">]><net>&a;</net>', "not well-formed"),
+        (b'<net><edge id="a"><lane id="a_0" index="0" speed="9" shape="0,0 9e6,0"/></edge></net>', "smaller region"),
+        (b'<!DOCTYPE n [<!ENTITY a "b">]><net>&a;</net>', "entities, which are refused"),
     ],
 )
 def test_a_broken_network_is_refused_in_one_line(content: bytes, complaint: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,7 +148,7 @@ def _conflicts(
     point_start: I32,
     points: F64,
     step_m: F64,
-) -> dict[str, NDArray]:
+) -> dict[str, Any]:
     """The CSR arrays of conflicts, as keyword arguments of `RoadNetwork`."""
     members: dict[int, list[int]] = {}
     for k, lane in enumerate(inner):

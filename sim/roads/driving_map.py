@@ -14,7 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from sim.roads.ground import GroundClass, GroundRaster, load_ground
-from sim.roads.importer import SUFFIXES, import_map
+from sim.roads.importer import SUFFIXES, convert_map
+from sim.roads.left_hand import mirrored_boxes, mirrored_ground, mirrored_heads, mirrored_network
 from sim.roads.network import RoadNetwork
 from sim.roads.scenery import build_scenery
 from sim.roads.signal_heads import SignalHeads, signal_heads
@@ -76,13 +77,18 @@ def map_from_network(name: str, net_xml: bytes, *, seed: int = 0) -> DrivingMap:
     """
     network = read_network(net_xml)
     digest = hashlib.sha256(net_xml).hexdigest()
-    ground = load_ground(network, digest)
-    heads, masts = signal_heads(network, ground)
+    # Ground, heads and scenery are made for right-hand traffic; for the other kind they are made in a mirror.
+    right_hand = mirrored_network(network) if network.left_hand else network
+    ground = load_ground(right_hand, digest)
+    heads, masts = signal_heads(right_hand, ground)
+    scenery = build_scenery(right_hand, ground, seed, masts)
+    if network.left_hand:
+        ground, heads, scenery = mirrored_ground(ground), mirrored_heads(heads), mirrored_boxes(scenery)
     return DrivingMap(
         name=name,
         network=network,
         ground=ground,
-        scenery=build_scenery(network, ground, seed, masts),
+        scenery=scenery,
         signal_heads=heads,
         net_xml=net_xml,
         digest=digest,
@@ -93,8 +99,7 @@ def map_from_network(name: str, net_xml: bytes, *, seed: int = 0) -> DrivingMap:
 def _loaded(source: str, name: str, stamp: int | None, seed: int) -> DrivingMap:
     """stamp: when the file was last changed, so that a changed one is read again; None for a town."""
     if stamp is not None:
-        net_xml, _ = import_map(source)
-        return map_from_network(name, net_xml, seed=seed)
+        return map_from_network(name, convert_map(source), seed=seed)
     kind, _, number = source.partition(":")
     shipped = files("sim.roads").joinpath("data", f"{kind}-{number}.net.xml.gz")
     net_xml = gzip.decompress(shipped.read_bytes()) if shipped.is_file() else generate_town(kind, int(number))

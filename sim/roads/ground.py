@@ -5,20 +5,18 @@ Knows road networks; knows nothing about what stands on the ground, sensors or t
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
+import io
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.roads.cache import read_cached, write_cached
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
 from sim.roads.polyline import headings, offset, ribbon
 
@@ -98,31 +96,22 @@ def load_ground(network: RoadNetwork, digest: str) -> GroundRaster:
 
     A cache that cannot be written or read is drawn anew.
     """
-    path = cache_folder() / f"ground-{digest[:32]}-v{DRAWING_VERSION}.npz"
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            packed, origin, cell_m = file["packed"], file["origin"], float(file["cell_m"])
-        if packed.dtype == np.uint8 and packed.ndim == 2 and origin.shape == (2,):
-            return GroundRaster(packed & (DRIVABLE_BIT - 1), packed // DRIVABLE_BIT, origin, cell_m)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        pass  # absent or damaged
+    name = f"ground-{digest[:32]}-v{DRAWING_VERSION}.npz"
+    kept = read_cached(name)
+    if kept is not None:
+        try:
+            with np.load(io.BytesIO(kept), allow_pickle=False) as file:
+                packed, origin, cell_m = file["packed"], file["origin"], float(file["cell_m"])
+            if packed.dtype == np.uint8 and packed.ndim == 2 and origin.shape == (2,):
+                return GroundRaster(packed & (DRIVABLE_BIT - 1), packed // DRIVABLE_BIT, origin, cell_m)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            pass  # damaged
     ground = draw_ground(network)
+    stream = io.BytesIO()
     packed = ground.classes | ground.drivable * np.uint8(DRIVABLE_BIT)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            np.savez_compressed(file, packed=packed, origin=ground.origin, cell_m=ground.cell_m)
-        os.replace(file.name, path)
-    except OSError:
-        pass  # a read-only home: the next start draws again
+    np.savez_compressed(stream, packed=packed, origin=ground.origin, cell_m=ground.cell_m)
+    write_cached(name, stream.getvalue())
     return ground
-
-
-def cache_folder() -> Path:
-    """Where this user's programs keep what they can make again."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "automedon"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "automedon"
 
 
 class _Brush:

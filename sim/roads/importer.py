@@ -5,20 +5,29 @@ Knows file formats and netconvert; knows nothing about ground, scenery or traffi
 
 from __future__ import annotations
 
+import copy
+import gzip
+import hashlib
+import json
+import math
+import zlib
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, tostring
 
-import defusedxml
 import numpy as np
-from defusedxml.ElementTree import fromstring
 
-from sim.roads.netconvert import Conversion, NetconvertError, netconvert
+from sim.roads.cache import read_cached, write_cached
+from sim.roads.left_hand import LEFT_HAND, mirror_net_xml, mirror_opendrive
+from sim.roads.netconvert import NetconvertError, netconvert
 from sim.roads.network import LaneKind, RoadNetwork
-from sim.roads.sumo_reader import MAX_FILE_BYTES, MapError, read_network
+from sim.roads.sumo_reader import DRAWN_PATHS, MAX_FILE_BYTES, MapError, parse_map_xml, read_network
 
+# Raise it with every change of what a conversion gives: it is part of the name of the cached file.
+CONVERSION_VERSION = 1
 SUFFIXES = (".xodr", ".osm", ".net.xml")
 ROOT_TAGS = {".xodr": "OpenDRIVE", ".osm": "osm", ".net.xml": "net"}
 
@@ -51,6 +60,7 @@ class ImportReport:
     lanes, junction_lanes, sidewalks, crossings, signals: how many there are. lane_km: length of the lanes for cars.
     dropped: kind of thing in the source to how many of them were left out. dead_ends: lanes at which the map ends.
     warnings: netconvert's, each kind once with its number. notes: sentences for people.
+    left_hand: whether everybody drives on the left.
     """
 
     source: str
@@ -64,35 +74,41 @@ class ImportReport:
     dead_ends: tuple[str, ...]
     warnings: dict[str, int]
     notes: tuple[str, ...]
+    left_hand: bool
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values."""
         return asdict(self)
 
 
-def import_map(path: str | Path) -> tuple[bytes, ImportReport]:
+def import_map(path: str | Path, *, left_hand: bool | None = None) -> tuple[bytes, ImportReport]:
     """The SUMO network made of a .xodr, .osm or .net.xml file, and a report.
 
     A .net.xml file comes back as it is. Elevation is dropped by whoever reads the network: the world is flat.
+    left_hand: whether everybody drives on the left; None leaves that to the file. Conversions are kept in the user's cache
+    folder under the digest of the file's content.
 
     Raises MapError for a file that is missing, empty, too large, of another kind, not well formed or without roads.
     """
+    source, suffix, data = _read(path)
+    root = _parsed(source, suffix, data)
+    conversion = _converted(source, suffix, data, root, left_hand)
+    network = read_network(conversion.net_xml, title=str(source))
+    return conversion.net_xml, _report(source, network, conversion, root)
+
+
+def convert_map(path: str | Path) -> bytes:
+    """`import_map` without its report; a file that has been converted before is not even parsed."""
+    source, suffix, data = _read(path)
+    return _converted(source, suffix, data, None, None).net_xml
+
+
+def _read(path: str | Path) -> tuple[Path, str, bytes]:
+    """A file, its kind and its bytes, or MapError: existence and size before memory is taken."""
     source = Path(path)
     suffix = next((known for known in SUFFIXES if source.name.endswith(known)), None)
     if suffix is None:
         raise MapError(f"{source}: a map file ends with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
-    data, root = _checked(source, suffix)
-    notes: list[str] = []
-    if suffix == ".net.xml":
-        conversion = Conversion(data, ())
-    else:
-        conversion = _converted(source, data, root, suffix, notes)
-    network = read_network(conversion.net_xml, title=str(source))
-    return conversion.net_xml, _report(source, network, conversion, root, notes)
-
-
-def _checked(source: Path, suffix: str) -> tuple[bytes, Element]:
-    """The bytes of a file and its root element, or MapError: existence and size before memory, entities refused."""
     if not source.is_file():
         raise MapError(f"{source}: no such file; give the path of a map file")
     size = source.stat().st_size
@@ -101,56 +117,116 @@ def _checked(source: Path, suffix: str) -> tuple[bytes, Element]:
     if size > MAX_FILE_BYTES:
         limit = MAX_FILE_BYTES // 1_000_000
         raise MapError(f"{source}: {size // 1_000_000} MB, and at most {limit} MB are read; cut out a smaller region")
-    data = source.read_bytes()
+    return source, suffix, source.read_bytes()
+
+
+def _parsed(source: Path, suffix: str, data: bytes) -> Element:
+    root = parse_map_xml(data, str(source), "repair that place or export the map again")
     expected = ROOT_TAGS[suffix]
-    try:
-        root: Element = fromstring(data)
-    except ParseError as error:
-        raise MapError(f"{source}: not well-formed XML: {error}; repair that place or export the map again") from error
-    except defusedxml.DefusedXmlException as error:
-        raise MapError(f"{source}: declares XML entities, which are refused; remove the <!DOCTYPE ...> part") from error
-    except (ValueError, LookupError) as error:
-        raise MapError(f"{source}: no readable XML text: {error}; export the map again") from error
     if root.tag.rpartition("}")[2] != expected:
         raise MapError(f"{source}: begins with <{root.tag}>, but a {suffix} file begins with <{expected}>; rename it")
-    return data, root
+    return root
 
 
-def _converted(source: Path, data: bytes, root: Element, suffix: str, notes: list[str]) -> Conversion:
+def _converted(source: Path, suffix: str, data: bytes, root: Element | None, left_hand: bool | None) -> _Converted:
+    """The conversion, from the cache where it is there."""
+    if suffix == ".net.xml":
+        return _Converted(data, (), ())
+    key = hashlib.sha256(f"{CONVERSION_VERSION} {version('eclipse-sumo')} {suffix} {left_hand} ".encode() + data)
+    name = f"import-{key.hexdigest()[:32]}.gz"
+    kept = _Converted.from_bytes(read_cached(name))
+    if kept is not None:
+        return kept
+    if root is None:
+        root = _parsed(source, suffix, data)
+    try:
+        conversion = _convert(source, suffix, data, root, left_hand)
+    except NetconvertError as error:
+        raise MapError(f"{source}: netconvert cannot use it: {error}; check it in its editor") from error
+    write_cached(name, conversion.as_bytes())
+    return conversion
+
+
+def _convert(source: Path, suffix: str, data: bytes, root: Element, left_hand: bool | None) -> _Converted:
+    notes: list[str] = []
     options: tuple[str, ...]
-    guess: tuple[str, ...]
     if suffix == ".osm":
         reader, options = "osm-files", OSM_OPTIONS
-        has_signals = any(tag.get("v") == "traffic_signals" for tag in root.iter("tag"))
+        signals = any(tag.get("v") == "traffic_signals" for tag in root.iter("tag"))
         if root.find("way") is None:
             raise MapError(f"{source}: holds no way; download a region with streets")
+        left = any(tag.get("k") == "driving_side" and tag.get("v") == "left" for tag in root.iter("tag"))
+        if left if left_hand is None else left_hand:
+            options += ("--lefthand",)
+            notes.append("everybody drives on the left")
     else:
         reader, options = "opendrive-files", OPENDRIVE_OPTIONS
-        has_signals = any(signal.get("dynamic") == "yes" for signal in root.iter("signal"))
+        signals = any(signal.get("dynamic") == "yes" for signal in root.iter("signal"))
         if root.find("road") is None:
             raise MapError(f"{source}: holds no road; export the map again")
         if any(lane.get("type") == "sidewalk" for lane in root.iter("lane")):
             options += SIDEWALK_OPTIONS
             notes.append("the source has sidewalks: every road got one of 2.5 m, and crossings at its signals")
-        if any(road.get("rule") == "LHT" for road in root.iter("road")):
-            notes.append("the source drives on the left; it is read as if it drove on the right")
-    guess = () if has_signals else ("--tls.guess", "--tls.guess.threshold", "80")
+        rules = Counter(road.get("rule", "RHT") for road in root.iter("road"))
+        if len(rules) > 1:
+            notes.append(f"roads for traffic on both sides ({rules}): all are read as the greater part of them")
+        mirrored = rules.most_common(1)[0][0] == LEFT_HAND if left_hand is None else left_hand
+        if mirrored:
+            return _mirror_image(source, root, options, signals, notes)
+    return _converted_signals(reader, data, options, signals, notes)
+
+
+def _mirror_image(source: Path, root: Element, options: tuple[str, ...], signals: bool, notes: list[str]) -> _Converted:
+    """netconvert reads OpenDRIVE for right-hand traffic only, so it sees a mirror image, and the result is turned back."""
+    mirrored = copy.deepcopy(root)
     try:
-        conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
-        if has_signals and b"<tlLogic" not in conversion.net_xml:
-            notes.append(
-                "the signals of the source control no junction here; signals were guessed from speeds and sizes"
-            )
-            guess = ("--tls.guess",)
-            conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
-    except NetconvertError as error:
-        raise MapError(f"{source}: netconvert cannot use it: {error}; check it in its editor") from error
-    return conversion
+        mirror_opendrive(mirrored)
+    except (ValueError, KeyError) as error:
+        raise MapError(f"{source}: a number that is missing or none ({error}); export the map again") from error
+    notes.append("everybody drives on the left")
+    image = _converted_signals("opendrive-files", tostring(mirrored), options, signals, notes)
+    return replace(image, net_xml=mirror_net_xml(image.net_xml))
 
 
-def _report(
-    source: Path, network: RoadNetwork, conversion: Conversion, root: Element, notes: list[str]
-) -> ImportReport:
+def _converted_signals(
+    reader: str, data: bytes, options: tuple[str, ...], signals: bool, notes: list[str]
+) -> _Converted:
+    """Converted with the signals of the source, and where they control nothing or it has none, with guessed ones."""
+    guess: tuple[str, ...] = () if signals else ("--tls.guess", "--tls.guess.threshold", "80")
+    conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
+    if signals and b"<tlLogic" not in conversion.net_xml:
+        notes.append("the signals of the source control no junction here; signals were guessed from speeds and sizes")
+        conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, "--tls.guess"])
+    net_xml = conversion.net_xml
+    if reader == "opendrive-files":
+        net_xml = net_xml.replace(b"<net ", f'<net {DRAWN_PATHS}="true" '.encode(), 1)
+    return _Converted(net_xml, conversion.warnings, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Converted:
+    """A network, netconvert's warnings and notes for people; as bytes: gzip of a line of JSON and the network."""
+
+    net_xml: bytes
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def as_bytes(self) -> bytes:
+        words = json.dumps([self.warnings, self.notes]).encode()
+        return gzip.compress(words + b"\n" + self.net_xml, 6, mtime=0)
+
+    @classmethod
+    def from_bytes(cls, data: bytes | None) -> _Converted | None:
+        """None where there are none, or where they are damaged."""
+        try:
+            words, _, net_xml = gzip.decompress(data or b"").partition(b"\n")
+            warnings, notes = json.loads(words)
+            return cls(net_xml, tuple(warnings), tuple(notes))
+        except (OSError, EOFError, ValueError, zlib.error, TypeError):
+            return None
+
+
+def _report(source: Path, network: RoadNetwork, conversion: _Converted, root: Element) -> ImportReport:
     driving = network.lane_kind == LaneKind.DRIVING
     outside = network.lane_junction < 0
     open_end = driving & outside & (np.diff(network.successor_start) == 0)
@@ -166,13 +242,27 @@ def _report(
         dropped=_dropped(root),
         dead_ends=tuple(network.lane_name[k] for k in np.flatnonzero(open_end)),
         warnings=_counted(conversion.warnings),
-        notes=(*notes, *_elevation_note(root)),
+        notes=(*conversion.notes, *_elevation_note(root)),
+        left_hand=network.left_hand,
     )
 
 
 def _elevation_note(root: Element) -> tuple[str, ...]:
-    heights = [float(part.get(key, 0.0)) for part in root.iter("elevation") for key in ("a", "b", "c", "d")]
-    return ("the source has elevation, which is dropped: the world is flat",) if any(map(abs, heights)) else ()
+    """What is lost because the world is flat: heights of an OpenDRIVE file, at the places where it states them."""
+    heights = [_value(part, "a") for part in root.iter("elevation")]
+    slopes = [abs(_value(part, "b")) for part in root.iter("elevation")]
+    if not any(heights) and not any(slopes):
+        return ()
+    low, high, steepest = min(heights), max(heights), 100 * max(slopes)
+    return (f"elevation is dropped, the world is flat: {low:.1f} to {high:.1f} m, slopes of up to {steepest:.1f} %",)
+
+
+def _value(element: Element, key: str) -> float:
+    try:
+        value = float(element.get(key, 0.0))
+    except ValueError:
+        return 0.0
+    return value if math.isfinite(value) else 0.0
 
 
 def _dropped(root: Element) -> dict[str, int]:
@@ -183,6 +273,11 @@ def _dropped(root: Element) -> dict[str, int]:
         kind = lane.get("type")
         if root.tag == "OpenDRIVE" and kind is not None and kind not in kept:
             kinds[f"lane {kind}"] += 1
+    if root.tag == "OpenDRIVE":
+        kinds["object"] = sum(1 for _ in root.iter("object"))
+        kinds["sign"] = sum(signal.get("dynamic") != "yes" for signal in root.iter("signal"))
+        kinds["superelevation"] = sum(_value(part, "a") != 0.0 for part in root.iter("superelevation"))
+        kinds["railroad switch"] = sum(1 for _ in root.iter("switch"))
     for way in root.iter("way"):
         tags = {tag.get("k"): tag.get("v") for tag in way.iter("tag")}
         for key in ("railway", "building", "waterway"):
@@ -190,7 +285,7 @@ def _dropped(root: Element) -> dict[str, int]:
                 kinds[key] += 1
         if tags.get("highway") in {"footway", "path", "steps", "cycleway", "pedestrian", "track"}:
             kinds[f"highway {tags['highway']}"] += 1
-    return dict(kinds.most_common())
+    return {kind: number for kind, number in kinds.most_common() if number}
 
 
 def _counted(warnings: tuple[str, ...]) -> dict[str, int]:

@@ -65,6 +65,7 @@ class RoadNetwork:
     signal_offset_s: (S,) float64.
     crosswalks: list of (K, 2) polygons; junction_polygons: list of (K, 2) polygons (for the ground raster).
     sidewalk_polygons: list of (K, 2) polygons where sidewalks meet at a junction (inside its junction polygon).
+    left_hand: whether everybody drives on the left.
     bounds: (4,) x_min y_min x_max y_max.
     grid_origin (2,), grid_cell_m, grid_shape (2,) int (columns, rows); grid_start (columns * rows + 1,), grid_lane:
         driving lanes with a point within half a width + grid_cell_m of each cell (cell = column + row * columns).
@@ -110,6 +111,7 @@ class RoadNetwork:
     grid_start: I32
     grid_lane: I32
     sidewalk_polygons: tuple[F64, ...] = ()
+    left_hand: bool = False
 
     @property
     def num_lanes(self) -> int:

@@ -6,6 +6,8 @@ https://sumo.dlr.de/docs/Networks/SUMO_Road_Networks.html
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -24,10 +26,23 @@ from sim.roads.polyline import arc_lengths, without_repeats
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
-MAX_FILE_BYTES = 200_000_000
-MAX_EXTENT_KM = 50
-MAX_LANES_KM = 5000
+# A file that would take more than 1 GB of memory or 10 s is refused before it does.
+MAX_FILE_BYTES = 64_000_000
+MAX_ELEMENTS = 1_500_000
+MAX_ATTRIBUTES = 5_000_000
+MAX_DEPTH = 32
+MAX_COORDINATE_M = 1e7
+MAX_EXTENT_KM = 15
+MAX_LANES_KM = 1000
+MAX_LANES = 100_000
+MAX_WAYS_ON = 64  # connections of one lane
+MAX_CHAIN = 16  # internal lanes of one connection
+MAX_JUNCTION_LANES = 400
+MAX_PHASE_LETTERS = 20_000_000
 DEFAULT_WIDTH_M = 3.2
+DRAWN_PATHS = (
+    "drawnPaths"  # attribute of <net> that an import sets where the source has drawn the paths through junctions
+)
 SHORTEST_TURN_BACK_M = 9.0  # a tighter U-turn is beyond a car's turning circle
 
 TURNS = {"r": -1, "R": -1, "s": 0, "l": 1, "L": 1, "t": 2}
@@ -78,11 +93,32 @@ def _bytes_of(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _parse(data: bytes, title: str) -> Element:
+def parse_map_xml(data: bytes, title: str, advice: str) -> Element:
+    """The root of an XML document, entities refused and its size checked before memory is taken for its elements.
+
+    Raises MapError.
+    """
+    if data.count(b"<") > MAX_ELEMENTS or data.count(b"=") > MAX_ATTRIBUTES:
+        raise MapError(f"{title}: more than {MAX_ELEMENTS:,} elements; cut out a smaller region")
     try:
         root: Element = fromstring(data)
-    except (ParseError, defusedxml.DefusedXmlException, ValueError) as error:
-        raise MapError(f"{title}: not well-formed XML ({error}); write it again with netconvert") from error
+    except ParseError as error:
+        raise MapError(f"{title}: not well-formed XML: {error}; {advice}") from error
+    except defusedxml.DefusedXmlException as error:
+        raise MapError(f"{title}: declares XML entities, which are refused; remove the <!DOCTYPE ...> part") from error
+    except (ValueError, LookupError) as error:
+        raise MapError(f"{title}: no readable XML text: {error}; {advice}") from error
+    waiting = [(root, 1)]
+    while waiting:
+        element, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise MapError(f"{title}: elements inside each other more than {MAX_DEPTH} deep; {advice}")
+        waiting.extend((child, depth + 1) for child in element)
+    return root
+
+
+def _parse(data: bytes, title: str) -> Element:
+    root = parse_map_xml(data, title, "write it again with netconvert")
     if root.tag != "net":
         raise MapError(
             f"{title}: a <{root.tag}> file, not a SUMO network; .xodr and .osm files have to be imported first"
@@ -119,23 +155,29 @@ def _network_from(root: Element) -> RoadNetwork:
     if not driving:
         raise MapError("holds no lane for passenger cars; choose a region with roads for cars")
     index_of = {lane.name: index for index, lane in enumerate(driving)}
-    left, right = _neighbours(edge_lanes, index_of, root.get("lefthand") == "true")
+    left_hand = root.get("lefthand") == "true"
+    left, right = _neighbours(edge_lanes, index_of, left_hand)
 
     connections = [c for c in root.iter("connection") if edge_function.get(c.attrib["from"], "internal") == "normal"]
     onward = {
         (c.attrib["from"], c.attrib["fromLane"]): c for c in root.iter("connection") if c.attrib["from"].startswith(":")
     }
     inner, direct = _read_connections(connections, onward, elements, index_of, junction_of_lane, junctions, signals)
+    faithful = root.get(DRAWN_PATHS) == "true"
     for lane in inner:
         before, after = driving[lane.origin].shape, driving[lane.target].shape
-        lane.shape = drivable_path(before[-1], _end_yaw(before), after[0], _start_yaw(after), lane.shape)
+        lane.shape = drivable_path(before[-1], _end_yaw(before), after[0], _start_yaw(after), lane.shape, faithful)
+    _check_junctions(inner, direct)
     beside.extend(_read_crossings(root, elements, edge_function, junction_of_lane, signals))
     _check_size(driving + inner + beside)
-    return assemble(driving, inner, beside, left, right, direct, junctions, signals, walking_areas)
+    network = assemble(driving, inner, beside, left, right, direct, junctions, signals, walking_areas)
+    return replace(network, left_hand=left_hand)
 
 
 def _check_size(lanes: list[LaneRecord]) -> None:
     """MapError before memory is taken for what no map of streets is."""
+    if len(lanes) > MAX_LANES:
+        raise MapError(f"{len(lanes):,} lanes, and at most {MAX_LANES:,} are read; cut out a smaller region")
     corners = np.concatenate([lane.shape for lane in lanes])
     extent_km = float((corners.max(axis=0) - corners.min(axis=0)).max()) / 1000.0
     total_km = sum(float(arc_lengths(lane.shape)[-1]) for lane in lanes) / 1000.0
@@ -146,11 +188,25 @@ def _check_size(lanes: list[LaneRecord]) -> None:
         )
 
 
+def _check_junctions(inner: list[LaneRecord], direct: list[tuple[int, int]]) -> None:
+    """MapError where what grows with the square of these numbers would take too long."""
+    ways_on = Counter([lane.origin for lane in inner] + [origin for origin, _ in direct])
+    crowded = Counter(lane.junction for lane in inner)
+    for numbers, most, what in ((ways_on, MAX_WAYS_ON, "a lane"), (crowded, MAX_JUNCTION_LANES, "a junction")):
+        if numbers and max(numbers.values()) > most:
+            raise MapError(
+                f"{max(numbers.values())} connections of {what}, and at most {most} are read; write it again"
+            )
+
+
 def _shape(element: Element) -> F64:
     points = [[float(value) for value in point.split(",")[:2]] for point in element.attrib["shape"].split()]
     shape = np.array(points, np.float64).reshape(-1, 2)
-    if len(shape) == 0 or not np.isfinite(shape).all():
-        raise MapError(f"{element.get('id')}: a shape without points or with infinite ones; write the network again")
+    if len(shape) == 0 or not (np.abs(shape) <= MAX_COORDINATE_M).all():
+        raise MapError(
+            f"{element.get('id')}: a shape without points or with coordinates beyond {MAX_COORDINATE_M:.0e} m;"
+            " write the network again"
+        )
     return shape
 
 
@@ -251,6 +307,8 @@ def _read_signals(root: Element) -> SignalPrograms:
         durations.extend(_number(phase, "duration", 0.1, 1e6) for phase in phases)
         states.extend(phase.attrib["state"].ljust(links, "O") for phase in phases)
     widest = max((len(state) for state in states), default=0)
+    if widest * len(states) > MAX_PHASE_LETTERS:
+        raise MapError(f"{len(states):,} phases with up to {widest:,} links; cut out a smaller region")
     table = np.zeros((len(states), widest), np.int8)
     minor = np.zeros((len(states), widest), np.uint8)
     for row, state in enumerate(states):
@@ -288,6 +346,7 @@ def _read_connections(
     """The junction lanes, and the pairs of lanes that follow each other without one."""
     inner: list[LaneRecord] = []
     direct: list[tuple[int, int]] = []
+    place_of = {(j, name): k for j, junction in enumerate(junctions) for k, name in enumerate(junction.inner_lanes)}
     for connection in connections:
         origin = index_of.get(f"{connection.attrib['from']}_{connection.attrib['fromLane']}", -1)
         target = index_of.get(f"{connection.attrib['to']}_{connection.attrib['toLane']}", -1)
@@ -298,7 +357,7 @@ def _read_connections(
             continue
         chain = [connection.attrib["via"]]
         while (step := onward[tuple(chain[-1].rsplit("_", 1))]).get("via"):  # type: ignore[index]
-            if step.attrib["via"] in chain:
+            if step.attrib["via"] in chain or len(chain) >= MAX_CHAIN:
                 raise MapError(f"{chain[0]}: a connection that leads back into itself; write the network again")
             chain.append(step.attrib["via"])
         parts = [_shape(elements[name]) for name in chain]
@@ -322,7 +381,7 @@ def _read_connections(
                 turn=turn,
                 origin=origin,
                 target=target,
-                request=junctions[junction].inner_lanes.index(chain[-1]),
+                request=place_of[junction, chain[-1]],
             )
         )
     return inner, direct

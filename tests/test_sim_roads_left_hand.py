@@ -1,0 +1,107 @@
+"""Left-hand traffic: a mirror image of a mirror image is the thing itself, and drivers keep left."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import defusedxml.ElementTree as tree
+import numpy as np
+import pytest
+
+from planning.route_follower import RouteFollower
+from sim.roads.driving_map import load_map, map_from_network
+from sim.roads.ground import GroundClass
+from sim.roads.importer import import_map
+from sim.roads.left_hand import mirror_net_xml, mirror_opendrive, mirrored_network
+from sim.roads.network import LaneKind, RoadNetwork
+from sim.roads.sumo_reader import read_network
+from sim.roads.towns import generate_town
+from sim.world import World, WorldConfig
+
+
+def _same(a: RoadNetwork, b: RoadNetwork) -> None:
+    for field in dataclasses.fields(a):
+        ours, theirs = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(ours, np.ndarray):
+            np.testing.assert_allclose(ours, theirs, atol=1e-9, err_msg=field.name)
+        elif field.name.endswith(("polygons", "crosswalks")):
+            assert all(np.allclose(p, q) for p, q in zip(ours, theirs, strict=True))
+        else:
+            assert ours == theirs, field.name
+
+
+def test_mirrored_twice_is_the_network_itself() -> None:
+    network = read_network(generate_town("grid-small", 3))
+    there = mirrored_network(network)
+    assert there.left_hand
+    _same(mirrored_network(there), network)
+
+
+def test_a_mirrored_file_reads_as_the_mirrored_network() -> None:
+    """Names, lengths, right of way, signals and neighbours included."""
+    net_xml = generate_town("grid-small", 4)
+    ours, read = mirrored_network(read_network(net_xml)), read_network(mirror_net_xml(net_xml))
+    assert read.left_hand
+    for name in (
+        "point_x", "point_y", "lane_length_m", "lane_left", "lane_right", "lane_turn", "successor",
+        "lane_control", "conflict_lane", "conflict_yields", "phase_state",
+    ):  # fmt: skip
+        np.testing.assert_allclose(getattr(ours, name), getattr(read, name), atol=1e-6, err_msg=name)
+    assert ours.lane_name == read.lane_name
+
+
+def test_an_opendrive_file_mirrored_twice_gives_the_same_network(shared_data: Path, tmp_path: Path) -> None:
+    path = shared_data / "opendrive" / "fabriksgatan_traffic_lights.xodr"
+    root = tree.parse(path).getroot()
+    mirror_opendrive(root)
+    copy = tmp_path / "mirror.xodr"
+    copy.write_bytes(tree.tostring(root))
+    ours, twice = read_network(import_map(path)[0]), read_network(import_map(copy, left_hand=True)[0])
+    assert twice.left_hand
+    assert sorted(ours.lane_length_m.round(2)) == sorted(twice.lane_length_m.round(2))
+    low = np.array([ours.point_x.min() - twice.point_x.min(), ours.point_y.min() + twice.point_y.max()])
+    apart = np.hypot(
+        ours.point_x[:, None] - (twice.point_x + low[0]), ours.point_y[:, None] - (low[1] - twice.point_y)
+    ).min(axis=1)
+    assert np.percentile(apart, 95) < 0.05
+
+
+def test_everybody_keeps_left_and_the_expert_arrives(tmp_path: Path) -> None:
+    """The opposite lane is on the driver's right; signals, ground and scenery stand where left-hand traffic has them."""
+    net_xml = mirror_net_xml(generate_town("grid-small", 3))
+    town = map_from_network("left", net_xml)
+    network = town.network
+    right_of_lane = left_of_lane = 0
+    for lane in np.flatnonzero((network.lane_kind == LaneKind.DRIVING) & (network.lane_junction < 0)):
+        middle = (network.point_start[lane] + network.point_start[lane + 1]) // 2
+        yaw = network.point_yaw[middle]
+        normal = np.array([-np.sin(yaw), np.cos(yaw)])
+        place = np.array([network.point_x[middle], network.point_y[middle]])
+        for side in (1, -1):
+            spot = place + side * 0.5 * network.lane_width_m[lane] * normal
+            column, row = np.floor((spot - town.ground.origin) / town.ground.cell_m).astype(int)
+            yellow = GroundClass.LINE_YELLOW in town.ground.classes[row - 2 : row + 3, column - 2 : column + 3]
+            left_of_lane += yellow and side > 0
+            right_of_lane += yellow and side < 0
+    assert right_of_lane > 20
+    assert left_of_lane == 0
+    world, driver = World(town, WorldConfig(route_min_m=100.0, route_max_m=200.0), 4), RouteFollower()
+    arrived = np.zeros(4, bool)
+    for _ in range(900):
+        world.step(driver.act({}, world.situation()))
+        events = world.events
+        for flag in (events.collision, events.red_light, events.off_road, events.off_route, events.wrong_way):
+            assert (flag[~arrived] == 0).all()
+        arrived |= events.arrived == 1
+        if arrived.all():
+            break
+    assert arrived.all()
+
+
+@pytest.mark.parametrize("left_hand", [True, False])
+def test_the_side_may_be_chosen_against_the_file(shared_data: Path, left_hand: bool) -> None:
+    for name in ("e6mini.xodr", "e6mini-lht.xodr"):
+        net_xml, report = import_map(shared_data / "opendrive" / name, left_hand=left_hand)
+        assert report.left_hand == left_hand == read_network(net_xml).left_hand
+    assert load_map(str(shared_data / "opendrive" / "e6mini-lht.xodr")).network.left_hand
