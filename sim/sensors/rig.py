@@ -10,15 +10,16 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from perception.geometry import rotation_from_euler, se3
-from perception.sensors import CameraCalibration
+from perception.geometry import inverse, rotation_from_euler, se3
+from perception.sensors import CameraCalibration, DistortionModel
+from sim.sensors.lens import check_lens
 from sim.sensors.lidar_models import LidarModelError, lidar_model
 
 RigName = Literal["smoke", "small", "full"]
 
-_EGO_AXES_FROM_CAMERA_AXES = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+_BODY_FROM_CAMERA = se3([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], [0, 0, 0])
 _STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -42,30 +43,90 @@ class Mount(BaseModel):
         angles = (math.radians(a) for a in (self.yaw_deg, self.pitch_deg, self.roll_deg))
         return se3(rotation_from_euler(*angles), [self.x_m, self.y_m, self.z_m])
 
+    @classmethod
+    def of(cls, ego_from_mount: NDArray[np.float64]) -> Self:
+        """The mount that has this pose, (4, 4) float64, rigid."""
+        r = ego_from_mount[:3, :3]
+        x, y, z = (float(v) for v in ego_from_mount[:3, 3])
+        pitch = math.atan2(-r[2, 0], math.hypot(r[2, 1], r[2, 2]))
+        yaw, roll = math.atan2(r[1, 0], r[0, 0]), math.atan2(r[2, 1], r[2, 2])
+        if abs(r[2, 0]) > 1 - 1e-12:  # straight down or up: only the sum or the difference of yaw and roll matters
+            yaw, roll = math.atan2(-r[0, 1], r[1, 1]), 0.0
+        yaw_deg, pitch_deg, roll_deg = (math.degrees(angle) for angle in (yaw, pitch, roll))
+        return cls(x_m=x, y_m=y, z_m=z, yaw_deg=yaw_deg, pitch_deg=pitch_deg, roll_deg=roll_deg)
+
 
 class CameraConfig(BaseModel):
-    """A pinhole camera; the optical axis meets the middle of the picture."""
+    """A camera: a field of view, or the intrinsics and the distortion that a calibration found."""
 
     model_config = _STRICT
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     width_px: int = Field(ge=8, le=4096)
     height_px: int = Field(ge=8, le=4096)
-    horizontal_fov_deg: float = Field(gt=1, lt=170)
+    horizontal_fov_deg: float | None = Field(
+        default=None, gt=1, lt=170, description="of a camera without distortion and with square pixels; or else fx_px"
+    )
+    fx_px: float | None = Field(default=None, gt=0, le=1e5, description="focal length in pixels along a row")
+    fy_px: float | None = Field(default=None, gt=0, le=1e5, description="along a column; as fx_px if left out")
+    cx_px: float | None = Field(
+        default=None, ge=-1e4, le=1e4, description="where the axis meets the picture; its middle"
+    )
+    cy_px: float | None = Field(default=None, ge=-1e4, le=1e4)
+    distortion_model: DistortionModel = "none"
+    distortion: tuple[float, ...] = Field(
+        default=(), max_length=8, strict=False, description="coefficients, OpenCV's order"
+    )
     mount: Mount = Mount()
     range_m: float = Field(default=150.0, gt=1, le=1000, description="solids further away are left out")
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.horizontal_fov_deg is None) == (self.fx_px is None):
+            raise ValueError(f"camera {self.name} needs either horizontal_fov_deg or fx_px")
+        if self.fx_px is None and (self.fy_px is not None or self.distortion_model != "none"):
+            raise ValueError(
+                f"camera {self.name}: horizontal_fov_deg is for square pixels without distortion; give fx_px instead"
+            )
+        check_lens(self.calibration())
+        return self
+
+    @classmethod
+    def of(cls, name: str, calibration: CameraCalibration, **fields: Any) -> Self:
+        """The camera that has this calibration; fields: any others of the class.
+
+        Raises:
+            RigError: the calibration is of no camera that can be simulated.
+        """
+        k = calibration.intrinsics
+        try:
+            check_lens(calibration)
+            return cls(
+                name=name, width_px=calibration.width_px, height_px=calibration.height_px, fx_px=float(k[0, 0]),
+                fy_px=float(k[1, 1]), cx_px=float(k[0, 2]), cy_px=float(k[1, 2]),
+                distortion_model=calibration.distortion_model, distortion=tuple(map(float, calibration.distortion)),
+                mount=Mount.of(calibration.ego_from_camera @ inverse(_BODY_FROM_CAMERA)), **fields,
+            )  # fmt: skip
+        except ValueError as error:
+            raise RigError(f"camera {name}: {_first_line(error)}") from None
+
     def calibration(self) -> CameraCalibration:
-        """Square pixels, no distortion; the centre of the top left pixel is (0, 0)."""
-        focal_px = 0.5 * self.width_px / math.tan(math.radians(self.horizontal_fov_deg) / 2)
-        intrinsics = np.array(
-            [
-                [focal_px, 0.0, (self.width_px - 1) / 2],
-                [0.0, focal_px, (self.height_px - 1) / 2],
-                [0.0, 0.0, 1.0],
-            ]
+        """Its calibration; the centre of the top left pixel is (0, 0)."""
+        if self.fx_px is not None:
+            fx = self.fx_px
+        else:
+            assert self.horizontal_fov_deg is not None
+            fx = 0.5 * self.width_px / math.tan(math.radians(self.horizontal_fov_deg) / 2)
+        fy = fx if self.fy_px is None else self.fy_px
+        cx = (self.width_px - 1) / 2 if self.cx_px is None else self.cx_px
+        cy = (self.height_px - 1) / 2 if self.cy_px is None else self.cy_px
+        return CameraCalibration(
+            width_px=self.width_px,
+            height_px=self.height_px,
+            intrinsics=np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]),
+            ego_from_camera=self.mount.ego_from_mount() @ _BODY_FROM_CAMERA,
+            distortion_model=self.distortion_model,
+            distortion=np.array(self.distortion, np.float64),
         )
-        ego_from_camera = self.mount.ego_from_mount() @ se3(_EGO_AXES_FROM_CAMERA_AXES, [0.0, 0.0, 0.0])
-        return CameraCalibration(self.width_px, self.height_px, intrinsics, ego_from_camera)
 
 
 class LidarConfig(BaseModel):
@@ -198,6 +259,18 @@ class RigConfig(BaseModel):
     def max_points(self) -> int:
         """Most points that one sweep can have: beams x columns."""
         return self.lidar.beams * self.lidar.columns if self.lidar else 0
+
+
+def _first_line(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return (
+        f"{where}: {problem['msg']}, got {problem['input']!r}"
+        if where
+        else problem["msg"].removeprefix("Value error, ")
+    )
 
 
 def _evenly(top_deg: float, bottom_deg: float, beams: int) -> tuple[float, ...]:
