@@ -81,6 +81,9 @@ def drive(
     config: Annotated[Path | None, typer.Argument(help="TOML file with values of DriveConfig.")] = None,
     policy: PolicyOption = None,
     map_name: Annotated[str | None, typer.Option("--map", help="Town name, or a .xodr, .osm or .net.xml file.")] = None,
+    rig: Annotated[
+        str | None, typer.Option(help="smoke, small, full, surround, kitti, nuscenes or pandaset: the car's sensors.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first episode.")] = None,
     episodes: Annotated[int | None, typer.Option(help="How many episodes, one seed each.")] = None,
     envs: Annotated[int | None, typer.Option(help="How many environments side by side.")] = None,
@@ -98,7 +101,7 @@ def drive(
     from sim.drive import DriveConfig
     from sim.drive import drive as run
 
-    options = {"policy": policy, "seed": seed, "episodes": episodes, "envs": envs, "env.map": map_name}
+    options = {"policy": policy, "seed": seed, "episodes": episodes, "envs": envs, "env.map": map_name, "env.rig": rig}
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     resolved = load_config(DriveConfig, config, [*(override or []), *overrides])
     if video is not None and video.suffix != ".mp4":

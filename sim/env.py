@@ -6,7 +6,7 @@ policies, logs or torch.
 
 from __future__ import annotations
 
-from typing import Any, Literal, SupportsFloat
+from typing import Annotated, Any, Literal, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from perception.sensors import EgoState, SensorFrame
 from planning.action import ACTION_SIZE, Action
@@ -23,7 +23,7 @@ from sim.config import ConfigError, validation_message
 from sim.observation import ROUTE_RANGE_M, PrivilegedObserver, ego_vector, privileged_space, sensor_space
 from sim.reward import Reward, RewardConfig, RewardTerms
 from sim.roads.driving_map import DrivingMap, load_map
-from sim.sensors.rig import rig
+from sim.sensors.rig import RigConfig, RigName, rig
 from sim.sensors.suite import SensorSuite
 from sim.step import Actors, Step
 from sim.world import EGO, TICK_US, CollisionKind, World, WorldConfig
@@ -43,7 +43,10 @@ class EnvConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     map: str = Field(default="grid-small", description="town name, or path of a .xodr, .osm or .net.xml file")
-    rig: Literal["smoke", "small"] = "small"
+    rig: Annotated[
+        Annotated[RigName, Tag("name")] | Annotated[RigConfig, Tag("sensors")],
+        Discriminator(lambda value: "name" if isinstance(value, str) else "sensors"),
+    ] = Field(default="small", description="name of a rig, or its sensors one by one")
     observation: Literal["sensors", "privileged", "both"] = Field(
         default="sensors",
         description="`both` adds the key `privileged`; `privileged` alone is a flat Box and renders nothing",
@@ -81,7 +84,7 @@ class DriveBatch:
         self.map = driving_map if driving_map is not None else load_map(config.map, seed=config.scenery_seed)
         self.world = World(self.map, config.world, num_envs)
         self.reward_function = Reward(config.reward, num_envs)
-        self.rig = rig(config.rig)
+        self.rig = config.rig if isinstance(config.rig, RigConfig) else rig(config.rig)
         num_agents = self.world.state.x_m.shape[1]
         self.sensors = (
             None if config.observation == "privileged" else SensorSuite(self.rig, self.map, num_envs, num_agents)

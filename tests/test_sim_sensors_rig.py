@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -15,9 +15,11 @@ from pydantic import ValidationError
 
 from perception.geometry import inverse, require_rigid, rotation_from_euler, se3, transform
 from perception.sensors import CameraCalibration
+from sim.config import ConfigError
+from sim.env import EnvConfig
 from sim.logs.reader import open_log
 from sim.sensors.recorded_rigs import kitti, nuscenes, pandaset
-from sim.sensors.rig import CameraConfig, Mount, RigError
+from sim.sensors.rig import CameraConfig, Mount, RigError, RigName, rig
 
 POSE = se3(rotation_from_euler(0.1), [1.0, 0.0, 1.5]) @ se3([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], [0, 0, 0])
 angles = st.floats(-3.1, 3.1)
@@ -136,3 +138,52 @@ def test_a_calibration_that_cannot_be_simulated_is_refused(intrinsics: list[list
     calibration = CameraCalibration(640, 480, np.array(intrinsics), POSE)
     with pytest.raises(RigError, match=f"camera roof: {message}"):
         CameraConfig.of("roof", calibration)
+
+
+@pytest.mark.parametrize("name", get_args(RigName))
+def test_a_rig_by_name_is_the_rig_sensor_by_sensor(name: str) -> None:
+    """Also after a detour through the plain values of a configuration file or a log."""
+    config = EnvConfig.of(rig=name)
+    assert config.rig == name
+    plain = rig(name).model_dump(mode="json")
+    assert EnvConfig.of(rig=plain).rig == rig(name)
+    for camera in rig(name).cameras:
+        assert np.isfinite(camera.calibration().ego_from_camera).all()
+    assert rig(name).max_points > 0
+
+
+def test_the_recorded_cars_carry_the_lidars_of_their_data_sheets() -> None:
+    for name, beams, columns in (("kitti", 64, 2083), ("nuscenes", 32, 1085), ("pandaset", 64, 1800)):
+        lidar = rig(name).lidar
+        assert lidar is not None
+        assert (lidar.beams, lidar.columns) == (beams, columns)
+
+
+def test_surround_sees_all_around_with_an_overlap() -> None:
+    covered = np.zeros(360, np.int64)
+    for camera in rig("surround").cameras:
+        assert camera.horizontal_fov_deg is not None
+        turned = (np.arange(360) - camera.mount.yaw_deg + 180) % 360 - 180
+        covered += np.abs(turned) <= camera.horizontal_fov_deg / 2
+    assert covered.min() == 1
+    assert covered.max() == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("huge", "rig.name: .*'small'.*got 'huge'"),
+        ({"cameras": [{"name": "a", "width_px": 64, "height_px": 48}]}, "needs either horizontal_fov_deg or fx_px"),
+        ({"cameras": [{**PINHOLE, "fx_px": float("nan")}]}, "rig.sensors.cameras.0.fx_px: .*finite"),
+        ({"cameras": [PINHOLE, PINHOLE]}, "different names"),
+        ({"cameras": []}, "at least one"),
+        (
+            {"cameras": [PINHOLE], "lidar": {"elevations_deg": [1.0], "columns": 0}},
+            "columns: .*greater than or equal to 8",
+        ),
+    ],
+)
+def test_what_is_no_rig_is_one_line(value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        EnvConfig.of(rig=value)
+    assert "\n" not in str(caught.value)

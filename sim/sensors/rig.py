@@ -6,7 +6,7 @@ Knows geometry and calibrations; knows nothing about solids, kernels or the worl
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from perception.geometry import inverse, rotation_from_euler, se3
 from perception.sensors import CameraCalibration, DistortionModel
+from sim.sensors import recorded_rigs
 from sim.sensors.lens import check_lens
 from sim.sensors.lidar_models import LidarModelError, lidar_model
+from sim.sensors.recorded_rigs import RecordedRig
 
-RigName = Literal["smoke", "small", "full"]
+RigName = Literal["smoke", "small", "full", "surround", "kitti", "nuscenes", "pandaset"]
 
 _BODY_FROM_CAMERA = se3([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], [0, 0, 0])
 _STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
@@ -138,9 +140,11 @@ class LidarConfig(BaseModel):
 
     model_config = _STRICT
     name: str = Field(default="lidar", pattern=r"^[a-z][a-z0-9_]*$")
-    elevations_deg: tuple[float, ...] = Field(min_length=1, max_length=256, description="of each beam, falling")
+    elevations_deg: tuple[float, ...] = Field(
+        min_length=1, max_length=256, strict=False, description="of each beam, falling"
+    )
     azimuth_offsets_deg: tuple[float, ...] = Field(
-        default=(), description="of each beam from the rotor, counter-clockwise; empty for none"
+        default=(), strict=False, description="of each beam from the rotor, counter-clockwise; empty for none"
     )
     columns: int = Field(ge=8, le=8192)
     rate_hz: int = Field(default=10, ge=1, le=100, description="turns per second; a sweep ends with the tick")
@@ -245,14 +249,16 @@ class RigConfig(BaseModel):
     """The sensors of one car."""
 
     model_config = _STRICT
-    cameras: tuple[CameraConfig, ...] = Field(max_length=16)
-    lidar: LidarConfig | None
+    cameras: tuple[CameraConfig, ...] = Field(max_length=16, strict=False)
+    lidar: LidarConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [camera.name for camera in self.cameras] + ([self.lidar.name] if self.lidar else [])
         if len(set(names)) != len(names):
             raise ValueError(f"the sensors of a rig need different names, got {names}")
+        if not names:
+            raise ValueError("a rig needs at least one sensor: cameras or lidar")
         return self
 
     @property
@@ -281,24 +287,61 @@ def rig(name: str) -> RigConfig:
     """The rig of that name.
 
     `small`: wide and tele front cameras and a LiDAR with the 32 beams of a Velodyne HDL-32E (+10.67 to -30.67 degrees,
-    its user's manual 63-9113). `smoke` is a smaller copy for quick runs, `full` a sharper one.
+    its user's manual 63-9113). `smoke` is a smaller copy for quick runs, `full` a sharper one. `surround`: six cameras that see
+    all around, each overlapping its neighbours by 10 degrees, and an HDL-64E with half its columns. `kitti`, `nuscenes` and
+    `pandaset` are the cars of those datasets, in full resolution.
 
     Raises:
         RigError: there is no such rig.
     """
     match name:
         case "smoke":
-            wide, tele, beams, columns = (96, 48), (64, 32), 16, 256
+            return _front_rig((96, 48), (64, 32), 16, 256)
         case "small":
-            wide, tele, beams, columns = (192, 96), (128, 64), 32, 512
+            return _front_rig((192, 96), (128, 64), 32, 512)
         case "full":
-            wide, tele, beams, columns = (384, 192), (256, 128), 32, 1024
+            return _front_rig((384, 192), (256, 128), 32, 1024)
+        case "surround":
+            return _surround_rig()
+        case "kitti":
+            return _rig_of(recorded_rigs.kitti())
+        case "nuscenes":
+            return _rig_of(recorded_rigs.nuscenes())
+        case "pandaset":
+            return _rig_of(recorded_rigs.pandaset())
         case _:
-            raise RigError(f'no rig named "{name}". Known: smoke, small, full')
+            raise RigError(f'no rig named "{name}". Known: {", ".join(get_args(RigName))}')
+
+
+def _front_rig(wide: tuple[int, int], tele: tuple[int, int], beams: int, columns: int) -> RigConfig:
     return RigConfig(
         cameras=(
             CameraConfig(name="camera_wide", width_px=wide[0], height_px=wide[1], horizontal_fov_deg=100.0),
             CameraConfig(name="camera_tele", width_px=tele[0], height_px=tele[1], horizontal_fov_deg=35.0),
         ),
         lidar=LidarConfig(elevations_deg=_evenly(10.67, -30.67, beams), columns=columns),
+    )
+
+
+def _surround_rig() -> RigConfig:
+    places = {
+        "front": (1.5, 0.0, 0.0), "front_left": (1.3, 0.5, 60.0), "front_right": (1.3, -0.5, -60.0),
+        "back_left": (0.9, 0.5, 120.0), "back_right": (0.9, -0.5, -120.0), "back": (-0.6, 0.0, 180.0),
+    }  # fmt: skip
+    cameras = tuple(
+        CameraConfig(
+            name=f"camera_{name}", width_px=320, height_px=192, horizontal_fov_deg=70.0,
+            mount=Mount(x_m=x, y_m=y, z_m=1.6, yaw_deg=yaw),
+        )
+        for name, (x, y, yaw) in places.items()
+    )  # fmt: skip
+    lidar = LidarConfig.of_model("HDL-64E", columns=1024, mount=Mount(x_m=0.9, z_m=1.9))
+    return RigConfig(cameras=cameras, lidar=lidar)
+
+
+def _rig_of(recorded: RecordedRig) -> RigConfig:
+    cameras = tuple(CameraConfig.of(name, calibration) for name, calibration in recorded.cameras.items())
+    mount = Mount.of(recorded.ego_from_lidar)
+    return RigConfig(
+        cameras=cameras, lidar=LidarConfig.of_model(recorded.lidar_model, rate_hz=recorded.lidar_rate_hz, mount=mount)
     )
