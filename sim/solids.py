@@ -1,4 +1,4 @@
-"""Upright oriented boxes: what everything that stands in the world is made of.
+"""Upright solids: what everything that stands in the world is made of.
 
 Knows numpy; knows nothing about roads, traffic or sensors.
 """
@@ -31,13 +31,27 @@ class Material(IntEnum):
     CLOTH = 13
 
 
+class Shape(IntEnum):
+    """What of its box a solid fills; uint8.
+
+    CYLINDER: upright, elliptical. WHEEL: a cylinder that lies, its axis along y. ELLIPSOID: touches all six sides. WEDGE: cut
+    along the plane from the upper edge at the back (-x) to the lower edge in front (+x), of which the lower part stays.
+    """
+
+    BOX = 0
+    CYLINDER = 1
+    WHEEL = 2
+    ELLIPSOID = 3
+    WEDGE = 4
+
+
 @dataclass(frozen=True)
 class Boxes:
-    """N upright boxes in the world frame (x east, y north, z up; metres, radians).
+    """N upright solids, each in its oriented box, in the world frame (x east, y north, z up; metres, radians).
 
     center: (N, 3) float64. half_size: (N, 3) float64 along the box's own x y z. yaw_rad: (N,) float64.
     material: (N,) uint8 `Material`. semantic: (N,) uint8 `SemanticClass`. instance: (N,) int32, 0 for "no instance".
-    color: (N, 3) uint8 RGB.
+    color: (N, 3) uint8 RGB. shape: (N,) uint8 `Shape`.
     """
 
     center: NDArray[np.float64]
@@ -47,18 +61,21 @@ class Boxes:
     semantic: NDArray[np.uint8]
     instance: NDArray[np.int32]
     color: NDArray[np.uint8]
+    shape: NDArray[np.uint8]
 
     def __post_init__(self) -> None:
         n = len(self.center)
         shapes = {
             "center": (n, 3), "half_size": (n, 3), "yaw_rad": (n,), "material": (n,), "semantic": (n,),
-            "instance": (n,), "color": (n, 3),
+            "instance": (n,), "color": (n, 3), "shape": (n,),
         }  # fmt: skip
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
         if not (np.isfinite(self.center).all() and np.isfinite(self.half_size).all() and (self.half_size > 0).all()):
             raise ValueError("boxes must be finite, with positive half sizes")
+        if n and self.shape.max() > max(Shape):
+            raise ValueError(f"shape must be at most {max(Shape)}, got {self.shape.max()}")
 
     def __len__(self) -> int:
         return len(self.center)

@@ -22,7 +22,7 @@ MAX_NEAR_BOXES = 512
 class BoxGrid:
     """Static boxes sorted into square cells, for kernels: which boxes have their centre near (x, y)?
 
-    boxes: (B, 8) float64 x y z yaw half_x half_y half_z radius (of the circle around its ground rectangle), by cell.
+    boxes: (B, 9) float64 x y z yaw half_x half_y half_z radius (of the circle around its ground rectangle) shape, by cell.
     order: (B,) the boxes' places in the `Boxes` given. start: (columns * rows + 1,) int32. origin: (2,) float64.
     columns, rows, cell_m: of the grid.
     reach_m: the largest radius, to widen a search by.
@@ -39,7 +39,9 @@ class BoxGrid:
         cell = np.floor((center[:, :2] - low) / cell_m).astype(np.int64)
         index = cell[:, 0] + cell[:, 1] * self.columns
         self.order = np.argsort(index, kind="stable")
-        self.boxes = np.column_stack([center, solids.yaw_rad, half, radius])[self.order].astype(np.float64)
+        self.boxes = np.column_stack([center, solids.yaw_rad, half, radius, solids.shape])[self.order].astype(
+            np.float64
+        )
         counts = np.bincount(index, minlength=self.columns * self.rows)
         self.start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         self.reach_m = float(radius.max()) if len(solids) else 0.0

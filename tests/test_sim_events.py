@@ -56,6 +56,7 @@ def boxes(center: list[float]) -> Boxes:
         np.array([SemanticClass.BARRIER], np.uint8),
         np.array([1_000_000], np.int32),
         np.zeros((1, 3), np.uint8),
+        np.zeros(1, np.uint8),
     )
 
 

@@ -39,7 +39,7 @@ def _distance_to_box(boxes: Boxes, points: np.ndarray) -> np.ndarray:
 
 
 def _only(boxes: Boxes, keep: np.ndarray) -> Boxes:
-    fields = ("center", "half_size", "yaw_rad", "material", "semantic", "instance", "color")
+    fields = ("center", "half_size", "yaw_rad", "material", "semantic", "instance", "color", "shape")
     return Boxes(**{field: getattr(boxes, field)[keep] for field in fields})
 
 
@@ -101,7 +101,7 @@ def test_a_town_has_what_a_street_has(driving_map: DrivingMap) -> None:
 def test_the_seed_decides_and_nothing_else(driving_map: DrivingMap) -> None:
     network, ground = driving_map.network, driving_map.ground
     first, again, other = (build_scenery(network, ground, seed) for seed in (7, 7, 8))
-    for field in ("center", "half_size", "yaw_rad", "material", "semantic", "instance", "color"):
+    for field in ("center", "half_size", "yaw_rad", "material", "semantic", "instance", "color", "shape"):
         assert np.array_equal(getattr(first, field), getattr(again, field))
     assert first.center.shape != other.center.shape or not np.array_equal(first.center, other.center)
 

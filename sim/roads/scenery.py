@@ -17,7 +17,7 @@ from perception.sensors import SemanticClass
 from sim.roads.ground import GroundClass, GroundRaster, lane_line
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
 from sim.roads.signal_heads import SignalMast, beside_road
-from sim.solids import Boxes, Material
+from sim.solids import Boxes, Material, Shape
 
 F64 = NDArray[np.float64]
 Color = tuple[int, int, int]
@@ -134,15 +134,16 @@ class _Yard:
         material: Material,
         semantic: SemanticClass,
         color: Color,
+        shape: Shape = Shape.BOX,
     ) -> None:
-        """A box on `center` (2,) whose lower side is at bottom_m."""
+        """A box, or another shape in it, on `center` (2,) whose lower side is at bottom_m."""
         self.rows.append((center[0], center[1], bottom_m + half[2], *half, yaw))
-        self.looks.append((material, semantic, self.instance))
+        self.looks.append((material, semantic, self.instance, shape))
         self.colors.append(color)
 
     def boxes(self) -> Boxes:
         rows = np.array(self.rows, np.float64).reshape(-1, 7)
-        looks = np.array(self.looks, np.int32).reshape(-1, 3)
+        looks = np.array(self.looks, np.int32).reshape(-1, 4)
         return Boxes(
             center=np.ascontiguousarray(rows[:, :3]),
             half_size=np.ascontiguousarray(rows[:, 3:6]),
@@ -151,6 +152,7 @@ class _Yard:
             semantic=looks[:, 1].astype(np.uint8),
             instance=np.ascontiguousarray(looks[:, 2]),
             color=np.array(self.colors, np.uint8).reshape(-1, 3),
+            shape=looks[:, 3].astype(np.uint8),
         )
 
 

@@ -1,8 +1,8 @@
 """Object-order ray casting: which surface does each ray of a sensor meet first?
 
-Knows rays, upright boxes and a flat ground; knows nothing about colours, traffic or environments. Everything is in the
-ego frame. The loop runs over boxes, not over rays: a box is tested only against the rectangle of rays that surely
-holds it, row by row, so that a row is one vectorised loop.
+Knows rays, upright solids and a flat ground; knows nothing about colours, traffic or environments. Everything is in the ego
+frame. The loop runs over solids, not over rays: a solid is tested only against the rectangle of rays that surely holds its
+box, row by row, so that a row is one vectorised loop. Unless it says otherwise, "box" means a solid in its box.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.solids import Shape
 
 # What LLVM may do to floats: no promise about infinities or NaN is given up, the slab test needs them. Kernels run without
 # numba's reference counts (`_nrt`, an option that numba keeps for itself): they own no array, and counting every view of a
@@ -32,9 +33,12 @@ SKY = np.int32(-2)
 LANES = 16
 TWO_PI = np.float32(2 * math.pi)
 
-# Columns of a box in the ego frame: centre, half size, cosine and sine of its yaw.
-CX, CY, CZ, HX, HY, HZ, COS, SIN = range(8)
-BOX_COLUMNS = 8
+# Columns of a box in the ego frame: centre, half size, cosine and sine of its yaw, `Shape`.
+CX, CY, CZ, HX, HY, HZ, COS, SIN, SHAPE = range(9)
+BOX_COLUMNS = 9
+# The face that a code can name beside those across x, y and z: the curved one, or the slope of a wedge.
+CURVED = 3
+_BOX, _CYLINDER, _WHEEL, _ELLIPSOID = int(Shape.BOX), int(Shape.CYLINDER), int(Shape.WHEEL), int(Shape.ELLIPSOID)
 
 
 @njit(**FAST)
@@ -82,6 +86,140 @@ def _cast_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz,
         hit = (near <= far) & (t > NEAR) & (t < depth[i])
         depth[i] = t if hit else depth[i]
         code[i] = box_code + axis if hit else code[i]
+
+
+@njit(**FAST)
+def _cast_wedge_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code):
+    """The same for a wedge: the box's slabs, and the half space below its slope."""
+    one = np.float32(1.0)
+    px, pz = one / hx, one / hz
+    above = ox * px + oz * pz
+    for i in range(depth.shape[0]):
+        along = cos_yaw * dx[i] + sin_yaw * dy[i]
+        rx = one / along
+        ry = one / (cos_yaw * dy[i] - sin_yaw * dx[i])
+        rz = one / dz[i]
+        x0, x1 = (-hx - ox) * rx, (hx - ox) * rx
+        y0, y1 = (-hy - oy) * ry, (hy - oy) * ry
+        z0, z1 = (-hz - oz) * rz, (hz - oz) * rz
+        near_x, far_x = (x0, x1) if x0 < x1 else (x1, x0)
+        near_y, far_y = (y0, y1) if y0 < y1 else (y1, y0)
+        near_z, far_z = (z0, z1) if z0 < z1 else (z1, z0)
+        rise = along * px + dz[i] * pz
+        slope = -above / rise
+        near = near_x if near_x > near_y else near_y
+        axis = np.int32(0) if near_x > near_y else np.int32(1)
+        axis = axis if near > near_z else np.int32(2)
+        near = near if near > near_z else near_z
+        entering = (rise < np.float32(0.0)) & (slope > near)
+        axis = np.int32(CURVED) if entering else axis
+        near = slope if entering else near
+        far = far_x if far_x < far_y else far_y
+        far = far if far < far_z else far_z
+        far = slope if (rise > np.float32(0.0)) & (slope < far) else far
+        t = near if near > NEAR else far
+        hit = (near <= far) & (t > NEAR) & (t < depth[i])
+        depth[i] = t if hit else depth[i]
+        code[i] = box_code + axis if hit else code[i]
+
+
+@njit(**FAST)
+def _cast_round_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, upright, box_code):
+    """The same for a cylinder, upright or (a wheel) along y.
+
+    In coordinates in which its cross-section is the unit circle, a ray passes the axis at |o x d| / |d|: in that form, unlike
+    in that of the quadratic formula, float32 is good enough for something thin that is far away.
+    """
+    one, zero = np.float32(1.0), np.float32(0.0)
+    sx, sy, sz = one / hx, one / hy, one / hz
+    side = sy if upright else sz
+    ou, ov = ox * sx, (oy * sy if upright else oz * sz)
+    ow, half = (oz, hz) if upright else (oy, hy)
+    cap = np.int32(2) if upright else np.int32(1)
+    for i in range(depth.shape[0]):
+        across = cos_yaw * dy[i] - sin_yaw * dx[i]
+        du = (cos_yaw * dx[i] + sin_yaw * dy[i]) * sx
+        dv = (across if upright else dz[i]) * side
+        rw = one / (dz[i] if upright else across)
+        a = du * du + dv * dv
+        a = a if a > np.float32(1e-12) else np.float32(1e-12)
+        cross = ou * dv - ov * du
+        room = a - cross * cross
+        root = math.sqrt(room if room > zero else zero)
+        middle, per = -(ou * du + ov * dv), one / a
+        near, far = (middle - root) * per, (middle + root) * per
+        w0, w1 = (-half - ow) * rw, (half - ow) * rw
+        near_w, far_w = (w0, w1) if w0 < w1 else (w1, w0)
+        axis = np.int32(CURVED) if near > near_w else cap
+        near = near if near > near_w else near_w
+        far = far if far < far_w else far_w
+        t = near if near > NEAR else far
+        hit = (room > zero) & (near <= far) & (t > NEAR) & (t < depth[i])
+        depth[i] = t if hit else depth[i]
+        code[i] = box_code + axis if hit else code[i]
+
+
+@njit(**FAST)
+def _cast_ellipsoid_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code):
+    """The same for an ellipsoid: the unit ball in coordinates in which it is one."""
+    one, zero = np.float32(1.0), np.float32(0.0)
+    sx, sy, sz = one / hx, one / hy, one / hz
+    ou, ov, ow = ox * sx, oy * sy, oz * sz
+    for i in range(depth.shape[0]):
+        du = (cos_yaw * dx[i] + sin_yaw * dy[i]) * sx
+        dv = (cos_yaw * dy[i] - sin_yaw * dx[i]) * sy
+        dw = dz[i] * sz
+        a = du * du + dv * dv + dw * dw
+        cu, cv, cw = ov * dw - ow * dv, ow * du - ou * dw, ou * dv - ov * du
+        room = a - (cu * cu + cv * cv + cw * cw)
+        root = math.sqrt(room if room > zero else zero)
+        middle, per = -(ou * du + ov * dv + ow * dw), one / a
+        near, far = (middle - root) * per, (middle + root) * per
+        t = near if near > NEAR else far
+        hit = (room > zero) & (t > NEAR) & (t < depth[i])
+        depth[i] = t if hit else depth[i]
+        code[i] = box_code + np.int32(CURVED) if hit else code[i]
+
+
+@njit(**FAST)
+def cast_row(depth, code, dx, dy, dz, ox, oy, oz, box, box_code):
+    """Keep the nearest hit of one solid along one row of rays; arguments as in `_cast_row`."""
+    cos_yaw, sin_yaw, hx, hy, hz = box[COS], box[SIN], box[HX], box[HY], box[HZ]
+    shape = np.int32(box[SHAPE])
+    if shape == _BOX:
+        _cast_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code)
+    elif (shape == _CYLINDER) | (shape == _WHEEL):
+        _cast_round_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, shape == _CYLINDER, box_code)
+    elif shape == _ELLIPSOID:
+        _cast_ellipsoid_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code)
+    else:
+        _cast_wedge_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code)
+
+
+@njit(**FAST)
+def normal_weights(box):
+    """Weights of a curved solid's normal at a point p of its surface, in its own frame: n is (wx px, wy py, wz pz)."""
+    one, zero = np.float32(1.0), np.float32(0.0)
+    shape = np.int32(box[SHAPE])
+    wx = one / (box[HX] * box[HX])
+    wy = one / (box[HY] * box[HY]) if shape != _WHEEL else zero
+    wz = one / (box[HZ] * box[HZ]) if shape != _CYLINDER else zero
+    return wx, wy, wz
+
+
+@njit(**FAST)
+def face_normal(box, face):
+    """Unit normal in ego of a flat face (code & 3), of either sign."""
+    one, zero = np.float32(1.0), np.float32(0.0)
+    if face == 0:
+        return box[COS], box[SIN], zero
+    if face == 1:
+        return -box[SIN], box[COS], zero
+    if face == 2:
+        return zero, zero, one
+    along, up = one / box[HX], one / box[HZ]
+    per = one / math.sqrt(along * along + up * up)
+    return box[COS] * along * per, box[SIN] * along * per, up * per
 
 
 @njit(**FAST)
@@ -189,7 +327,7 @@ def cast_camera(boxes, order, count, origin, view, dx, dy, dz, depth, code, corn
 
     origin (3,); view of `pinhole_view`; dx, dy, dz (H, W) ray directions in ego whose component along the optical axis is
     1, so that depth (H, W) is along that axis. depth and code hold what `cast_ground` put there; code becomes 4 * box +
-    axis of the face (0 x, 1 y, 2 z). drawn (K,) int32 gets the boxes that may be in the picture; returns their number.
+    face (0 x, 1 y, 2 z, 3 `CURVED`). drawn (K,) int32 gets the boxes that may be in the picture; returns their number.
     Cost: boxes x pixels they may cover; with the nearest first, rows that are hidden cost a comparison a pixel.
     """
     columns = depth.shape[1]
@@ -210,10 +348,18 @@ def cast_camera(boxes, order, count, origin, view, dx, dy, dz, depth, code, corn
             if nearest > NEAR and _all_nearer(depth[v, u0:u1], nearest):
                 continue
             seen = True
-            _cast_row(
-                depth[v, u0:u1], code[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], dz[v, u0:u1], ox, oy, z,
-                box[COS], box[SIN], box[HX], box[HY], box[HZ], np.int32(4 * k),
-            )  # fmt: skip
+            cast_row(
+                depth[v, u0:u1],
+                code[v, u0:u1],
+                dx[v, u0:u1],
+                dy[v, u0:u1],
+                dz[v, u0:u1],
+                ox,
+                oy,
+                z,
+                box,
+                np.int32(4 * k),
+            )
         if seen:
             drawn[in_view] = k
             in_view += 1
@@ -314,9 +460,9 @@ def cast_sweep(
             for beam in range(first, last):
                 if _all_nearer(depth[beam, c0:c1], bounds[4]):
                     continue
-                _cast_row(
-                    depth[beam, c0:c1], code[beam, c0:c1], dx[beam, c0:c1], dy[beam, c0:c1], dz[beam, c0:c1],
-                    ox, oy, z, box[COS], box[SIN], box[HX], box[HY], box[HZ], np.int32(4 * k),
+                cast_row(
+                    depth[beam, c0:c1], code[beam, c0:c1], dx[beam, c0:c1], dy[beam, c0:c1], dz[beam, c0:c1], ox, oy, z, box,
+                    np.int32(4 * k),
                 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -16,8 +17,8 @@ from numpy.typing import NDArray
 from perception.sensors import SemanticClass
 from planning.policy import SignalState
 from sim.roads.driving_map import DrivingMap, SignalHeads
-from sim.sensors.cast import BOX_COLUMNS, COS, CX, CY, CZ, FAST, HX, HY, HZ, SIN
-from sim.solids import Material
+from sim.sensors.cast import BOX_COLUMNS, COS, CX, CY, CZ, FAST, HX, HY, HZ, SHAPE, SIN
+from sim.solids import Material, Shape
 from sim.visibility import BoxGrid
 from sim.world import ActorKind
 
@@ -52,107 +53,102 @@ class Lamp(IntEnum):
     RIGHT = 3
 
 
-# A part of a vehicle: centre (x, y of length and width, z of height from the ground), half size in the same shares,
-# material, 1 where it has the vehicle's own colour, else its own colour, lamp, and up to which distance it is drawn.
 _FAR, _MIDDLE, _CLOSE = 1000.0, 90.0, 45.0
-_Part = tuple[tuple[float, float, float], tuple[float, float, float], Material, int, tuple[int, int, int], Lamp, float]
 _DARK, _GLASS, _SILVER = (22, 22, 24), (38, 48, 58), (120, 122, 126)
 
 
-def _wheels(x_front: float, x_rear: float, half_length: float, half_height: float) -> list[_Part]:
+class Part(NamedTuple):
+    """A solid of a vehicle: x and y in shares of its length and width from its middle, z in shares of its height from the ground.
+
+    own_color: painted as the vehicle is, instead of in `color`. reach_m: from further away it is left out.
+    """
+
+    center: tuple[float, float, float]
+    half: tuple[float, float, float]
+    material: Material
+    color: tuple[int, int, int] = (0, 0, 0)
+    own_color: bool = False
+    lamp: Lamp = Lamp.NONE
+    reach_m: float = _FAR
+    shape: Shape = Shape.BOX
+
+
+def _wheels(x_front: float, x_rear: float, half_length: float, half_height: float) -> list[Part]:
+    half = (half_length, 0.055, half_height)
     return [
-        ((x, side * 0.44, half_height), (half_length, 0.055, half_height), Material.RUBBER, 0, _DARK, Lamp.NONE, _CLOSE)
+        Part((x, side * 0.44, half_height), half, Material.RUBBER, _DARK, reach_m=_CLOSE, shape=Shape.WHEEL)
         for x in (x_front, x_rear)
         for side in (-1, 1)
     ]
 
 
-def _lamps(z: float, half_height: float) -> list[_Part]:
-    parts: list[_Part] = []
+def _lamps(z: float, half_height: float) -> list[Part]:
+    parts: list[Part] = []
+    wide, narrow = (0.008, 0.09, half_height), (0.010, 0.02, half_height)
+    red, amber, white = (120, 12, 14), (150, 80, 10), (225, 228, 230)
     for side, lamp in ((1, Lamp.LEFT), (-1, Lamp.RIGHT)):
         parts += [
-            (
-                (-0.497, side * 0.37, z),
-                (0.008, 0.09, half_height),
-                Material.LAMP_OFF,
-                0,
-                (120, 12, 14),
-                Lamp.BRAKE,
-                _FAR,
-            ),
-            ((-0.496, side * 0.475, z), (0.010, 0.02, half_height), Material.LAMP_OFF, 0, (150, 80, 10), lamp, _MIDDLE),
-            ((0.496, side * 0.475, z), (0.010, 0.02, half_height), Material.LAMP_OFF, 0, (150, 80, 10), lamp, _MIDDLE),
-            (
-                (0.497, side * 0.36, z),
-                (0.008, 0.09, half_height),
-                Material.LAMP_OFF,
-                0,
-                (225, 228, 230),
-                Lamp.NONE,
-                _MIDDLE,
-            ),
+            Part((-0.497, side * 0.37, z), wide, Material.LAMP_OFF, red, lamp=Lamp.BRAKE),
+            Part((-0.496, side * 0.475, z), narrow, Material.LAMP_OFF, amber, lamp=lamp, reach_m=_MIDDLE),
+            Part((0.496, side * 0.475, z), narrow, Material.LAMP_OFF, amber, lamp=lamp, reach_m=_MIDDLE),
+            Part((0.497, side * 0.36, z), wide, Material.LAMP_OFF, white, reach_m=_MIDDLE),
         ]
     return parts
 
 
-def _vehicle(kind: ActorKind) -> list[_Part]:
-    paint, glass, metal = Material.PAINT, Material.GLASS, Material.METAL
-    own, none = (0, 0, 0), Lamp.NONE
+def _vehicle(kind: ActorKind) -> list[Part]:
+    paint, glass, metal, rubber = Material.PAINT, Material.GLASS, Material.METAL, Material.RUBBER
+    plain, cloth = Material.PLAIN, Material.CLOTH
     match kind:
         case ActorKind.CAR:
             return [
-                ((0.0, 0.0, 0.39), (0.5, 0.5, 0.24), paint, 1, own, none, _FAR),
-                ((-0.06, 0.0, 0.785), (0.26, 0.44, 0.165), glass, 0, _GLASS, none, _FAR),
-                ((-0.09, 0.0, 0.965), (0.19, 0.42, 0.035), paint, 1, own, none, _FAR),
-                ((0.0, 0.0, 0.13), (0.47, 0.47, 0.05), Material.PLAIN, 0, _DARK, none, _CLOSE),
-                ((-0.501, 0.0, 0.30), (0.002, 0.14, 0.04), Material.SIGN, 0, (225, 225, 215), none, _CLOSE),
-                ((0.501, 0.0, 0.34), (0.002, 0.30, 0.05), Material.PLAIN, 0, _DARK, none, _CLOSE),
+                Part((0.0, 0.0, 0.39), (0.5, 0.5, 0.24), paint, own_color=True),
+                Part((-0.06, 0.0, 0.785), (0.26, 0.44, 0.165), glass, _GLASS),
+                Part((-0.09, 0.0, 0.965), (0.19, 0.42, 0.035), paint, own_color=True),
+                Part((0.0, 0.0, 0.13), (0.47, 0.47, 0.05), plain, _DARK, reach_m=_CLOSE),
+                Part((-0.501, 0.0, 0.30), (0.002, 0.14, 0.04), Material.SIGN, (225, 225, 215), reach_m=_CLOSE),
+                Part((0.501, 0.0, 0.34), (0.002, 0.30, 0.05), plain, _DARK, reach_m=_CLOSE),
                 *_wheels(0.31, -0.31, 0.072, 0.21),
                 *_lamps(0.50, 0.045),
             ]
         case ActorKind.VAN | ActorKind.BUS:
             bus = kind == ActorKind.BUS
             front = 0.5 if bus else 0.37
+            bonnet = [] if bus else [Part((0.43, 0.0, 0.32), (0.07, 0.48, 0.20), paint, own_color=True)]
+            middle, length = (0.0, 0.44) if bus else (0.22, 0.10)
             return [
-                (((front - 0.5) / 2, 0.0, 0.55), ((front + 0.5) / 2, 0.5, 0.43), paint, 1, own, none, _FAR),
-                *([] if bus else [((0.43, 0.0, 0.32), (0.07, 0.48, 0.20), paint, 1, own, none, _FAR)]),
-                ((front, 0.0, 0.70), (0.012, 0.44, 0.16), glass, 0, _GLASS, none, _FAR),
-                (
-                    (0.0 if bus else 0.22, 0.0, 0.70),
-                    (0.44 if bus else 0.10, 0.505, 0.13),
-                    glass,
-                    0,
-                    _GLASS,
-                    none,
-                    _MIDDLE,
-                ),
-                ((-0.5, 0.0, 0.70), (0.006, 0.40, 0.13), glass, 0, _GLASS, none, _MIDDLE),
+                Part(((front - 0.5) / 2, 0.0, 0.55), ((front + 0.5) / 2, 0.5, 0.43), paint, own_color=True),
+                *bonnet,
+                Part((front, 0.0, 0.70), (0.012, 0.44, 0.16), glass, _GLASS),
+                Part((middle, 0.0, 0.70), (length, 0.505, 0.13), glass, _GLASS, reach_m=_MIDDLE),
+                Part((-0.5, 0.0, 0.70), (0.006, 0.40, 0.13), glass, _GLASS, reach_m=_MIDDLE),
                 *_wheels(0.32, -0.30, 0.065 if not bus else 0.045, 0.15),
                 *_lamps(0.34, 0.05),
             ]
         case ActorKind.TRUCK:
             return [
-                ((0.39, 0.0, 0.45), (0.11, 0.49, 0.33), paint, 1, own, none, _FAR),
-                ((0.497, 0.0, 0.62), (0.006, 0.44, 0.12), glass, 0, _GLASS, none, _MIDDLE),
-                ((-0.12, 0.0, 0.60), (0.38, 0.5, 0.40), Material.PLAIN, 0, (214, 212, 204), none, _FAR),
-                ((-0.02, 0.0, 0.17), (0.46, 0.40, 0.04), metal, 0, (50, 52, 55), none, _MIDDLE),
+                Part((0.39, 0.0, 0.45), (0.11, 0.49, 0.33), paint, own_color=True),
+                Part((0.497, 0.0, 0.62), (0.006, 0.44, 0.12), glass, _GLASS, reach_m=_MIDDLE),
+                Part((-0.12, 0.0, 0.60), (0.38, 0.5, 0.40), plain, (214, 212, 204)),
+                Part((-0.02, 0.0, 0.17), (0.46, 0.40, 0.04), metal, (50, 52, 55), reach_m=_MIDDLE),
                 *_wheels(0.38, -0.30, 0.06, 0.13),
                 *_lamps(0.25, 0.04),
             ]
         case ActorKind.MOTORCYCLE | ActorKind.BICYCLE:
+            wheel = (0.14, 0.10, 0.20)
             return [
-                ((0.0, 0.0, 0.35), (0.32, 0.20, 0.14), paint, 1, own, none, _FAR),
-                ((0.36, 0.0, 0.20), (0.14, 0.10, 0.20), Material.RUBBER, 0, _DARK, none, _MIDDLE),
-                ((-0.36, 0.0, 0.20), (0.14, 0.10, 0.20), Material.RUBBER, 0, _DARK, none, _MIDDLE),
-                ((-0.05, 0.0, 0.68), (0.14, 0.36, 0.19), Material.CLOTH, 0, (52, 58, 72), none, _FAR),
-                ((0.0, 0.0, 0.93), (0.08, 0.20, 0.07), Material.PLAIN, 0, (60, 58, 56), none, _FAR),
+                Part((0.0, 0.0, 0.35), (0.32, 0.20, 0.14), paint, own_color=True),
+                Part((0.36, 0.0, 0.20), wheel, rubber, _DARK, reach_m=_MIDDLE, shape=Shape.WHEEL),
+                Part((-0.36, 0.0, 0.20), wheel, rubber, _DARK, reach_m=_MIDDLE, shape=Shape.WHEEL),
+                Part((-0.05, 0.0, 0.68), (0.14, 0.36, 0.19), cloth, (52, 58, 72)),
+                Part((0.0, 0.0, 0.93), (0.08, 0.20, 0.07), plain, (60, 58, 56), shape=Shape.ELLIPSOID),
             ]
         case ActorKind.PEDESTRIAN:
             return [
-                ((0.0, 0.25, 0.24), (0.25, 0.18, 0.24), Material.CLOTH, 0, (44, 50, 66), none, _FAR),
-                ((0.0, -0.25, 0.24), (0.25, 0.18, 0.24), Material.CLOTH, 0, (44, 50, 66), none, _MIDDLE),
-                ((0.0, 0.0, 0.66), (0.32, 0.46, 0.19), Material.CLOTH, 1, own, none, _FAR),
-                ((0.0, 0.0, 0.93), (0.26, 0.20, 0.07), Material.CLOTH, 0, (196, 150, 124), none, _FAR),
+                Part((0.0, 0.25, 0.24), (0.25, 0.18, 0.24), cloth, (44, 50, 66)),
+                Part((0.0, -0.25, 0.24), (0.25, 0.18, 0.24), cloth, (44, 50, 66), reach_m=_MIDDLE),
+                Part((0.0, 0.0, 0.66), (0.32, 0.46, 0.19), cloth, own_color=True, shape=Shape.CYLINDER),
+                Part((0.0, 0.0, 0.93), (0.26, 0.20, 0.07), cloth, (196, 150, 124), shape=Shape.ELLIPSOID),
             ]
 
 
@@ -166,9 +162,9 @@ _SEMANTIC = {
 def _templates() -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
     start, shape, look, semantic = [0], [], [], []
     for kind in ActorKind:
-        for center, half, material, own, color, lamp, reach in _vehicle(kind):
-            shape.append([*center, *half, reach])
-            look.append([int(material), own, *color, int(lamp)])
+        for part in _vehicle(kind):
+            shape.append([*part.center, *part.half, part.reach_m])
+            look.append([int(part.material), part.own_color, *part.color, int(part.lamp), int(part.shape)])
         start.append(len(shape))
         semantic.append(int(_SEMANTIC.get(kind, SemanticClass.VEHICLE)))
     return (
@@ -220,10 +216,12 @@ def _head_array(heads: SignalHeads) -> NDArray[np.float64]:
 
 
 @njit(**FAST)
-def _put(box, attribute, x, y, z, cos_yaw, sin_yaw, hx, hy, hz, material, semantic, instance, red, green, blue):
+def _put(
+    box, attribute, x, y, z, cos_yaw, sin_yaw, hx, hy, hz, shape, material, semantic, instance, red, green, blue
+):  # fmt: skip
     box[CX], box[CY], box[CZ] = x, y, z
     box[HX], box[HY], box[HZ] = hx, hy, hz
-    box[COS], box[SIN] = cos_yaw, sin_yaw
+    box[COS], box[SIN], box[SHAPE] = cos_yaw, sin_yaw, shape
     attribute[0], attribute[1], attribute[2] = material, semantic, instance
     attribute[3], attribute[4], attribute[5] = red, green, blue
 
@@ -292,7 +290,7 @@ def gather_boxes(
             _put(
                 boxes[count], attributes[count], x + ca * px - sa * py, y + sa * px + ca * py,
                 PART_SHAPE[p, 2] * height, ca, sa, PART_SHAPE[p, 3] * length, PART_SHAPE[p, 4] * width,
-                PART_SHAPE[p, 5] * height, material, KIND_SEMANTIC[k], a, red, green, blue,
+                PART_SHAPE[p, 5] * height, PART_LOOK[p, 6], material, KIND_SEMANTIC[k], a, red, green, blue,
             )  # fmt: skip
             count += 1
     actors = count
@@ -317,7 +315,7 @@ def gather_boxes(
             px, py = _HEAD[p, 0], _HEAD[p, 1]
             _put(
                 boxes[count], attributes[count], x + ca * px - sa * py, y + sa * px + ca * py,
-                heads[h, 2] + _HEAD[p, 2], ca, sa, _HEAD[p, 3], _HEAD[p, 4], _HEAD[p, 5], material, _SEMANTIC_LIGHT,
+                heads[h, 2] + _HEAD[p, 2], ca, sa, _HEAD[p, 3], _HEAD[p, 4], _HEAD[p, 5], 0, material, _SEMANTIC_LIGHT,
                 SIGNAL_INSTANCE + h, red, green, blue,
             )  # fmt: skip
             count += 1
@@ -339,7 +337,7 @@ def gather_boxes(
             ca, sa = math.cos(static[k, 3] - yaw), math.sin(static[k, 3] - yaw)
             _put(
                 boxes[count], attributes[count], c * dx + s * dy, c * dy - s * dx, static[k, 2], ca, sa, static[k, 4],
-                static[k, 5], static[k, 6], attribute[0], attribute[1], attribute[2], attribute[3], attribute[4],
+                static[k, 5], static[k, 6], static[k, 8], attribute[0], attribute[1], attribute[2], attribute[3], attribute[4],
                 attribute[5],
             )  # fmt: skip
             count += 1

@@ -5,16 +5,19 @@ Knows hits, reflectivities and measurement noise; knows nothing about colours, t
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
-from sim.sensors.cast import COS, FAST, GROUND, SIN
+from sim.sensors.cast import COS, CURVED, CX, CY, CZ, FAST, GROUND, SHAPE, SIN, face_normal, normal_weights
 from sim.sensors.ground_texture import REFLECTIVITY_OF, SEMANTIC_OF, cells_row, raster_place
 from sim.sensors.parts import INSTANCE, MATERIAL, SEMANTIC
-from sim.solids import Material
+from sim.solids import Material, Shape
 
 _SKY_CLASS = np.uint8(SemanticClass.SKY)
+_WEDGE = int(Shape.WEDGE)
 # Share of the light at 905 nm that comes back at normal incidence, by material; signs and lamps are retro-reflectors.
 REFLECTIVITY = np.array(
     [0.35, 0.45, 0.06, 0.05, 0.55, 0.42, 0.25, 0.45, 0.25, 0.40, 0.95, 0.60, 0.60, 0.30], np.float32
@@ -45,6 +48,20 @@ def _face_run(reflectivity, nx, ny, nz, dx, dy, dz, bright, cosine):
     for i in range(dx.shape[0]):
         bright[i] = reflectivity
         cosine[i] = abs(nx * dx[i] + ny * dy[i] + nz * dz[i])
+
+
+@njit(**FAST)
+def _curved_run(reflectivity, box, origin, depth, dx, dy, dz, bright, cosine):
+    """The same for a run of rays (unit length) that meet the curved face of one solid."""
+    wx, wy, wz = normal_weights(box)
+    cos_yaw, sin_yaw = box[COS], box[SIN]
+    x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
+    ox, oy = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
+    for i in range(dx.shape[0]):
+        along, across = cos_yaw * dx[i] + sin_yaw * dy[i], cos_yaw * dy[i] - sin_yaw * dx[i]
+        nx, ny, nz = wx * (ox + depth[i] * along), wy * (oy + depth[i] * across), wz * (z + depth[i] * dz[i])
+        bright[i] = reflectivity
+        cosine[i] = abs(nx * along + ny * across + nz * dz[i]) / math.sqrt(nx * nx + ny * ny + nz * nz)
 
 
 @njit(**FAST)
@@ -114,16 +131,19 @@ def measure_sweep(
             if hit >= 0:
                 while end < columns and codes[end] == hit:
                     end += 1
-                k, axis = np.uint32(hit >> 2), hit & 3
-                nx, ny, nz = np.float32(0.0), np.float32(0.0), np.float32(1.0 if axis == 2 else 0.0)
-                if axis == 0:
-                    nx, ny = boxes[k, COS], boxes[k, SIN]
-                elif axis == 1:
-                    nx, ny = -boxes[k, SIN], boxes[k, COS]
-                _face_run(
-                    REFLECTIVITY[attributes[k, MATERIAL]], nx, ny, nz, beam_dx[c:end], beam_dy[c:end], beam_dz[c:end],
-                    bright[c:end], cosine[c:end],
-                )  # fmt: skip
+                k = np.uint32(hit >> 2)
+                box, reflectivity = boxes[k], REFLECTIVITY[attributes[k, MATERIAL]]
+                if (hit & 3 == CURVED) & (np.int32(box[SHAPE]) != _WEDGE):
+                    _curved_run(
+                        reflectivity, box, origin, depth[b, c:end], beam_dx[c:end], beam_dy[c:end], beam_dz[c:end],
+                        bright[c:end], cosine[c:end],
+                    )  # fmt: skip
+                else:
+                    nx, ny, nz = face_normal(box, hit & 3)
+                    _face_run(
+                        reflectivity, nx, ny, nz, beam_dx[c:end], beam_dy[c:end], beam_dz[c:end], bright[c:end],
+                        cosine[c:end],
+                    )  # fmt: skip
                 if labels:
                     semantic[b, c:end] = np.uint8(attributes[k, SEMANTIC])
                     instance[b, c:end] = attributes[k, INSTANCE]

@@ -12,29 +12,49 @@ import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
-from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, SIN, SKY
+from sim.sensors.cast import (
+    COS,
+    CURVED,
+    CX,
+    CY,
+    CZ,
+    FAST,
+    GROUND,
+    HX,
+    HY,
+    HZ,
+    SHAPE,
+    SIN,
+    SKY,
+    face_normal,
+    normal_weights,
+)
 from sim.sensors.ground_texture import GRAIN_OF, PALETTE, SEMANTIC_OF, cells_row, raster_place
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
-from sim.solids import Material
+from sim.solids import Material, Shape
 
 _GLASS, _FACADE, _FOLIAGE = int(Material.GLASS), int(Material.FACADE), int(Material.FOLIAGE)
 _LAMP_ON = int(Material.LAMP_ON)
+_BOX, _WEDGE = int(Shape.BOX), int(Shape.WEDGE)
 _SKY_CLASS = np.uint8(SemanticClass.SKY)
 HAZE_M = np.float32(900.0)
 PER_STOREY = np.float32(1.0 / 3.1)
-# Columns of a box's panes: what is mirrored in its glass (RGB), window bays per metre along x and y, whole storeys, and a
-# number that tells its windows or leaves from those of others.
-PANE, BAYS, STOREYS, TILE = 0, 3, 5, 6
-PANE_COLUMNS = 7
+# Columns of a box's panes: what is mirrored in its glass (RGB), window bays per metre along x and y, whole storeys, a number
+# that tells its windows or leaves from those of others, and the haze before it (RGB).
+PANE, BAYS, STOREYS, TILE, VEIL = 0, 3, 5, 6, 7
+PANE_COLUMNS = 10
+# Light that reaches a face from the sky, by which way it faces: aside, up, down.
+_ASIDE, _UP, _DOWN = np.float32(0.78), np.float32(1.0), np.float32(0.45)
 # Rows of scratch: float32 red, green, blue, then red, green, blue and texture of the ground; int32 its column and row.
 COLOR_ROWS, CELL_ROWS = 7, 2
 
 
 @njit(**FAST)
 def light_faces(boxes, attributes, drawn, count, origin, sun, ambient, direct, horizon, zenith, faces, panes):
-    """Colour (float32 RGB) of the three faces that the sensor can see of boxes drawn[:count]; faces: (4 * MAX_BOXES, 3).
+    """Colour (float32 RGB) of the faces that the sensor can see of boxes drawn[:count]; faces: (4 * MAX_BOXES, 3).
 
-    Haze is that of the box's nearest point, so that a pixel need not work it out. panes: (MAX_BOXES, PANE_COLUMNS).
+    A curved face gets its colour in full light: each pixel has a normal of its own. Haze is that of the box's nearest point,
+    so that a pixel need not work it out. panes: (MAX_BOXES, PANE_COLUMNS).
     """
     one, zero = np.float32(1.0), np.float32(0.0)
     for place in range(count):
@@ -55,6 +75,7 @@ def light_faces(boxes, attributes, drawn, count, origin, sun, ambient, direct, h
         for c in range(3):
             pane = (np.float32(40.0) + np.float32(0.22) * zenith[c]) if facade else zenith[c]
             panes[k, PANE + c] = pane * clear + horizon[c] * haze
+            panes[k, VEIL + c] = horizon[c] * haze
         side_x = one if box[COS] * x + box[SIN] * y > 0 else -one
         side_y = one if box[COS] * y - box[SIN] * x > 0 else -one
         side_z = one if z > 0 else -one
@@ -63,12 +84,21 @@ def light_faces(boxes, attributes, drawn, count, origin, sun, ambient, direct, h
         light_z = side_z * sun[2]
         for axis in range(3):
             cosine = light_x if axis == 0 else (light_y if axis == 1 else light_z)
-            sky = np.float32(0.78) if axis < 2 else (one if side_z > 0 else np.float32(0.45))
+            sky = _ASIDE if axis < 2 else (_UP if side_z > 0 else _DOWN)
             light = ambient * sky + direct * max(cosine, zero)
             if attribute[MATERIAL] == _LAMP_ON:
                 light = np.float32(1.25)
             for c in range(3):
-                faces[4 * k + axis, c] = np.float32(attribute[RED + c]) * light * clear + horizon[c] * haze
+                faces[4 * k + axis, c] = np.float32(attribute[RED + c]) * light * clear + panes[k, VEIL + c]
+        shape = np.int32(box[SHAPE])
+        if shape != _BOX:
+            light = one
+            if shape == _WEDGE:
+                nx, ny, nz = face_normal(box, CURVED)
+                cosine = nx * sun[0] + ny * sun[1] + nz * sun[2]
+                light = ambient * (_ASIDE + (_UP - _ASIDE) * nz) + direct * max(cosine, zero)
+            for c in range(3):
+                faces[4 * k + CURVED, c] = np.float32(attribute[RED + c]) * light * clear + panes[k, VEIL + c]
 
 
 @njit(**FAST)
@@ -218,8 +248,31 @@ def _glass_run(red, green, blue, depth, dz, z0, per_half, pane_r, pane_g, pane_b
 
 
 @njit(**FAST)
+def _curved_run(
+    red, green, blue, depth, dx, dy, dz, ox, oy, z0, cos_yaw, sin_yaw, wx, wy, wz, sun_x, sun_y, sun_z, ambient, direct,
+    veil_r, veil_g, veil_b,
+):  # fmt: skip
+    """Light on a run of pixels of a curved face; o, w (`normal_weights`) and sun are in the solid's frame."""
+    zero = np.float32(0.0)
+    for i in range(red.shape[0]):
+        t = depth[i]
+        nx = wx * (ox + t * (cos_yaw * dx[i] + sin_yaw * dy[i]))
+        ny = wy * (oy + t * (cos_yaw * dy[i] - sin_yaw * dx[i]))
+        nz = wz * (z0 + t * dz[i])
+        per = np.float32(1.0) / math.sqrt(nx * nx + ny * ny + nz * nz)
+        cosine = (nx * sun_x + ny * sun_y + nz * sun_z) * per
+        up = nz * per
+        sky = _ASIDE + up * ((_UP - _ASIDE) if up > zero else (_ASIDE - _DOWN))
+        light = ambient * sky + direct * (cosine if cosine > zero else zero)
+        red[i] = (red[i] - veil_r) * light + veil_r
+        green[i] = (green[i] - veil_g) * light + veil_g
+        blue[i] = (blue[i] - veil_b) * light + veil_b
+
+
+@njit(**FAST)
 def _face_run(
-    hit, u0, u1, depth, dx, dy, dz, origin, boxes, attributes, faces, panes, pixel_angle, red, green, blue
+    hit, u0, u1, depth, dx, dy, dz, origin, boxes, attributes, faces, panes, sun, ambient, direct, pixel_angle, red, green,
+    blue,
 ):  # fmt: skip
     """Paint pixels u0 to u1 of a row (1-D arrays), all of which see the same face."""
     face, k = np.uint32(hit), np.uint32(hit >> 2)
@@ -227,15 +280,23 @@ def _face_run(
     for u in range(u0, u1):
         red[u], green[u], blue[u] = r, g, b
     material = attributes[k, MATERIAL]
-    if (material != _FACADE) & (material != _FOLIAGE) & (material != _GLASS):
-        return
     axis = hit & 3
+    curved = (axis == CURVED) & (np.int32(boxes[k, SHAPE]) != _WEDGE) & (material != _LAMP_ON)
+    if (not curved) & (material != _FACADE) & (material != _FOLIAGE) & (material != _GLASS):
+        return
     cos_yaw, sin_yaw = boxes[k, COS], boxes[k, SIN]
     x, y, z = origin[0] - boxes[k, CX], origin[1] - boxes[k, CY], origin[2] - boxes[k, CZ]
     ox, oy = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
     tile = np.uint32(np.int32(panes[k, TILE])) * np.uint32(0x27D4EB2F)
     red, green, blue, t = red[u0:u1], green[u0:u1], blue[u0:u1], depth[u0:u1]
     dx, dy, dz = dx[u0:u1], dy[u0:u1], dz[u0:u1]
+    if curved:
+        wx, wy, wz = normal_weights(boxes[k])
+        sun_x, sun_y = cos_yaw * sun[0] + sin_yaw * sun[1], cos_yaw * sun[1] - sin_yaw * sun[0]
+        _curved_run(
+            red, green, blue, t, dx, dy, dz, ox, oy, z, cos_yaw, sin_yaw, wx, wy, wz, sun_x, sun_y, sun[2], ambient, direct,
+            panes[k, VEIL], panes[k, VEIL + 1], panes[k, VEIL + 2],
+        )  # fmt: skip
     pane_r, pane_g, pane_b = panes[k, PANE], panes[k, PANE + 1], panes[k, PANE + 2]
     if material == _FACADE:
         if axis == 0:
@@ -315,8 +376,8 @@ def shade_camera(
                 while end < columns and codes[end] == hit:
                     end += 1
                 _face_run(
-                    hit, u, end, depths, row_dx, row_dy, row_dz, origin, boxes, attributes, faces, panes, pixel_angle,
-                    red, green, blue,
+                    hit, u, end, depths, row_dx, row_dy, row_dz, origin, boxes, attributes, faces, panes, sun, ambient,
+                    direct, pixel_angle, red, green, blue,
                 )  # fmt: skip
                 if labels:
                     k = np.uint32(hit >> 2)

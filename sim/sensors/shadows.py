@@ -10,8 +10,11 @@ import math
 import numpy as np
 from numba import njit
 
-from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, SIN, pinhole_bounds, sphere_in_view
+from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, SHAPE, SIN, pinhole_bounds, sphere_in_view
+from sim.solids import Shape
 
+_BOX, _CYLINDER, _WHEEL, _WEDGE = int(Shape.BOX), int(Shape.CYLINDER), int(Shape.WHEEL), int(Shape.WEDGE)
+_ELLIPSOID = int(Shape.ELLIPSOID)
 SUNNY, SHADOW = np.uint8(255), np.uint8(133)
 SHADOW_RANGE_M = np.float32(60.0)
 
@@ -41,12 +44,72 @@ def _shadow_row(shade, code, depth, dx, dy, ax, ay, cos_yaw, sin_yaw, x0, x1, y0
 
 
 @njit(**FAST)
+def _round_shadow_row(
+    shade, code, depth, dx, dy, ax, ay, az, cos_yaw, sin_yaw, px, py, pz, half_w, along_y, sx, sy, sz
+):  # fmt: skip
+    """The same for a cylinder (its axis along y or z) or, with half_w 0, an ellipsoid.
+
+    a is the sensor's foot in the solid's frame, p one over its half sizes and 0 along a cylinder's axis, s the direction to
+    the sun.
+    """
+    zero = np.float32(0.0)
+    du, dv, dw = sx * px, sy * py, sz * pz
+    square = du * du + dv * dv + dw * dw
+    open_ended = half_w == zero
+    per_w = np.float32(1.0) / (sy if along_y else sz)
+    for i in range(shade.shape[0]):
+        x = ax + depth[i] * (cos_yaw * dx[i] + sin_yaw * dy[i])
+        y = ay + depth[i] * (cos_yaw * dy[i] - sin_yaw * dx[i])
+        u, v, w = x * px, y * py, az * pz
+        cu, cv, cw = v * dw - w * dv, w * du - u * dw, u * dv - v * du
+        room = square - (cu * cu + cv * cv + cw * cw)
+        root = math.sqrt(room if room > zero else zero)
+        middle = -(u * du + v * dv + w * dw)
+        near, far = (middle - root) / square, (middle + root) / square
+        at = y if along_y else az
+        w0, w1 = (-half_w - at) * per_w, (half_w - at) * per_w
+        low, high = (w0, w1) if w0 < w1 else (w1, w0)
+        near = near if open_ended | (near > low) else low
+        far = far if open_ended | (far < high) else high
+        hidden = (room > zero) & (near < far) & (far > zero) & (code[i] == GROUND)
+        shade[i] = SHADOW if hidden else shade[i]
+
+
+@njit(**FAST)
+def _wedge_shadow_row(
+    shade, code, depth, dx, dy, ax, ay, az, cos_yaw, sin_yaw, hx, hy, hz, sx, sy, sz
+):  # fmt: skip
+    """The same for a wedge."""
+    one, zero = np.float32(1.0), np.float32(0.0)
+    rx, ry, rz = one / sx, one / sy, one / sz
+    rise = sx / hx + sz / hz
+    for i in range(shade.shape[0]):
+        x = ax + depth[i] * (cos_yaw * dx[i] + sin_yaw * dy[i])
+        y = ay + depth[i] * (cos_yaw * dy[i] - sin_yaw * dx[i])
+        x0, x1 = (-hx - x) * rx, (hx - x) * rx
+        y0, y1 = (-hy - y) * ry, (hy - y) * ry
+        near = x0 if x0 < x1 else x1
+        far = x0 if x0 > x1 else x1
+        near_y, far_y = (y0, y1) if y0 < y1 else (y1, y0)
+        near = near if near > near_y else near_y
+        far = far if far < far_y else far_y
+        near_z, far_z = (-hz - az) * rz, (hz - az) * rz
+        near = near if near > near_z else near_z
+        far = far if far < far_z else far_z
+        slope = -(x / hx + az / hz) / rise
+        near = slope if (rise < zero) & (slope > near) else near
+        far = slope if (rise > zero) & (slope < far) else far
+        hidden = (near < far) & (far > zero) & (code[i] == GROUND)
+        shade[i] = SHADOW if hidden else shade[i]
+
+
+@njit(**FAST)
 def cast_shadows(boxes, count, origin, view, sun, dx, dy, depth, code, shade, corners, bounds, flat):
     """Fill shade (H, W) uint8: SHADOW where the ground is hidden from the sun (unit vector in ego), else SUNNY.
 
     view, corners and bounds as in `cast_camera`; flat: (BOX_COLUMNS,) float32 scratch.
     """
-    one, half = np.float32(1.0), np.float32(0.5)
+    zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
     shade[:] = SUNNY
     for k in range(count):
         x, y = boxes[k, CX], boxes[k, CY]
@@ -68,9 +131,19 @@ def cast_shadows(boxes, count, origin, view, sun, dx, dy, depth, code, shade, co
         x, y = origin[0] - x, origin[1] - y
         ax, ay = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
         foot = boxes[k, CZ] - hz
+        shape = np.int32(boxes[k, SHAPE])
+        half_w = zero if shape == _ELLIPSOID else (hy if shape == _WHEEL else hz)
         u0, u1 = bounds[0], bounds[1]
         for v in range(bounds[2], bounds[3]):
-            _shadow_row(
-                shade[v, u0:u1], code[v, u0:u1], depth[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], ax, ay, cos_yaw, sin_yaw,
-                -hx, hx, -hy, hy, foot, top, one / sx, one / sy, one / sun[2],
-            )  # fmt: skip
+            row = (shade[v, u0:u1], code[v, u0:u1], depth[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], ax, ay)
+            if shape == _BOX:
+                _shadow_row(
+                    *row, cos_yaw, sin_yaw, -hx, hx, -hy, hy, foot, top, one / sx, one / sy, one / sun[2]
+                )  # fmt: skip
+            elif shape == _WEDGE:
+                _wedge_shadow_row(*row, -boxes[k, CZ], cos_yaw, sin_yaw, hx, hy, hz, sx, sy, sun[2])
+            else:
+                _round_shadow_row(
+                    *row, -boxes[k, CZ], cos_yaw, sin_yaw, one / hx, zero if shape == _WHEEL else one / hy,
+                    zero if shape == _CYLINDER else one / hz, half_w, shape == _WHEEL, sx, sy, sun[2],
+                )  # fmt: skip
