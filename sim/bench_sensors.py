@@ -19,7 +19,7 @@ from sim.env import EnvConfig
 from sim.logs.log import cpu_model, git_commit
 from sim.roads.driving_map import load_map
 from sim.sensors.cast import pinhole_directions, sweep_directions
-from sim.sensors.embree_oracle import TRIANGLES_PER_BOX, EmbreeScene
+from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.rig import RigConfig, rig
 from sim.sensors.suite import SensorSuite
 from sim.world import World
@@ -90,7 +90,7 @@ def bench_sensors(
         "map": map_name,
         "rig": rig_name,
         "boxes": count,
-        "triangles": count * TRIANGLES_PER_BOX + 2,
+        "triangles": scene.triangles,
         "camera_rays": sum(c.width_px * c.height_px for c in full.cameras),
         "lidar_rays": full.lidar.beams * full.lidar.columns,
         "threads": 1,

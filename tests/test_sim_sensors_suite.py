@@ -8,14 +8,28 @@ import pytest
 from perception.sensors import SemanticClass
 from sim.env import EnvConfig
 from sim.roads.driving_map import DrivingMap, load_map
-from sim.sensors.cast import BOX_COLUMNS, COS, CX, CZ, FAR_M, GROUND, HX, HZ, SIN, cast_ground, pinhole_directions
+from sim.sensors.cast import (
+    BOX_COLUMNS,
+    COS,
+    CX,
+    CZ,
+    FAR_M,
+    GROUND,
+    HX,
+    HZ,
+    SHAPE,
+    SIN,
+    cast_ground,
+    pinhole_directions,
+)
 
 from sim.sensors.cast import cast_camera, pinhole_view  # isort: skip
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.rig import rig
-from sim.sensors.shading import COLOR_ROWS, _store_row
+from sim.sensors.shading import COLOR_ROWS, PANE_COLUMNS, _face_run, _store_row, light_faces
 from sim.sensors.shadows import SHADOW, SUNNY, cast_shadows
 from sim.sensors.suite import SensorSuite
+from sim.solids import Material, Shape
 from sim.world import World, WorldState
 
 
@@ -119,6 +133,7 @@ def test_shadows_are_where_embree_sees_no_sun(seed: int) -> None:
     boxes[:, HX : HZ + 1] = rng.uniform(0.3, 3.0, (count, 3))
     boxes[:, CX : CX + 2] = np.stack([rng.uniform(8, 40, count), rng.uniform(-20, 20, count)], 1)
     boxes[:, CZ] = boxes[:, HZ] + rng.choice([0.004, 1.0], count)
+    boxes[:, SHAPE] = rng.choice(len(Shape), count)
     yaw = rng.uniform(-np.pi, np.pi, count)
     boxes[:, COS], boxes[:, SIN] = np.cos(yaw), np.sin(yaw)
     calibration = rig("small").cameras[0].calibration()
@@ -148,7 +163,7 @@ def test_shadows_are_where_embree_sees_no_sun(seed: int) -> None:
     ground = origin[:, None] + depth[seen] * directions[:, seen]
     ground[2] = 2e-4
     rays = np.concatenate([ground, np.broadcast_to(sun[:, None], ground.shape)]).T.astype(np.float32)
-    distance, _ = EmbreeScene(boxes).cast(np.ascontiguousarray(rays))
+    distance, _ = EmbreeScene(boxes, segments=64).cast(np.ascontiguousarray(rays))
     assert np.mean((shade[seen] == SHADOW) == np.isfinite(distance)) > 0.995
 
 
@@ -158,3 +173,67 @@ def test_colours_beyond_a_byte_are_cut_off() -> None:
     image = np.zeros((4, 3), np.uint8)
     _store_row(colors[0], colors[1], colors[2], np.zeros(4, np.int32), image)
     assert image.tolist() == [[0, 1, 255], [0, 2, 255], [254, 3, 0], [255, 4, 128]]
+
+
+@pytest.mark.parametrize("shape", list(Shape))
+def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
+    """Every pixel's colour against Lambert's law for the normal that Embree's triangles have there."""
+    boxes = np.zeros((1, BOX_COLUMNS), np.float32)
+    yaw = 0.7
+    boxes[0, [CX, CX + 1, CZ, HX, HX + 1, HZ]] = [9.0, 0.5, 1.2, 1.4, 0.9, 1.1]
+    boxes[0, [COS, SIN, SHAPE]] = np.cos(yaw), np.sin(yaw), shape
+    attributes = np.array([[int(Material.PLAIN), 1, 5, 200, 150, 100]], np.int32)
+    camera = rig("small").cameras[0].calibration()
+    k, pose = camera.intrinsics, camera.ego_from_camera
+    shape_px = (camera.height_px, camera.width_px)
+    directions = pinhole_directions(k, pose, camera.width_px, camera.height_px)
+    origin = pose[:3, 3].astype(np.float32)
+    depth, code = np.zeros(shape_px, np.float32), np.zeros(shape_px, np.int32)
+    view = pinhole_view(
+        np.ascontiguousarray(pose[:3, :3].T, np.float32),
+        np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32),
+        *shape_px,
+    )
+    cast_ground(origin, directions[2], depth, code)
+    drawn = np.zeros(1, np.int32)
+    assert (
+        cast_camera(
+            boxes,
+            drawn,
+            1,
+            origin,
+            view,
+            *directions,
+            depth,
+            code,
+            np.zeros((8, 3), np.float32),
+            np.zeros(4, np.int64),
+            drawn,
+        )
+        == 1
+    )
+    sun = np.array([-0.6, 0.48, 0.64], np.float32)
+    ambient, direct = np.float32(0.4), np.float32(0.5)
+    sky = np.full(3, 200.0, np.float32)
+    faces, panes = np.zeros((4, 3), np.float32), np.zeros((1, PANE_COLUMNS), np.float32)
+    light_faces(boxes, attributes, drawn, 1, origin, sun, ambient, direct, sky, sky, faces, panes)
+    scene = EmbreeScene(boxes, segments=400)
+    answer = scene.cast_tensor(scene.rays(origin, directions))
+    normals = answer["primitive_normals"].numpy()
+    normals *= -np.sign((normals * np.moveaxis(directions, 0, -1)).sum(-1, keepdims=True))
+    checked = 0
+    for v in range(shape_px[0]):
+        for u in np.flatnonzero(code[v] >= 0)[::5]:
+            colors = np.zeros((3, camera.width_px), np.float32)
+            _face_run(
+                code[v, u], u, u + 1, depth[v], *directions[:, v], origin, boxes, attributes, faces, panes, sun, ambient,
+                direct, np.float32(0.01), *colors,
+            )  # fmt: skip
+            n = normals[v, u]
+            aside_up_down = 0.78 + n[2] * (0.22 if n[2] > 0 else 0.33)
+            light = 0.4 * aside_up_down + 0.5 * max(float(n @ sun), 0.0)
+            veil = panes[0, 7:10]
+            clear = 1 - veil / sky
+            assert colors[:, u] == pytest.approx(np.array([200, 150, 100]) * light * clear + veil, rel=0.03)
+            checked += 1
+    assert checked > 20

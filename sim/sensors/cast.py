@@ -182,21 +182,6 @@ def _cast_ellipsoid_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, h
 
 
 @njit(**FAST)
-def cast_row(depth, code, dx, dy, dz, ox, oy, oz, box, box_code):
-    """Keep the nearest hit of one solid along one row of rays; arguments as in `_cast_row`."""
-    cos_yaw, sin_yaw, hx, hy, hz = box[COS], box[SIN], box[HX], box[HY], box[HZ]
-    shape = np.int32(box[SHAPE])
-    if shape == _BOX:
-        _cast_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code)
-    elif (shape == _CYLINDER) | (shape == _WHEEL):
-        _cast_round_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, shape == _CYLINDER, box_code)
-    elif shape == _ELLIPSOID:
-        _cast_ellipsoid_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code)
-    else:
-        _cast_wedge_row(depth, code, dx, dy, dz, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code)
-
-
-@njit(**FAST)
 def normal_weights(box):
     """Weights of a curved solid's normal at a point p of its surface, in its own frame: n is (wx px, wy py, wz pz)."""
     one, zero = np.float32(1.0), np.float32(0.0)
@@ -229,6 +214,52 @@ def _all_nearer(depth, nearest):
     for i in range(depth.shape[0]):
         open_rays += 1 if depth[i] > nearest else 0
     return open_rays == 0
+
+
+@njit(**FAST)
+def _cast_solid(depth, code, dx, dy, dz, v0, v1, u0, u1, nearest, origin, box, box_code):
+    """Keep the nearest hits of one solid in rows v0 to v1, columns u0 to u1; returns whether any row was open to it.
+
+    A row is not if all its rays end before `nearest`, in the unit of depth.
+    """
+    cos_yaw, sin_yaw, hx, hy, hz = box[COS], box[SIN], box[HX], box[HY], box[HZ]
+    shape = np.int32(box[SHAPE])
+    x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
+    ox, oy = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
+    is_open = False
+    for v in range(v0, v1):
+        depths = depth[v, u0:u1]
+        if nearest > NEAR and _all_nearer(depths, nearest):
+            continue
+        is_open = True
+        codes, row_dx, row_dy, row_dz = code[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], dz[v, u0:u1]
+        if shape == _BOX:
+            _cast_row(depths, codes, row_dx, row_dy, row_dz, ox, oy, z, cos_yaw, sin_yaw, hx, hy, hz, box_code)
+        elif (shape == _CYLINDER) | (shape == _WHEEL):
+            _cast_round_row(
+                depths,
+                codes,
+                row_dx,
+                row_dy,
+                row_dz,
+                ox,
+                oy,
+                z,
+                cos_yaw,
+                sin_yaw,
+                hx,
+                hy,
+                hz,
+                shape == _CYLINDER,
+                box_code,
+            )
+        elif shape == _ELLIPSOID:
+            _cast_ellipsoid_row(
+                depths, codes, row_dx, row_dy, row_dz, ox, oy, z, cos_yaw, sin_yaw, hx, hy, hz, box_code
+            )
+        else:
+            _cast_wedge_row(depths, codes, row_dx, row_dy, row_dz, ox, oy, z, cos_yaw, sin_yaw, hx, hy, hz, box_code)
+    return is_open
 
 
 @njit(**FAST)
@@ -340,27 +371,10 @@ def cast_camera(boxes, order, count, origin, view, dx, dy, dz, depth, code, corn
         nearest = corners[0, 2]
         for c in range(1, 8):
             nearest = min(nearest, corners[c, 2])
-        x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
-        ox, oy = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
         u0, u1 = (bounds[0] // LANES) * LANES, min(columns, -(-bounds[1] // LANES) * LANES)
-        seen = False
-        for v in range(bounds[2], bounds[3]):
-            if nearest > NEAR and _all_nearer(depth[v, u0:u1], nearest):
-                continue
-            seen = True
-            cast_row(
-                depth[v, u0:u1],
-                code[v, u0:u1],
-                dx[v, u0:u1],
-                dy[v, u0:u1],
-                dz[v, u0:u1],
-                ox,
-                oy,
-                z,
-                box,
-                np.int32(4 * k),
-            )
-        if seen:
+        if _cast_solid(
+            depth, code, dx, dy, dz, bounds[2], bounds[3], u0, u1, nearest, origin, box, np.int32(4 * k)
+        ):  # fmt: skip
             drawn[in_view] = k
             in_view += 1
     return in_view
@@ -444,8 +458,6 @@ def cast_sweep(
             last -= 1
         if first == last:
             continue
-        x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
-        ox, oy = box[COS] * x + box[SIN] * y, box[COS] * y - box[SIN] * x
         low = math.ceil((bounds[0] - bounds[1] - azimuth_spread - first_azimuth) / azimuth_step)
         high = math.floor((bounds[0] + bounds[1] + azimuth_spread - first_azimuth) / azimuth_step) + 1
         per_turn = round(TWO_PI / azimuth_step)
@@ -457,13 +469,7 @@ def cast_sweep(
             if c1 <= c0:
                 continue
             c0, c1 = (c0 // LANES) * LANES, min(columns, -(-c1 // LANES) * LANES)
-            for beam in range(first, last):
-                if _all_nearer(depth[beam, c0:c1], bounds[4]):
-                    continue
-                cast_row(
-                    depth[beam, c0:c1], code[beam, c0:c1], dx[beam, c0:c1], dy[beam, c0:c1], dz[beam, c0:c1], ox, oy, z, box,
-                    np.int32(4 * k),
-                )  # fmt: skip
+            _cast_solid(depth, code, dx, dy, dz, first, last, c0, c1, bounds[4], origin, box, np.int32(4 * k))
 
 
 def pinhole_directions(

@@ -312,7 +312,7 @@ def _face_run(
     elif material == _FOLIAGE:
         per_half = np.float32(1.0) / boxes[k, HZ]
         _foliage_run(red, green, blue, t, dx, dy, dz, ox, oy, z, cos_yaw, sin_yaw, per_half, tile, pixel_angle)
-    else:
+    elif material == _GLASS:
         _glass_run(red, green, blue, t, dz, z, np.float32(1.0) / boxes[k, HZ], pane_r, pane_g, pane_b)
 
 

@@ -133,17 +133,23 @@ def cast_shadows(boxes, count, origin, view, sun, dx, dy, depth, code, shade, co
         foot = boxes[k, CZ] - hz
         shape = np.int32(boxes[k, SHAPE])
         half_w = zero if shape == _ELLIPSOID else (hy if shape == _WHEEL else hz)
+        py, pz = zero if shape == _WHEEL else one / hy, zero if shape == _CYLINDER else one / hz
         u0, u1 = bounds[0], bounds[1]
         for v in range(bounds[2], bounds[3]):
-            row = (shade[v, u0:u1], code[v, u0:u1], depth[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], ax, ay)
+            row_shade, row_code, row_depth = shade[v, u0:u1], code[v, u0:u1], depth[v, u0:u1]
+            row_dx, row_dy = dx[v, u0:u1], dy[v, u0:u1]
             if shape == _BOX:
                 _shadow_row(
-                    *row, cos_yaw, sin_yaw, -hx, hx, -hy, hy, foot, top, one / sx, one / sy, one / sun[2]
+                    row_shade, row_code, row_depth, row_dx, row_dy, ax, ay, cos_yaw, sin_yaw, -hx, hx, -hy, hy, foot, top,
+                    one / sx, one / sy, one / sun[2],
                 )  # fmt: skip
             elif shape == _WEDGE:
-                _wedge_shadow_row(*row, -boxes[k, CZ], cos_yaw, sin_yaw, hx, hy, hz, sx, sy, sun[2])
+                _wedge_shadow_row(
+                    row_shade, row_code, row_depth, row_dx, row_dy, ax, ay, -boxes[k, CZ], cos_yaw, sin_yaw, hx, hy, hz, sx,
+                    sy, sun[2],
+                )  # fmt: skip
             else:
                 _round_shadow_row(
-                    *row, -boxes[k, CZ], cos_yaw, sin_yaw, one / hx, zero if shape == _WHEEL else one / hy,
-                    zero if shape == _CYLINDER else one / hz, half_w, shape == _WHEEL, sx, sy, sun[2],
+                    row_shade, row_code, row_depth, row_dx, row_dy, ax, ay, -boxes[k, CZ], cos_yaw, sin_yaw, one / hx, py, pz,
+                    half_w, shape == _WHEEL, sx, sy, sun[2],
                 )  # fmt: skip
