@@ -17,7 +17,8 @@ from sim.solids import Shape
 GROUND_HALF_M = 20_000.0
 SEGMENTS = 24  # of a round solid, where looks and speed matter; tests that compare distances ask for more
 
-F32, U32 = NDArray[np.float32], NDArray[np.uint32]
+F32 = NDArray[np.float32]
+U32 = NDArray[np.uint32]
 
 
 def _unit_box() -> tuple[F32, U32]:
@@ -76,7 +77,12 @@ def solid_triangles(boxes: F32, segments: int = SEGMENTS) -> tuple[F32, U32, NDA
         Shape.BOX: _unit_box(), Shape.CYLINDER: cylinder, Shape.WHEEL: wheel, Shape.ELLIPSOID: _unit_ball(segments),
         Shape.WEDGE: _unit_wedge(),
     }  # fmt: skip
-    vertices, triangles, solids, count = [np.zeros((0, 3))], [np.zeros((0, 3), np.int64)], [np.zeros(0, np.int64)], 0
+    vertices, triangles, solids, count = (
+        [np.zeros((0, 3), np.float32)],
+        [np.zeros((0, 3), np.int64)],
+        [np.zeros(0, np.int64)],
+        0,
+    )
     for shape, (points, faces) in units.items():
         which = np.flatnonzero(boxes[:, SHAPE] == shape)
         if len(which) == 0:
