@@ -70,7 +70,7 @@ class _Yard:
 
     ground: GroundRaster
     rows: list[tuple[float, ...]] = field(default_factory=list)
-    looks: list[tuple[int, int, int]] = field(default_factory=list)
+    looks: list[tuple[int, int, int, int]] = field(default_factory=list)
     colors: list[Color] = field(default_factory=list)
     instance: int = FIRST_INSTANCE - 1
 
