@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import KERNEL
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MUL_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -35,7 +35,7 @@ class Purpose(IntEnum):
     NOISE = 8
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def mix(value: np.uint64) -> np.uint64:
     """SplitMix64's finalizer of a uint64 (scalar or array)."""
     value = (value ^ (value >> _30)) * _MUL_1
@@ -43,7 +43,7 @@ def mix(value: np.uint64) -> np.uint64:
     return value ^ (value >> _31)
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def hash_key(seed: np.uint64, episode: int, tick: int, agent: int, purpose: int) -> np.uint64:
     """The uint64 of one counter; `uniform` of it, or of `mix(key + n)` for the n-th of a row of numbers."""
     key = mix(np.uint64(seed) + _GOLDEN)
@@ -52,13 +52,13 @@ def hash_key(seed: np.uint64, episode: int, tick: int, agent: int, purpose: int)
     return mix(key ^ ((np.uint64(agent) << _32) | np.uint64(purpose)))
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def uniform(key: np.uint64) -> float:
     """Number in [0, 1) with 53 random bits, of a key."""
     return float(key >> _11) * _UNIT
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def nth_uniform(key: np.uint64, n: int) -> float:
     """The n-th number in [0, 1) of the row that a key opens."""
     return float(mix(key + np.uint64(n) * _GOLDEN) >> _11) * _UNIT

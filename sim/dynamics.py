@@ -9,7 +9,7 @@ import math
 
 from numba import njit
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import KERNEL
 
 LENGTH_M = 4.6
 WIDTH_M = 1.86
@@ -28,7 +28,7 @@ DRAG_PER_M = 0.0004
 MAX_LATERAL_MPS2 = 8.0  # beyond it the tyres would slide: curvature is cut there
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def wanted_acceleration(throttle: float, speed_mps: float) -> float:
     """Acceleration in m/s2 that throttle in [-1, 1] asks for at a speed in m/s, resistances left out."""
     if throttle >= 0.0:
@@ -36,7 +36,7 @@ def wanted_acceleration(throttle: float, speed_mps: float) -> float:
     return throttle * MAX_BRAKE_MPS2
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def advance_ego(
     x_m: float,
     y_m: float,

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import KERNEL
 from sim.lane_graph import GRID_CELL_M, LaneGraph
 from sim.roads.driving_map import GroundRaster
 from sim.solids import Boxes
@@ -80,7 +80,7 @@ def build_surroundings(ground: GroundRaster, scenery: Boxes) -> Surroundings:
     return Surroundings(drivable, corner_info, solids, start, member[order].astype(np.int32), grid)
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def boxes_overlap(
     ax: float, ay: float, ayaw: float, alength: float, awidth: float,
     bx: float, by: float, byaw: float, blength: float, bwidth: float,
@@ -101,7 +101,7 @@ def boxes_overlap(
     return not abs(-dx * sb + dy * cb) > bwidth + alength * across + awidth * along
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def collision_of(cars: NDArray[np.void], around: Surroundings) -> int:
     """`CollisionKind` of the ego (car 0): its box against every vehicle's and every solid's. A vehicle counts first."""
     me = cars[0]
@@ -132,7 +132,7 @@ def collision_of(cars: NDArray[np.void], around: Surroundings) -> int:
     return 0
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def is_off_road(me: np.void, around: Surroundings) -> bool:
     """Whether a corner of the box, drawn in by CORNER_TOLERANCE_M along both sides, stands on ground that is not drivable."""
     c, s = math.cos(me.yaw), math.sin(me.yaw)
@@ -148,7 +148,7 @@ def is_off_road(me: np.void, around: Surroundings) -> bool:
     return False
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def is_wrong_way(me: np.void, graph: LaneGraph) -> bool:
     """Whether the centre of the box is over a lane against which it points by more than 120 degrees, and over none along
     which it points within 90 degrees (lanes through junctions count)."""

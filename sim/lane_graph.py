@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import KERNEL
 from sim.roads.network import LaneKind, RoadNetwork
 
 GRID_CELL_M = 4.0
@@ -203,13 +203,13 @@ def build_lane_graph(network: RoadNetwork) -> LaneGraph:
     )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def wrapped(angle_rad: float) -> float:
     """An angle brought to [-pi, pi)."""
     return angle_rad - 2.0 * math.pi * math.floor((angle_rad + math.pi) / (2.0 * math.pi))
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def pose_at(lanes: NDArray[np.void], points: NDArray[np.void], lane: int, s_m: float) -> tuple[float, float, float]:
     """x, y in metres and yaw in radians (of the segment) at arc length s_m of a lane, straight on beyond its ends."""
     record = lanes[lane]
@@ -221,7 +221,7 @@ def pose_at(lanes: NDArray[np.void], points: NDArray[np.void], lane: int, s_m: f
     return p.x + (q.x - p.x) * t, p.y + (q.y - p.y) * t, p.yaw
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def cap_at(lanes: NDArray[np.void], points: NDArray[np.void], lane: int, s_m: float) -> float:
     """Speed cap in m/s at arc length s_m of a lane: its limit and its curves."""
     record = lanes[lane]

@@ -34,3 +34,9 @@ def _cache_root() -> Path:
 numba.config.THREADING_LAYER = "omp"
 if not numba.config.CACHE_DIR:
     numba.config.CACHE_DIR = str(_cache_root() / "automedon" / "kernels" / _kernel_digest())
+
+
+# For kernels of the world: no reference counts (docs/decisions/0004), so they neither make nor return arrays.
+KERNEL = {"cache": True, "_nrt": False}
+# For functions that only kernels call: no wrappers for Python, which take long to compile for tuples of arrays.
+INNER = {**KERNEL, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}

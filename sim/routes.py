@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import INNER
 from sim.counter_random import nth_uniform
 from sim.lane_graph import LaneGraph, pose_at
 
@@ -37,7 +37,7 @@ furthest s. drive: acceleration of engine and brake. shift_ms: where in their pr
 used part of the route's arrays. at: route lane under the front bumper. still: ticks stood without a reason."""
 
 
-@njit(cache=True)
+@njit(**INNER)
 def draw_route(
     graph: LaneGraph,
     key: np.uint64,
@@ -99,7 +99,7 @@ def draw_route(
     return best_lanes, best_length
 
 
-@njit(cache=True)
+@njit(**INNER)
 def lay_out_route(
     graph: LaneGraph,
     route_lane: NDArray[np.int32],
@@ -126,7 +126,7 @@ def lay_out_route(
     return points
 
 
-@njit(cache=True)
+@njit(**INNER)
 def point_on_route(line: NDArray[np.float64], points: int, s: float) -> tuple[float, float, float]:
     """x, y, yaw of the centre line at arc length s, straight on beyond its ends."""
     at = s / POINT_STEP_M
@@ -139,7 +139,7 @@ def point_on_route(line: NDArray[np.float64], points: int, s: float) -> tuple[fl
     )
 
 
-@njit(cache=True)
+@njit(**INNER)
 def project(
     line: NDArray[np.float64], points: int, x: float, y: float, low_m: float, high_m: float
 ) -> tuple[float, float, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import INNER
 from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M
 from sim.lane_graph import GRID_CELL_M, LaneGraph, wrapped
 from sim.routes import POINT_STEP_M, point_on_route, project
@@ -25,7 +25,7 @@ LANE_REACH_M = 1.0  # half the width that a vehicle on a lane needs
 MOST_PRESENCE = 12
 
 
-@njit(cache=True)
+@njit(**INNER)
 def list_presence(graph: LaneGraph, me: np.void, presence: NDArray[np.void]) -> int:
     """Write which parts of which lanes the box of the ego covers, (MOST_PRESENCE,) `PRESENCE`; returns their number.
 
@@ -70,7 +70,7 @@ def list_presence(graph: LaneGraph, me: np.void, presence: NDArray[np.void]) -> 
     return count
 
 
-@njit(cache=True)
+@njit(**INNER)
 def follow_route(
     graph: LaneGraph,
     ego: np.void,
@@ -105,7 +105,7 @@ def follow_route(
         me.s = ego.front - route_from[at]
 
 
-@njit(cache=True)
+@njit(**INNER)
 def ego_leader(cars: NDArray[np.void], ego: np.void, line: NDArray[np.float64]) -> tuple[float, float]:
     """Gap in m and speed in m/s along the route of the nearest vehicle in the corridor that the ego will sweep.
 
@@ -161,7 +161,7 @@ def ego_leader(cars: NDArray[np.void], ego: np.void, line: NDArray[np.float64]) 
     return best, best_speed
 
 
-@njit(cache=True)
+@njit(**INNER)
 def next_signal(
     graph: LaneGraph,
     ego: np.void,
@@ -180,7 +180,7 @@ def next_signal(
     return np.inf, 0
 
 
-@njit(cache=True)
+@njit(**INNER)
 def route_ahead(
     me: np.void, ego: np.void, rear_axle: float, line: NDArray[np.float64], out: NDArray[np.float32]
 ) -> None:

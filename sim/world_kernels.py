@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import INNER
 from sim import dynamics
 from sim.counter_random import Purpose, hash_key, uniform
 from sim.events import ARRIVAL_M, OFF_ROUTE_M, RED, Surroundings, collision_of, is_off_road, is_wrong_way
@@ -36,8 +36,6 @@ from sim.traffic.vehicles import (
 )
 from sim.world_arrays import Events, Hidden, Rules, State, View
 
-# For functions that only kernels call: no wrappers for Python, which take long to compile for tuples of arrays.
-INNER = {"cache": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 TICK_MS = 100
 LINE_GAP_M = 0.8  # where vehicles stop before a line
 STILL_MPS = 0.1

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import KERNEL
 from sim.lane_graph import LaneGraph
 from sim.traffic.vehicles import BEHIND, CLAIM_HORIZON_M, CLAIMS, PATH
 
@@ -28,7 +28,7 @@ DRIVING_MPS = 3.0
 ROOM_M = 1.5
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def waited(ticks: int, speed: float) -> int:
     """Ticks that a vehicle has waited: one more while it stands, kept while it creeps, none once it drives."""
     if speed < STANDING_MPS:
@@ -36,7 +36,7 @@ def waited(ticks: int, speed: float) -> int:
     return ticks if speed < DRIVING_MPS else 0
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def travel_time(distance: float, speed: float, acceleration: float, most: float) -> float:
     """Seconds for a distance in m, from a speed, accelerating up to the speed `most`; 0 for what lies behind."""
     if distance <= 0.0:
@@ -48,13 +48,13 @@ def travel_time(distance: float, speed: float, acceleration: float, most: float)
     return (most - speed) / acceleration + (distance - gaining) / most
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def stops_at_yellow(distance: float, speed: float) -> bool:
     """Whether a vehicle can still stop in comfort before a line at a distance in m."""
     return speed * speed <= 2.0 * YELLOW_BRAKE_MPS2 * max(distance, 0.01)
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def list_claims(graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], claims: NDArray[np.void]) -> int:
     """Write every junction lane that a vehicle covers or comes to within CLAIM_HORIZON_M; returns their number."""
     count = 0
@@ -79,7 +79,7 @@ def list_claims(graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int3
     return count
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def _has_to_wait_for(
     graph: LaneGraph,
     cars: NDArray[np.void],
@@ -135,7 +135,7 @@ def _has_to_wait_for(
     return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + spare
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def stop_distance(
     graph: LaneGraph,
     cars: NDArray[np.void],

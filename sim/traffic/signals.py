@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import KERNEL
 from sim.roads.network import RoadNetwork
 
 
@@ -39,7 +39,7 @@ def build_signal_programs(network: RoadNetwork) -> SignalPrograms:
     )
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def show_signals(programs: SignalPrograms, time_ms: int, shown: NDArray[np.int8]) -> None:
     """Write the state of every link, (G,) int8, at a time. A signal at time t is in its cycle at t - offset."""
     for k in range(len(programs.offset_ms)):

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import INNER
 from sim.counter_random import Purpose, hash_key, mix, nth_uniform, uniform
 from sim.lane_graph import GRID_CELL_M, LaneGraph, cap_at, pose_at
 from sim.traffic.vehicles import BEHIND, PATH, extend_path, update_pose, wanted_speed
@@ -29,7 +29,7 @@ PAINTS = np.array(
 )  # fmt: skip
 
 
-@njit(cache=True)
+@njit(**INNER)
 def draw_profile(car: np.void, paint: NDArray[np.uint8], key: np.uint64, spread: float) -> None:
     """Size, driver and paint of a vehicle. spread: largest deviation of the speed factor from 1."""
     kind = nth_uniform(key, 0)
@@ -50,7 +50,7 @@ def draw_profile(car: np.void, paint: NDArray[np.uint8], key: np.uint64, spread:
         paint[c] = PAINTS[color, c]
 
 
-@njit(cache=True)
+@njit(**INNER)
 def complete_path(
     graph: LaneGraph, path: NDArray[np.int32], car: np.void, seed: np.uint64, episode: int, agent: int, first: int
 ) -> None:
@@ -61,7 +61,7 @@ def complete_path(
         extend_path(graph, path, k, nth_uniform(key, car.turns))
 
 
-@njit(cache=True)
+@njit(**INNER)
 def _is_free(cars: NDArray[np.void], agent: int, x: float, y: float, yaw: float, length: float, gap: float) -> bool:
     """Whether no vehicle stands within a gap in m along, and a lane's width across, of a place."""
     c, s = math.cos(yaw), math.sin(yaw)
@@ -77,7 +77,7 @@ def _is_free(cars: NDArray[np.void], agent: int, x: float, y: float, yaw: float,
     return True
 
 
-@njit(cache=True)
+@njit(**INNER)
 def spawn(
     graph: LaneGraph,
     cars: NDArray[np.void],

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import KERNEL
 from sim.lane_graph import LaneGraph, cap_at, pose_at
 
 BEHIND = 3  # lanes of the path that the vehicle has left
@@ -47,7 +47,7 @@ PRESENCE = np.dtype([("rear", "f8"), ("front", "f8"), ("speed", "f8"), ("lane", 
 """Part of a lane that the ego covers with its box, m along it, and its speed along the lane."""
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def idm(speed: float, wanted: float, gap: float, leader_speed: float, headway: float, most: float) -> float:
     """Acceleration in m/s2, never below -HARDEST_BRAKE_MPS2. gap in m, bumper to bumper, inf without a leader."""
     wanted = max(wanted, 0.1)
@@ -63,7 +63,7 @@ def idm(speed: float, wanted: float, gap: float, leader_speed: float, headway: f
     return max(-HARDEST_BRAKE_MPS2, min(free, most * (1.0 - ratio * ratio)))
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def extend_path(graph: LaneGraph, path: NDArray[np.int32], filled: int, draw: float) -> int:
     """Append the lane that the number draw in [0, 1) picks among those that follow; -1 at a dead end. Returns it."""
     last = path[filled - 1]
@@ -77,7 +77,7 @@ def extend_path(graph: LaneGraph, path: NDArray[np.int32], filled: int, draw: fl
     return chosen
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def path_distance(graph: LaneGraph, path: NDArray[np.int32], s: float, k: int) -> float:
     """Distance in m from a front bumper at s of lane path[BEHIND] to the start of lane path[k]; negative behind it."""
     distance = -s
@@ -89,7 +89,7 @@ def path_distance(graph: LaneGraph, path: NDArray[np.int32], s: float, k: int) -
     return distance
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def _tail_beside(graph: LaneGraph, lane: int, other_lane: int, tail: float) -> float:
     """Where the tail of a vehicle on a lane that begins where mine does is, while the two are close; else inf."""
     record = graph.lanes[lane]
@@ -99,7 +99,7 @@ def _tail_beside(graph: LaneGraph, lane: int, other_lane: int, tail: float) -> f
     return np.inf
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def find_leader(
     graph: LaneGraph,
     cars: NDArray[np.void],
@@ -161,7 +161,7 @@ def find_leader(
     me.gap, me.gap_speed = best, max(best_speed, 0.0)
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def wanted_speed(graph: LaneGraph, path: NDArray[np.int32], s: float, factor: float, speed: float) -> float:
     """Speed in m/s that limits and curves on the path allow now, braking in comfort to what comes."""
     wanted = factor * cap_at(graph.lanes, graph.points, path[BEHIND], s)
@@ -177,7 +177,7 @@ def wanted_speed(graph: LaneGraph, path: NDArray[np.int32], s: float, factor: fl
     return wanted
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def move(car: np.void) -> None:
     """Five substeps with the acceleration that was decided; the vehicle stops rather than roll back."""
     speed, s = car.speed, car.s
@@ -188,7 +188,7 @@ def move(car: np.void) -> None:
     car.s, car.speed = s, speed
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def place_on_path(graph: LaneGraph, path: NDArray[np.int32], s: float) -> tuple[float, float]:
     """World x, y of arc length s of lane path[BEHIND], following the path backwards where s is negative."""
     k = BEHIND
@@ -199,7 +199,7 @@ def place_on_path(graph: LaneGraph, path: NDArray[np.int32], s: float) -> tuple[
     return x, y
 
 
-@njit(cache=True)
+@njit(**KERNEL)
 def update_pose(graph: LaneGraph, path: NDArray[np.int32], car: np.void) -> None:
     """Set x, y, yaw of the box: both axles stand on the path."""
     front = car.s - car.front_axle
