@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.numba_setup import KERNEL
 from sim.lane_graph import GRID_CELL_M, LaneGraph
+from sim.numba_setup import KERNEL
 from sim.roads.driving_map import GroundRaster
 from sim.solids import Boxes
 

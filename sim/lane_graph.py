@@ -25,6 +25,7 @@ LANE = np.dtype(
         ("length", "f8"), ("step", "f8"), ("half_width", "f8"), ("limit", "f8"),
         ("point", "i4"), ("points", "i4"), ("junction", "i4"), ("link", "i4"),
         ("next", "i4"), ("next_end", "i4"), ("sibling", "i4"), ("sibling_end", "i4"), ("conflict", "i4"), ("conflict_end", "i4"),
+        ("left", "i4"), ("right", "i4"),
         ("control", "i1"), ("turn", "i1"), ("endless", "i1"),
     ],
     align=True,
@@ -187,6 +188,7 @@ def build_lane_graph(network: RoadNetwork) -> LaneGraph:
     lanes["conflict"], lanes["conflict_end"] = network.conflict_start[:-1], network.conflict_start[1:]
     lanes["control"], lanes["turn"] = network.lane_control, network.lane_turn
     lanes["endless"] = endless if endless.any() else driving
+    lanes["left"], lanes["right"] = network.lane_left, network.lane_right
 
     points = np.zeros(len(network.point_x), POINT)
     points["x"], points["y"], points["yaw"] = network.point_x, network.point_y, network.point_yaw

@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.numba_setup import INNER
 from sim.counter_random import nth_uniform
 from sim.lane_graph import LaneGraph, pose_at
+from sim.numba_setup import INNER
 
 ATTEMPTS = 64
 BEYOND_GOAL_M = 80.0

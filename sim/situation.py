@@ -11,9 +11,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.numba_setup import INNER
 from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M
 from sim.lane_graph import GRID_CELL_M, LaneGraph, wrapped
+from sim.numba_setup import INNER
 from sim.routes import POINT_STEP_M, point_on_route, project
 from sim.traffic.vehicles import BEHIND, PATH
 
@@ -22,17 +22,18 @@ CORRIDOR_MARGIN_M = 0.35
 STOP_LINE_RANGE_M = 100.0
 ON_LANE_M = 2.5  # further from the route's centre line the ego is nobody's follower and has no right of way
 LANE_REACH_M = 1.0  # half the width that a vehicle on a lane needs
-MOST_PRESENCE = 12
+MOST_EGO_SPANS = 12
 
 
 @njit(**INNER)
-def list_presence(graph: LaneGraph, me: np.void, presence: NDArray[np.void]) -> int:
-    """Write which parts of which lanes the box of the ego covers, (MOST_PRESENCE,) `PRESENCE`; returns their number.
+def add_spans_of_ego(graph: LaneGraph, me: np.void, spans: NDArray[np.void], used: int) -> int:
+    """Append which parts of which lanes the box of the ego covers to spans, `used` of which are taken; returns their number.
 
     Five places along its middle are looked up in the grid of points. Cost: points within 6 m of each.
     """
     columns, rows = int(graph.grid[2]), int(graph.grid[3])
-    count = 0
+    count = used
+    most = min(used + MOST_EGO_SPANS, len(spans))
     for k in range(5):
         ahead = (0.25 * k - 0.5) * me.length
         x, y = me.x + ahead * math.cos(me.yaw), me.y + ahead * math.sin(me.yaw)
@@ -55,18 +56,22 @@ def list_presence(graph: LaneGraph, me: np.void, presence: NDArray[np.void]) -> 
                         continue
                     s = (graph.cell_point[q] - graph.lanes[lane].point) * graph.lanes[lane].step + along
                     spread = 0.5 * me.width * math.sqrt(max(1.0 - same * same, 0.0)) + 0.05
-                    entry = 0
-                    while entry < count and presence[entry].lane != lane:
+                    entry = used
+                    while entry < count and spans[entry].lane != lane:
                         entry += 1
-                    if entry == len(presence):
+                    if entry == most:
                         continue
                     if entry == count:
-                        presence[entry].lane = lane
-                        presence[entry].rear, presence[entry].front = s - spread, s + spread
+                        spans[entry].lane, spans[entry].car, spans[entry].narrow = lane, 0, 0
+                        spans[entry].low, spans[entry].high = np.inf, -np.inf
+                        spans[entry].rear, spans[entry].front = s - spread, s + spread
                         count += 1
-                    presence[entry].rear = min(presence[entry].rear, s - spread)
-                    presence[entry].front = max(presence[entry].front, s + spread)
-                    presence[entry].speed = me.speed * same
+                    spans[entry].rear = min(spans[entry].rear, s - spread)
+                    spans[entry].front = max(spans[entry].front, s + spread)
+                    left, half = dy * cos - dx * sin, 0.5 * me.width * abs(same) + 0.1
+                    spans[entry].low = min(spans[entry].low, left - half)
+                    spans[entry].high = max(spans[entry].high, left + half)
+                    spans[entry].speed = me.speed * same
     return count
 
 

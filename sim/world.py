@@ -21,9 +21,10 @@ from sim.lane_graph import build_lane_graph
 from sim.roads.driving_map import DrivingMap
 from sim.routes import BEYOND_GOAL_M, POINT_STEP_M
 from sim.routes import EGO as EGO_RECORD
-from sim.situation import MOST_PRESENCE
+from sim.situation import MOST_EGO_SPANS
 from sim.traffic.signals import build_signal_programs
-from sim.traffic.vehicles import CAR, CLAIM, CLAIMS, PATH, PRESENCE
+from sim.traffic.spans import SPAN, SPANS
+from sim.traffic.vehicles import CAR, CLAIM, CLAIMS, PATH
 from sim.world_arrays import Events, Hidden, Rules, State, View
 from sim.world_kernels import run_world
 
@@ -128,6 +129,10 @@ class WorldConfig(BaseModel):
     respawn_distance_m: Annotated[
         float, Field(ge=20, le=400, description="nearer to the ego no vehicle appears once the episode runs")
     ] = 80.0
+    rule_breaker_share: Annotated[
+        float,
+        Field(ge=0, le=1, description="share of drivers who run late reds, speed, tailgate or give no signal"),
+    ] = 0.08
     stuck_after_s: Annotated[
         float, Field(gt=0, le=600, description="standing that long without a reason in front counts as stuck")
     ] = 30.0
@@ -174,7 +179,7 @@ class World:
         )
         self._rules = Rules(
             config.traffic_density, config.route_min_m, config.route_max_m, config.speed_factor_spread,
-            config.spawn_radius_m, config.respawn_distance_m, config.stuck_after_s,
+            config.spawn_radius_m, config.respawn_distance_m, config.stuck_after_s, config.rule_breaker_share,
         )  # fmt: skip
         agents, links = config.agents, network.num_signal_links
         shape = (num_envs, agents)
@@ -198,7 +203,8 @@ class World:
             np.zeros(shape, CAR), np.full((*shape, PATH), -1, np.int32), np.zeros(num_envs, EGO_RECORD),
             np.zeros((num_envs, route_lanes), np.int32), np.zeros((num_envs, route_lanes)),
             np.zeros((num_envs, route_points, 3)), np.zeros((num_envs, agents * CLAIMS), CLAIM),
-            np.zeros(num_envs, np.int64), np.zeros((num_envs, MOST_PRESENCE), PRESENCE), np.zeros(num_envs, np.int64),
+            np.zeros(num_envs, np.int64), np.zeros((num_envs, agents * (SPANS + 1) + MOST_EGO_SPANS), SPAN),
+            np.zeros(num_envs, np.int64), np.zeros((num_envs, links), np.int8),
         )  # fmt: skip
         self.state = WorldState(*self._state)
         self.events = WorldEvents(*self._events)

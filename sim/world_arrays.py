@@ -21,13 +21,15 @@ class Rules(NamedTuple):
     spawn_radius_m: float
     respawn_distance_m: float
     stuck_after_s: float
+    rule_breakers: float
 
 
 class Hidden(NamedTuple):
     """What the world remembers beside its public state, leading dimension E.
 
     cars (E, A) `CAR`, paths (E, A, PATH) int32, egos (E,) `EGO`, route_lane (E, R) int32, route_from (E, R) float64, line
-    (E, P, 3) float64, claims (E, A * CLAIMS) `CLAIM` and their number (E,), presence (E, MOST_PRESENCE) and its number (E,).
+    (E, P, 3) float64, claims (E, A * CLAIMS) `CLAIM` and their number (E,), spans (E, S) `SPAN` and their number (E,), late (E, G)
+    int8: what signals showed LATE_MS ago.
     """
 
     cars: NDArray[np.void]
@@ -38,8 +40,9 @@ class Hidden(NamedTuple):
     line: NDArray[np.float64]
     claims: NDArray[np.void]
     num_claims: NDArray[np.int64]
-    presence: NDArray[np.void]
-    num_presence: NDArray[np.int64]
+    spans: NDArray[np.void]
+    num_spans: NDArray[np.int64]
+    late: NDArray[np.int8]
 
 
 class State(NamedTuple):

@@ -12,22 +12,32 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from sim.numba_setup import INNER
 from sim import dynamics
 from sim.counter_random import Purpose, hash_key, uniform
 from sim.events import ARRIVAL_M, OFF_ROUTE_M, RED, Surroundings, collision_of, is_off_road, is_wrong_way
 from sim.lane_graph import LaneGraph, wrapped
+from sim.numba_setup import INNER
 from sim.routes import draw_route, lay_out_route, point_on_route
-from sim.situation import ego_leader, follow_route, list_presence, next_signal, route_ahead
-from sim.traffic.right_of_way import list_claims, stop_distance, waited
+from sim.situation import add_spans_of_ego, ego_leader, follow_route, next_signal, route_ahead
+from sim.traffic.bus_stops import bus_stop_distance
+from sim.traffic.lane_changes import change_lanes
+from sim.traffic.right_of_way import (
+    IGNORES_SIGNALS,
+    KEEPS_SIGNALS,
+    LATE_MS,
+    RUNS_SIGNALS,
+    list_claims,
+    stop_distance,
+    waited,
+)
 from sim.traffic.signals import SignalPrograms, show_signals
-from sim.traffic.spawning import complete_path, spawn
+from sim.traffic.spans import find_leader, list_spans
+from sim.traffic.spawning import BICYCLE_OFFSET_M, RUNS_RED, complete_path, spawn
 from sim.traffic.vehicles import (
     BEHIND,
     HARDEST_BRAKE_MPS2,
     PATH,
     STANDSTILL_GAP_M,
-    find_leader,
     idm,
     move,
     path_distance,
@@ -39,6 +49,7 @@ from sim.world_arrays import Events, Hidden, Rules, State, View
 TICK_MS = 100
 LINE_GAP_M = 0.8  # where vehicles stop before a line
 STILL_MPS = 0.1
+BICYCLE_INSIDE_M = -0.5  # where bicycles ride in junctions and just before
 REASON_M = 10.0  # what stands within this distance is a reason to stand still
 GIVE_UP_TICKS = 600  # a vehicle that has stood that long, out of sight, drives on elsewhere
 RESET_GAP_M = 9.0
@@ -55,22 +66,25 @@ def _decide(
     paths: NDArray[np.int32],
     claims: NDArray[np.void],
     num_claims: int,
-    presence: NDArray[np.void],
-    num_presence: int,
+    spans: NDArray[np.void],
+    num_spans: int,
     shown: NDArray[np.int8],
+    late: NDArray[np.int8],
 ) -> None:
     """Accelerations of all vehicles but the ego, from the state of the last tick."""
     for i in range(1, len(cars)):
         if cars[i].active == 1:
-            find_leader(graph, cars, paths, presence, num_presence, i, 60.0 + 3.0 * cars[i].speed)
+            find_leader(graph, cars[i], paths[i], spans, num_spans, i, 60.0 + 3.0 * cars[i].speed)
     for i in range(1, len(cars)):
         car = cars[i]
         if car.active == 0:
             continue
-        wanted = wanted_speed(graph, paths[i], car.s, car.factor, car.speed)
+        wanted = wanted_speed(graph, paths[i], car.s, car.factor, car.fastest, car.speed)
         acceleration = idm(car.speed, wanted, car.gap, car.gap_speed, car.headway, car.most)
-        line = stop_distance(graph, cars, paths, claims, num_claims, shown, i, True)
+        heed = RUNS_SIGNALS if car.breaks == RUNS_RED else IGNORES_SIGNALS if car.siren == 1 else KEEPS_SIGNALS
+        line = stop_distance(graph, cars, paths, claims, num_claims, shown, np.int64(i), late, heed)
         car.waiting = 1 if line < np.inf else 0
+        line = min(line, bus_stop_distance(graph, car, paths[i]))
         for k in range(BEHIND + 1, PATH):
             if paths[i, k] < 0:
                 line = min(line, path_distance(graph, paths[i], car.s, k))
@@ -79,6 +93,28 @@ def _decide(
             at_line = idm(car.speed, wanted, line - LINE_GAP_M + STANDSTILL_GAP_M, 0.0, 0.6, car.most)
             acceleration = min(acceleration, at_line)
         car.acceleration = max(acceleration, -HARDEST_BRAKE_MPS2)
+
+
+@njit(**INNER)
+def _change_lanes(
+    graph: LaneGraph,
+    cars: NDArray[np.void],
+    paths: NDArray[np.int32],
+    spans: NDArray[np.void],
+    num_spans: int,
+    seed: np.uint64,
+    episode: int,
+    tick: int,
+) -> None:
+    """Lane changes of all vehicles but the ego. Who begins one is seen on its new lane by those that come after."""
+    count = num_spans
+    for i in range(1, len(cars)):
+        car = cars[i]
+        if car.active == 1 and change_lanes(graph, cars, paths[i], spans, count, i, seed, episode, tick):
+            span = spans[count]
+            span.lane, span.car, span.narrow = paths[i, BEHIND], i, 0
+            span.rear, span.front, span.speed, span.low, span.high = car.s - car.length, car.s, car.speed, -2.0, 2.0
+            count += 1
 
 
 @njit(**INNER)
@@ -115,7 +151,16 @@ def _move_traffic(
                 path[k] = path[k + 1]
             complete_path(graph, path, car, seed, episode, i, PATH - 1)
         car.wait = waited(car.wait, car.speed)
+        if graph.lanes[path[BEHIND]].junction >= 0:
+            car.from_lane = -1
+        if car.narrow == 1:
+            inside = graph.lanes[path[BEHIND]].junction >= 0 or graph.lanes[path[BEHIND]].length - car.s < 8.0
+            car.offset = BICYCLE_INSIDE_M if inside else BICYCLE_OFFSET_M
         car.indicator = _indicator_of(graph, path, car.s)
+        if car.signals == 1 and car.change != 0:
+            car.indicator = car.change
+        elif car.signals == 1 and car.from_lane >= 0:
+            car.indicator = -1 if car.lateral > car.offset else 1
         update_pose(graph, path, car)
 
 
@@ -144,6 +189,7 @@ def _recycle(
             spawn(
                 graph, cars, paths[i], paint[i], i, seed, episode, tick,
                 rules.respawn_distance_m, rules.spawn_radius_m * 1.1, RESPAWN_GAP_M, rules.speed_factor_spread,
+                rules.rule_breakers,
             )  # fmt: skip
 
 
@@ -200,7 +246,8 @@ def _look(graph: LaneGraph, state: State, hidden: Hidden, view: View, e: int) ->
     ego, cars, paths = hidden.egos[e], hidden.cars[e], hidden.paths[e]
     me, line, shown = cars[0], hidden.line[e], state.signal[e]
     follow_route(graph, ego, me, paths[0], hidden.route_lane[e], hidden.route_from[e], line)
-    hidden.num_presence[e] = list_presence(graph, me, hidden.presence[e])
+    count = list_spans(graph, cars, paths, len(cars), hidden.spans[e])
+    hidden.num_spans[e] = add_spans_of_ego(graph, me, hidden.spans[e], count)
     hidden.num_claims[e] = list_claims(graph, cars, paths, hidden.claims[e])
     gap, gap_speed = ego_leader(cars, ego, line)
     me.gap, me.gap_speed = gap, gap_speed
@@ -213,7 +260,15 @@ def _look(graph: LaneGraph, state: State, hidden: Hidden, view: View, e: int) ->
     view.yield_distance_m[e] = np.inf
     if paths[0, BEHIND] >= 0:
         view.yield_distance_m[e] = stop_distance(
-            graph, cars, paths, hidden.claims[e], hidden.num_claims[e], shown, 0, False
+            graph,
+            cars,
+            paths,
+            hidden.claims[e],
+            hidden.num_claims[e],
+            shown,
+            np.int64(0),
+            hidden.late[e],
+            np.int64(IGNORES_SIGNALS),
         )
     me.waiting = 1 if view.yield_distance_m[e] < np.inf else 0
     state.indicator[e, 0] = _indicator_of(graph, paths[0], me.s)
@@ -303,6 +358,7 @@ def _begin_episode(
         car = cars[i]
         car.active, car.speed, car.acceleration, car.x, car.y, car.yaw = 0, 0.0, 0.0, 0.0, 0.0, 0.0
         car.s, car.gap, car.gap_speed, car.wait, car.waiting, car.indicator = 0.0, np.inf, 0.0, 0, 0, 0
+        car.lateral, car.from_lane, car.narrow, car.siren = 0.0, -1, 0, 0
         paths[i, :] = -1
     _start_ego(graph, rules, state, hidden, e)
     show_signals(programs, hidden.egos[e].shift_ms, state.signal[e])
@@ -310,6 +366,7 @@ def _begin_episode(
         spawn(
             graph, cars, paths[i], state.paint[e, i], i, seed, episode, 0,
             0.0, rules.spawn_radius_m, RESET_GAP_M, rules.speed_factor_spread,
+            rules.rule_breakers,
         )  # fmt: skip
     for i in range(1, len(cars)):
         state.yaw_rad[e, i] = cars[i].yaw
@@ -330,11 +387,14 @@ def _tick(
     cars, paths = hidden.cars[e], hidden.paths[e]
     seed, episode = state.seed[e], state.episode[e]
     state.tick[e] += 1
-    show_signals(programs, state.tick[e] * TICK_MS + hidden.egos[e].shift_ms, state.signal[e])
+    now_ms = state.tick[e] * TICK_MS + hidden.egos[e].shift_ms
+    show_signals(programs, now_ms, state.signal[e])
+    show_signals(programs, now_ms - LATE_MS, hidden.late[e])
     _decide(
-        graph, cars, paths, hidden.claims[e], hidden.num_claims[e], hidden.presence[e], hidden.num_presence[e],
-        state.signal[e],
+        graph, cars, paths, hidden.claims[e], hidden.num_claims[e], hidden.spans[e], hidden.num_spans[e], state.signal[e],
+        hidden.late[e],
     )  # fmt: skip
+    _change_lanes(graph, cars, paths, hidden.spans[e], hidden.num_spans[e], seed, episode, state.tick[e])
     state.last_action[e, 0], state.last_action[e, 1] = steer, throttle
     _move_ego(state, e, hidden.egos[e], cars[0], steer, throttle)
     _move_traffic(graph, cars, paths, seed, episode)

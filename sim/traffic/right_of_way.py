@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.numba_setup import KERNEL
 from sim.lane_graph import LaneGraph
+from sim.numba_setup import INNER, KERNEL
 from sim.traffic.vehicles import BEHIND, CLAIM_HORIZON_M, CLAIMS, PATH
 
 RED, YELLOW = 1, 2
@@ -26,6 +26,9 @@ HURRIED_GAP_BEFORE_S = 0.7
 STANDING_MPS = 0.3
 DRIVING_MPS = 3.0
 ROOM_M = 1.5
+SIREN_GAP_S = 3.0
+LATE_MS = 2_500  # so long after the change to red a red-light runner still drives on
+IGNORES_SIGNALS, KEEPS_SIGNALS, RUNS_SIGNALS = 0, 1, 2
 
 
 @njit(**KERNEL)
@@ -54,7 +57,7 @@ def stops_at_yellow(distance: float, speed: float) -> bool:
     return speed * speed <= 2.0 * YELLOW_BRAKE_MPS2 * max(distance, 0.01)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def list_claims(graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], claims: NDArray[np.void]) -> int:
     """Write every junction lane that a vehicle covers or comes to within CLAIM_HORIZON_M; returns their number."""
     count = 0
@@ -79,7 +82,7 @@ def list_claims(graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int3
     return count
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def _has_to_wait_for(
     graph: LaneGraph,
     cars: NDArray[np.void],
@@ -115,16 +118,20 @@ def _has_to_wait_for(
     if inside:
         return False
     link = graph.lanes[claim.lane].link
-    if link >= 0:
+    if link >= 0 and other.siren == 0:
         if shown[link] == RED and (other.speed < 2.0 or stops_at_yellow(-claim.u, other.speed)):
             return False
         if shown[link] == YELLOW and stops_at_yellow(-claim.u, other.speed):
             return False
+    if other.speed < STANDING_MPS and other.gap < -claim.u:  # it stands in a queue before the line
+        return False
+    if other.siren == 1 and me.siren == 0:
+        return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + SIREN_GAP_S
+    if me.siren == 1 and stops_at_yellow(-claim.u, other.speed):
+        return False
     if conflict.yields == 0 and conflict.other_yields == 1:
         return False
     if other.speed < STANDING_MPS:
-        if other.gap < -claim.u:  # it stands in a queue before the line
-            return False
         patient = me.wait > PATIENCE_TICKS or (other.waiting == 1 and conflict.yields == 0)
         if patient and (me.wait > other.wait or (me.wait == other.wait and i < claim.car)):
             return False
@@ -135,7 +142,7 @@ def _has_to_wait_for(
     return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + spare
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def stop_distance(
     graph: LaneGraph,
     cars: NDArray[np.void],
@@ -144,12 +151,14 @@ def stop_distance(
     num_claims: int,
     shown: NDArray[np.int8],
     i: int,
-    with_signals: bool,
+    late: NDArray[np.int8],
+    heed: int,
 ) -> float:
     """Distance in m from the front bumper of vehicle i to where it has to stop now, inf if nowhere.
 
-    A line is the start of a junction lane; within a junction it is where a conflict that is taken begins. with_signals:
-    count red and yellow lights, too. The leader (gap, gap_speed) must be known already. Cost: vehicles at the same
+    A line is the start of a junction lane; within a junction it is where a conflict that is taken begins. heed: which red and
+    yellow lights count: IGNORES_SIGNALS, KEEPS_SIGNALS, or RUNS_SIGNALS, which drives on at yellow and as long as late (G,),
+    what was shown LATE_MS ago, was not red. The leader (gap, gap_speed) must be known already. Cost: vehicles at the same
     junction x conflicts of the lane.
     """
     me = cars[i]
@@ -164,8 +173,10 @@ def stop_distance(
             u = -start
             inside = u > 0.0
             if not inside:
-                if with_signals and record.link >= 0:
+                if heed != IGNORES_SIGNALS and record.link >= 0:
                     light = shown[record.link]
+                    if heed == RUNS_SIGNALS and (light == YELLOW or late[record.link] != RED):
+                        light = 0
                     if light == RED and me.speed * me.speed <= 2.0 * 7.0 * max(start, 0.05):
                         return start
                     if light == YELLOW and stops_at_yellow(start, me.speed):

@@ -11,12 +11,17 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.numba_setup import INNER
 from sim.counter_random import Purpose, hash_key, mix, nth_uniform, uniform
 from sim.lane_graph import GRID_CELL_M, LaneGraph, cap_at, pose_at
+from sim.numba_setup import INNER
 from sim.traffic.vehicles import BEHIND, PATH, extend_path, update_pose, wanted_speed
 
-CAR_KIND, VAN_KIND, TRUCK_KIND = 0, 1, 2
+CAR_KIND, VAN_KIND, TRUCK_KIND, BUS_KIND, MOTORCYCLE_KIND, BICYCLE_KIND = range(6)
+KIND_SHARES = (0.66, 0.12, 0.06, 0.03, 0.05)  # and bicycles the rest
+SIREN_SHARE = 0.05  # of the vans
+RUNS_RED, SPEEDS, TAILGATES, GIVES_NO_SIGNAL = 1, 2, 4, 8
+BICYCLE_LIMIT_MPS = 17.0  # no bicycles where more is allowed
+BICYCLE_OFFSET_M = -1.2
 TRIES = 40
 _PROFILE, _TURN, _SPAWN = int(Purpose.PROFILE), int(Purpose.TURN), int(Purpose.SPAWN)
 
@@ -30,24 +35,62 @@ PAINTS = np.array(
 
 
 @njit(**INNER)
-def draw_profile(car: np.void, paint: NDArray[np.uint8], key: np.uint64, spread: float) -> None:
-    """Size, driver and paint of a vehicle. spread: largest deviation of the speed factor from 1."""
-    kind = nth_uniform(key, 0)
-    size = nth_uniform(key, 1)
-    if kind < 0.78:
-        car.kind, car.length, car.width, car.height = CAR_KIND, 3.9 + 0.9 * size, 1.72 + 0.16 * size, 1.42 + 0.28 * size
-        car.front_axle, car.wheelbase, car.most = 0.19 * car.length, 0.6 * car.length, 1.6 + nth_uniform(key, 2)
-    elif kind < 0.93:
-        car.kind, car.length, car.width, car.height = VAN_KIND, 5.0 + 0.9 * size, 1.92 + 0.1 * size, 2.0 + 0.6 * size
-        car.front_axle, car.wheelbase, car.most = 0.18 * car.length, 0.6 * car.length, 1.4 + 0.5 * nth_uniform(key, 2)
+def _shape(car: np.void, kind: int, size: float) -> None:
+    """Kind, size, axles, and what its engine gives. size: in [0, 1], from the smallest of its kind to the largest."""
+    car.kind, car.narrow, car.fastest = kind, 0, 60.0
+    if kind == CAR_KIND:
+        car.length, car.width, car.height = 3.9 + 0.9 * size, 1.72 + 0.16 * size, 1.42 + 0.28 * size
+        car.front_axle, car.wheelbase, car.most = 0.19 * car.length, 0.6 * car.length, 1.7 + 0.8 * (1.0 - size)
+    elif kind == VAN_KIND:
+        car.length, car.width, car.height = 5.0 + 0.9 * size, 1.92 + 0.1 * size, 2.0 + 0.6 * size
+        car.front_axle, car.wheelbase, car.most = 0.18 * car.length, 0.6 * car.length, 1.6
+    elif kind == TRUCK_KIND:
+        car.length, car.width, car.height = 6.8 + 1.6 * size, 2.3 + 0.15 * size, 3.0 + 0.5 * size
+        car.front_axle, car.wheelbase, car.most, car.fastest = 0.17 * car.length, 0.6 * car.length, 1.1, 23.0
+    elif kind == BUS_KIND:
+        car.length, car.width, car.height = 9.0 + 1.5 * size, 2.5, 3.1
+        car.front_axle, car.wheelbase, car.most, car.fastest = 0.22 * car.length, 0.52 * car.length, 1.1, 20.0
+    elif kind == MOTORCYCLE_KIND:
+        car.length, car.width, car.height = 2.0 + 0.3 * size, 0.8, 1.6
+        car.front_axle, car.wheelbase, car.most = 0.33, 1.4, 2.2
     else:
-        car.kind, car.length, car.width, car.height = TRUCK_KIND, 6.8 + 1.6 * size, 2.3 + 0.15 * size, 3.0 + 0.5 * size
-        car.front_axle, car.wheelbase, car.most = 0.17 * car.length, 0.6 * car.length, 1.0 + 0.3 * nth_uniform(key, 2)
-    car.factor = 1.0 + spread * (2.0 * nth_uniform(key, 3) - 1.0)
-    car.headway = 1.2 + 0.8 * nth_uniform(key, 4)
+        car.length, car.width, car.height, car.narrow = 1.75 + 0.15 * size, 0.6, 1.75, 1
+        car.front_axle, car.wheelbase, car.most, car.fastest = 0.34, 1.08, 0.9, 4.0 + 2.5 * size
+
+
+@njit(**INNER)
+def draw_profile(car: np.void, paint: NDArray[np.uint8], key: np.uint64, spread: float, breakers: float) -> None:
+    """Kind, size, driver and paint of a vehicle. spread: largest deviation of a lawful driver's speed factor from 1.
+
+    breakers: share of drivers who break a rule. Drivers run from cautious to bold by one number, so that who drives faster
+    also follows closer, changes lanes more readily and yields less to those behind.
+    """
+    draw, kind = nth_uniform(key, 0), 0
+    while kind < BICYCLE_KIND and draw >= KIND_SHARES[kind]:
+        draw -= KIND_SHARES[kind]
+        kind += 1
+    size = nth_uniform(key, 1)
+    _shape(car, kind, size)
+    bold = 0.5 * (nth_uniform(key, 2) + nth_uniform(key, 3))
+    car.factor = 1.0 + spread * (2.0 * bold - 1.0)
+    car.headway = 2.1 - 1.1 * bold
+    car.most *= 0.85 + 0.3 * bold
+    car.politeness, car.boldness = 0.5 * (1.0 - bold), 1.5 + 1.5 * bold
+    car.signals, car.breaks, car.siren = 1, 0, 0
+    if nth_uniform(key, 4) < breakers:
+        pick = int(nth_uniform(key, 6) * 4.0)
+        car.breaks = 1 << pick
+        if car.breaks == SPEEDS:
+            car.factor = 1.2 + 0.2 * nth_uniform(key, 7)
+        elif car.breaks == TAILGATES:
+            car.headway = 0.6
+        elif car.breaks == GIVES_NO_SIGNAL:
+            car.signals = 0
+    if kind == VAN_KIND and nth_uniform(key, 8) < SIREN_SHARE:
+        car.siren, car.factor, car.fastest, car.headway = 1, 1.25, 20.0, 1.2
     color = int(nth_uniform(key, 5) * len(PAINTS))
     for c in range(3):
-        paint[c] = PAINTS[color, c]
+        paint[c] = (236, 28, 36)[c] if car.siren == 1 else PAINTS[color, c]
 
 
 @njit(**INNER)
@@ -91,6 +134,7 @@ def spawn(
     furthest_m: float,
     gap_m: float,
     spread: float,
+    breakers: float,
 ) -> bool:
     """Try to put a vehicle on a free place between two distances from the ego; returns whether there was one.
 
@@ -99,7 +143,7 @@ def spawn(
     """
     car = cars[agent]
     base = hash_key(seed, episode, tick, agent, _SPAWN)
-    draw_profile(car, paint, hash_key(seed, episode, tick, agent, _PROFILE), spread)
+    draw_profile(car, paint, hash_key(seed, episode, tick, agent, _PROFILE), spread, breakers)
     columns, rows = int(graph.grid[2]), int(graph.grid[3])
     for t in range(TRIES):
         key = mix(base + np.uint64(t))
@@ -119,17 +163,23 @@ def spawn(
         s = (graph.cell_point[entry] - record.point) * record.step
         if record.junction >= 0 or record.endless == 0 or s < car.length + 1.0 or s > record.length - 8.0:
             continue
+        if car.narrow == 1 and (record.right >= 0 or record.limit > BICYCLE_LIMIT_MPS):
+            continue
         x, y, yaw = pose_at(graph.lanes, graph.points, lane, s - 0.5 * car.length)
-        if not _is_free(cars, agent, x, y, yaw, car.length, gap_m):
+        near = (x - cars[0].x) ** 2 + (y - cars[0].y) ** 2 < nearest_m * nearest_m
+        if near or not _is_free(cars, agent, x, y, yaw, car.length, gap_m):
             continue
         path[:] = -1
         path[BEHIND] = lane
         car.turns = int(key & np.uint64(0xFFFFF))
         complete_path(graph, path, car, seed, episode, agent, BEHIND + 1)
         car.s, car.acceleration, car.wait, car.waiting, car.indicator = s, 0.0, 0, 0, 0
+        car.offset = BICYCLE_OFFSET_M if car.narrow == 1 else 0.0
+        car.lateral, car.drift, car.from_lane, car.change, car.rest, car.signalling = car.offset, 0.0, -1, 0, 0, 0
+        car.dwell, car.served = 0, -1
         fast = 0.8 * cap_at(graph.lanes, graph.points, lane, s)
         fast = min(fast, math.sqrt(2.0 * 1.5 * max(record.length - s - 2.0, 0.0)))
-        car.speed = min(fast, wanted_speed(graph, path, s, car.factor, fast), math.sqrt(2.0 * gap_m))
+        car.speed = min(fast, wanted_speed(graph, path, s, car.factor, car.fastest, fast), math.sqrt(2.0 * gap_m))
         car.active = 1
         update_pose(graph, path, car)
         return True

@@ -1,7 +1,7 @@
-"""Vehicles that follow lanes: their records, the leader on the path, the Intelligent Driver Model, motion and pose.
+"""Vehicles that follow lanes: their records, the Intelligent Driver Model, motion along and across the lane, and pose.
 
-Knows lanes; knows nothing about right of way, the ego's controls or sensors. A vehicle is where the arc length of its
-front bumper is on its lane. IDM: Treiber, Hennecke and Helbing, Phys. Rev. E 62 (2000), with the gentler free term of
+Knows lanes; knows nothing about other vehicles, right of way, the ego's controls or sensors. A vehicle is where the arc
+length of its front bumper is on its lane. IDM: Treiber, Hennecke and Helbing, Phys. Rev. E 62 (2000), with the gentler free term of
 Treiber and Kesting, Traffic Flow Dynamics, section 11.3.7 above the wanted speed.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.numba_setup import KERNEL
 from sim.lane_graph import LaneGraph, cap_at, pose_at
+from sim.numba_setup import INNER, KERNEL
 
 BEHIND = 3  # lanes of the path that the vehicle has left
 PATH = 12  # lanes of the path in all: `BEHIND`, the one it is on, and those to come
@@ -25,26 +25,39 @@ HARDEST_BRAKE_MPS2 = 8.0
 STANDSTILL_GAP_M = 2.0
 SUBSTEPS = 5
 SUBSTEP_S = 0.02
+MOST_DRIFT_MPS = 1.1
+DRIFT_CHANGE_MPS = 0.15  # in a tick
 
 CAR = np.dtype(
     [
         ("s", "f8"), ("speed", "f8"), ("acceleration", "f8"), ("length", "f8"), ("width", "f8"), ("height", "f8"),
-        ("front_axle", "f8"), ("wheelbase", "f8"), ("factor", "f8"), ("headway", "f8"), ("most", "f8"),
+        ("front_axle", "f8"), ("wheelbase", "f8"), ("factor", "f8"), ("fastest", "f8"), ("headway", "f8"), ("most", "f8"),
         ("x", "f8"), ("y", "f8"), ("yaw", "f8"), ("gap", "f8"), ("gap_speed", "f8"),
-        ("wait", "i4"), ("turns", "i4"), ("active", "i1"), ("kind", "i1"), ("indicator", "i1"), ("waiting", "i1"),
+        ("lateral", "f8"), ("drift", "f8"), ("offset", "f8"), ("from_shift", "f8"), ("from_lateral", "f8"),
+        ("politeness", "f8"), ("boldness", "f8"),
+        ("wait", "i4"), ("turns", "i4"), ("from_lane", "i4"), ("rest", "i4"), ("signalling", "i4"),
+        ("dwell", "i4"), ("served", "i4"),
+        ("active", "i1"), ("kind", "i1"), ("indicator", "i1"), ("waiting", "i1"),
+        ("change", "i1"), ("signals", "i1"), ("narrow", "i1"), ("breaks", "i1"), ("siren", "i1"),
     ],
     align=True,
 )  # fmt: skip
-"""A vehicle. s: front bumper along its lane, m. front_axle: behind the front bumper, m. factor: of the wanted to the
-allowed speed. headway: s. most: acceleration, m/s2. x, y, yaw: centre of the box. gap, gap_speed: leader. wait: ticks
-it has waited. turns: number of lanes chosen so far (the counter of its random numbers). waiting: 1 while it gives way.
+"""A road user: a vehicle on its path, the ego, or a walker (of which only size, pose, speed, kind and active are used).
+
+s: front bumper along its lane, m. front_axle: behind the front bumper, m. factor: of the wanted to the allowed speed.
+fastest: wanted speed at most, m/s. headway: s. most: acceleration, m/s2. x, y, yaw: centre of the box. gap, gap_speed:
+leader. lateral: left of the lane's middle, m; drift: its rate, m/s; offset: where in the lane it wants to be. from_lane: the
+lane that it is leaving, or -1; from_shift: what is added to s to be along that one; from_lateral: its middle as seen from
+the new lane. politeness, boldness: of MOBIL, the
+latter in m/s2. wait: ticks it has waited. turns: number of lanes chosen so far (the counter of its random numbers). rest:
+ticks until it may change lanes again. signalling: ticks that the indicator has yet to show; change: the side it wants to
+change to, 1 left, -1 right. dwell: ticks that a bus has yet to stand at its stop; served: lane whose stop it has left.
+waiting: 1 while it gives way. signals: 1 if it indicates lane changes. narrow: 1 for a bicycle. breaks: `RuleBreak`.
+siren: 1 for an emergency vehicle on duty.
 """
 
 CLAIM = np.dtype([("u", "f8"), ("early", "f8"), ("late", "f8"), ("lane", "i4"), ("car", "i4")], align=True)
 """A junction lane that a vehicle is on or comes to. u: its front bumper along that lane, negative before it, m."""
-
-PRESENCE = np.dtype([("rear", "f8"), ("front", "f8"), ("speed", "f8"), ("lane", "i4")], align=True)
-"""Part of a lane that the ego covers with its box, m along it, and its speed along the lane."""
 
 
 @njit(**KERNEL)
@@ -63,7 +76,7 @@ def idm(speed: float, wanted: float, gap: float, leader_speed: float, headway: f
     return max(-HARDEST_BRAKE_MPS2, min(free, most * (1.0 - ratio * ratio)))
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def extend_path(graph: LaneGraph, path: NDArray[np.int32], filled: int, draw: float) -> int:
     """Append the lane that the number draw in [0, 1) picks among those that follow; -1 at a dead end. Returns it."""
     last = path[filled - 1]
@@ -77,7 +90,7 @@ def extend_path(graph: LaneGraph, path: NDArray[np.int32], filled: int, draw: fl
     return chosen
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def path_distance(graph: LaneGraph, path: NDArray[np.int32], s: float, k: int) -> float:
     """Distance in m from a front bumper at s of lane path[BEHIND] to the start of lane path[k]; negative behind it."""
     distance = -s
@@ -89,82 +102,12 @@ def path_distance(graph: LaneGraph, path: NDArray[np.int32], s: float, k: int) -
     return distance
 
 
-@njit(**KERNEL)
-def _tail_beside(graph: LaneGraph, lane: int, other_lane: int, tail: float) -> float:
-    """Where the tail of a vehicle on a lane that begins where mine does is, while the two are close; else inf."""
-    record = graph.lanes[lane]
-    for q in range(record.sibling, record.sibling_end):
-        if graph.siblings[q].lane == other_lane and tail < graph.siblings[q].until:
-            return tail
-    return np.inf
-
-
-@njit(**KERNEL)
-def find_leader(
-    graph: LaneGraph,
-    cars: NDArray[np.void],
-    paths: NDArray[np.int32],
-    presence: NDArray[np.void],
-    present: int,
-    i: int,
-    horizon: float,
-) -> None:
-    """Write gap and gap_speed of vehicle i: the nearest tail on its path within the horizon, the ego's included.
-
-    Cost: agents x lanes of the path within the horizon.
-    """
-    path = paths[i]
-    me = cars[i]
-    best, best_speed = np.inf, 0.0
-    start = -me.s
-    for k in range(BEHIND, PATH):
-        lane = path[k]
-        if lane < 0 or start > horizon:
-            break
-        length = graph.lanes[lane].length
-        for j in range(1, len(cars)):
-            if j == i or cars[j].active == 0:
-                continue
-            other = cars[j]
-            if paths[j, BEHIND] == lane:
-                if k == BEHIND and (other.s < me.s or (other.s == me.s and j > i)):
-                    continue
-                gap = start + other.s - other.length
-            else:
-                tail = other.s - other.length
-                found = False
-                for b in range(BEHIND - 1, -1, -1):
-                    back = paths[j, b]
-                    if back < 0:
-                        break
-                    tail += graph.lanes[back].length
-                    if back == lane:
-                        found = tail < length
-                        break
-                    if tail >= 0.0:
-                        break
-                if not found or (k == BEHIND and tail + other.length < me.s):
-                    tail = _tail_beside(graph, lane, paths[j, BEHIND], other.s - other.length)
-                    if tail == np.inf or (k == BEHIND and tail + other.length < me.s):
-                        continue
-                gap = start + tail
-            if gap < best:
-                best, best_speed = gap, other.speed
-        for p in range(present):
-            if presence[p].lane == lane and (k > BEHIND or presence[p].front > me.s):
-                gap = start + presence[p].rear
-                if gap < best:
-                    best, best_speed = gap, presence[p].speed
-        start += length
-        if best < start:
-            break
-    me.gap, me.gap_speed = best, max(best_speed, 0.0)
-
-
-@njit(**KERNEL)
-def wanted_speed(graph: LaneGraph, path: NDArray[np.int32], s: float, factor: float, speed: float) -> float:
+@njit(**INNER)
+def wanted_speed(
+    graph: LaneGraph, path: NDArray[np.int32], s: float, factor: float, fastest: float, speed: float
+) -> float:
     """Speed in m/s that limits and curves on the path allow now, braking in comfort to what comes."""
-    wanted = factor * cap_at(graph.lanes, graph.points, path[BEHIND], s)
+    wanted = min(factor * cap_at(graph.lanes, graph.points, path[BEHIND], s), fastest)
     distance = graph.lanes[path[BEHIND]].length - s
     reach = speed * speed / 3.0 + 5.0
     for k in range(BEHIND + 1, PATH):
@@ -177,35 +120,54 @@ def wanted_speed(graph: LaneGraph, path: NDArray[np.int32], s: float, factor: fl
     return wanted
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def move(car: np.void) -> None:
-    """Five substeps with the acceleration that was decided; the vehicle stops rather than roll back."""
+    """Five substeps with the acceleration that was decided; the vehicle stops rather than roll back.
+
+    Across the lane it moves towards its offset, the slower the slower it drives.
+    """
     speed, s = car.speed, car.s
     for _ in range(SUBSTEPS):
         faster = max(0.0, speed + car.acceleration * SUBSTEP_S)
         s += 0.5 * (speed + faster) * SUBSTEP_S
         speed = faster
     car.s, car.speed = s, speed
+    missing = car.offset - car.lateral
+    if missing == 0.0 and car.drift == 0.0:
+        return
+    most = min(MOST_DRIFT_MPS, 0.2 * speed)
+    wanted = min(max(0.9 * missing, -most), most)
+    car.drift += min(max(wanted - car.drift, -DRIFT_CHANGE_MPS), DRIFT_CHANGE_MPS)
+    car.drift = min(max(car.drift, -most), most)
+    step = car.drift * SUBSTEPS * SUBSTEP_S
+    if abs(missing) < 0.02 and abs(step) < 0.02:
+        car.lateral, car.drift = car.offset, 0.0
+    else:
+        car.lateral += step
 
 
-@njit(**KERNEL)
-def place_on_path(graph: LaneGraph, path: NDArray[np.int32], s: float) -> tuple[float, float]:
-    """World x, y of arc length s of lane path[BEHIND], following the path backwards where s is negative."""
+@njit(**INNER)
+def place_on_path(graph: LaneGraph, path: NDArray[np.int32], s: float) -> tuple[float, float, float]:
+    """World x, y, yaw of arc length s of lane path[BEHIND], following the path backwards where s is negative."""
     k = BEHIND
     while s < 0.0 and k > 0 and path[k - 1] >= 0:
         k -= 1
         s += graph.lanes[path[k]].length
-    x, y, _ = pose_at(graph.lanes, graph.points, path[k], s)
-    return x, y
+    return pose_at(graph.lanes, graph.points, path[k], s)
 
 
-@njit(**KERNEL)
+@njit(**INNER)
 def update_pose(graph: LaneGraph, path: NDArray[np.int32], car: np.void) -> None:
-    """Set x, y, yaw of the box: both axles stand on the path."""
+    """Set x, y, yaw of the box: both axles stand on the path, `lateral` left of it, and it points where it moves."""
     front = car.s - car.front_axle
-    fx, fy = place_on_path(graph, path, front)
-    rx, ry = place_on_path(graph, path, front - car.wheelbase)
-    car.yaw = math.atan2(fy - ry, fx - rx)
+    fx, fy, _ = place_on_path(graph, path, front)
+    rx, ry, _ = place_on_path(graph, path, front - car.wheelbase)
+    yaw = math.atan2(fy - ry, fx - rx)
+    if car.lateral != 0.0:
+        fx, fy = fx - car.lateral * math.sin(yaw), fy + car.lateral * math.cos(yaw)
+    if car.drift != 0.0:
+        yaw += math.atan2(car.drift, max(car.speed, 2.0))
+    car.yaw = yaw
     ahead = car.front_axle - 0.5 * car.length
-    car.x = fx + ahead * math.cos(car.yaw)
-    car.y = fy + ahead * math.sin(car.yaw)
+    car.x = fx + ahead * math.cos(yaw)
+    car.y = fy + ahead * math.sin(yaw)
