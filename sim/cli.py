@@ -206,13 +206,22 @@ def replay(
 
 
 @bench_app.command("sensors")
-def bench_sensors(as_json: Json = False) -> None:
+def bench_sensors(
+    scaling: Annotated[bool, typer.Option(help="Also by number of solids, distance and rig; minutes.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the scaling into this PNG file.")] = None,
+    as_json: Json = False,
+) -> None:
     """Camera and LiDAR against Open3D/Embree on the same rays and the same scene, one thread."""
     from sim.bench_sensors import bench_sensors as run
+    from sim.bench_sensors import plot_scaling, sensor_scaling
 
     console = say(as_json)
     with console.status("measuring, about a minute"):
         report = run()
+        if scaling or plot is not None:
+            report["scaling"] = sensor_scaling()
+    if plot is not None:
+        plot_scaling(report["scaling"], plot)
     _show_values(console, "Sensors, one thread", report)
     if as_json:
         print(json.dumps(report))

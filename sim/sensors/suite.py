@@ -237,6 +237,10 @@ class SensorSuite:
             grid.reach_m, s.heads, s.head_links, self.boxes, self.attributes, self.counts,
             self.order, self._bins,
         )  # fmt: skip
+        self.render(which)
+
+    def render(self, which: NDArray[np.intp]) -> None:
+        """Cast and colour what boxes, attributes, counts and order hold for the environments which (N,)."""
         t = self._texture
         ground = (t.texels, t.offset, t.columns, t.classes, t.origin, t.cell_m)
         for name, view in self._cameras.items():
