@@ -39,23 +39,11 @@ _SEMANTIC = {
     GroundClass.SIDEWALK: SemanticClass.SIDEWALK,
     GroundClass.KERB: SemanticClass.SIDEWALK,
 }
-# Share of the light at 905 nm that comes back at normal incidence: asphalt is dark, paint holds glass beads.
-_REFLECTIVITY = {
-    GroundClass.TERRAIN: 0.34,
-    GroundClass.ROAD: 0.14,
-    GroundClass.LINE_WHITE: 0.72,
-    GroundClass.LINE_YELLOW: 0.60,
-    GroundClass.STOP_LINE: 0.72,
-    GroundClass.CROSSWALK: 0.70,
-    GroundClass.SIDEWALK: 0.28,
-    GroundClass.KERB: 0.32,
-}
 # How much the grain of a class varies its brightness close up.
 _GRAIN = {GroundClass.TERRAIN: 0.30, GroundClass.ROAD: 0.14, GroundClass.SIDEWALK: 0.08, GroundClass.KERB: 0.06}
 
 PALETTE = np.array([_COLORS[c] for c in GroundClass], np.float32)
 SEMANTIC_OF = np.array([_SEMANTIC[c] for c in GroundClass], np.uint8)
-REFLECTIVITY_OF = np.array([_REFLECTIVITY[c] for c in GroundClass], np.float32)
 GRAIN_OF = np.array([_GRAIN.get(c, 0.05) for c in GroundClass], np.float32)
 
 

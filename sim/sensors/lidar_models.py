@@ -28,7 +28,7 @@ class LidarModel:
     min_range_m, max_range_m: what the sensor reports. sensitivity_m: how far a matt surface that sends back a tenth of the
         light, met head on, is seen in half of the shots.
     range_noise_m: standard deviation. white: reported intensity, as a share of the largest, of a white matt surface; above
-        that come retro-reflectors.
+        that come retro-reflectors. rooted: whether intensity grows with the square root of the light that comes back.
     points_per_second: single return, as the data sheet rounds it. source: of all these.
     """
 
@@ -43,6 +43,7 @@ class LidarModel:
     sensitivity_m: float
     range_noise_m: float
     white: float
+    rooted: bool
     points_per_second: int
     source: str
 
@@ -98,29 +99,29 @@ def lidar_model(name: str) -> LidarModel:
         case "VLP-16":
             return LidarModel(
                 name, _evenly(15.0, -15.0, 16), (), tuple(range(5, 21)), 55.296, True, 0.5, 100.0, 60.0, 0.012, 100 / 255,
-                300_000, "Velodyne VLP-16 data sheet 63-9229 and user manual 63-9243; sensitivity, noise estimated",
+                False, 300_000, "Velodyne VLP-16 data sheet 63-9229 and user manual 63-9243; sensitivity, noise estimated",
             )  # fmt: skip
         case "HDL-32E":
             return LidarModel(
                 name, _evenly(10.67, -30.67, 32), (), tuple(range(5, 21)), 46.08, True, 1.0, 100.0, 60.0, 0.02, 100 / 255,
-                695_000, "Velodyne HDL-32E user's manual 63-9113; sensitivity estimated",
+                False, 695_000, "Velodyne HDL-32E user's manual 63-9113; sensitivity estimated",
             )  # fmt: skip
         case "HDL-64E":
             # Two blocks of 32 lasers; the manual gives the field of view, the spacing is that of the unit behind KITTI.
             return LidarModel(
                 name, (*_evenly(1.93, -8.7, 32), *_evenly(-8.96, -24.95, 32)), (), tuple(range(5, 21)), 48.0, False, 0.9,
-                120.0, 50.0, 0.02, 0.9, 1_300_000,
+                120.0, 80.0, 0.012, 0.9, True, 1_300_000,
                 "Velodyne HDL-64E manuals 63-HDL64E S2 and S3: 120 m for cars and foliage, 50 m for pavement",
             )  # fmt: skip
         case "Pandar64":
             return LidarModel(
                 name, _PANDAR64, (1.042,) * 6 + _PANDAR64_FAN * 8 + (1.042,) * 10, (10, 20), 55.5556, True, 0.3, 200.0, 200.0,
-                0.02, 100 / 255, 1_152_000, "Hesai Pandar64 user's manual: 200 m at 10 % reflectivity",
+                0.02, 100 / 255, False, 1_152_000, "Hesai Pandar64 user's manual: 200 m at 10 % reflectivity",
             )  # fmt: skip
         case "OS1-128":
             return LidarModel(
                 name, _os1_128(), (-4.22, -1.41, 1.41, 4.22) * 32, (10, 20), 1e6 / 20_480, True, 0.8, 120.0, 40.0, 0.015,
-                100 / 255, 2_621_440, "Ouster OS1 data sheet, generation 1: 40 m at 10 %, 120 m at 80 % reflectivity",
+                100 / 255, False, 2_621_440, "Ouster OS1 data sheet, generation 1: 40 m at 10 %, 120 m at 80 % reflectivity",
             )  # fmt: skip
         case _:
             known = ", ".join(LIDAR_NAMES)

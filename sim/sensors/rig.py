@@ -160,6 +160,9 @@ class LidarConfig(BaseModel):
     )
     range_noise_m: float = Field(default=0.01, ge=0, le=1, description="standard deviation")
     white: float = Field(default=100 / 255, gt=0, le=1, description="intensity of a white matt surface")
+    rooted: bool = Field(
+        default=False, description="whether intensity grows with the root of the light that comes back"
+    )
     mount: Mount = Mount()
 
     @model_validator(mode="after")
@@ -206,6 +209,7 @@ class LidarConfig(BaseModel):
             "sensitivity_m": sheet.sensitivity_m,
             "range_noise_m": sheet.range_noise_m,
             "white": sheet.white,
+            "rooted": sheet.rooted,
         }
         return cls(**{**of_sheet, **fields})
 

@@ -6,7 +6,6 @@ Owns the buffers and calls the kernels; knows nothing about rewards, policies or
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from sim.sensors.cast import (
 )
 from sim.sensors.ground_texture import LEVELS, GroundTexture
 from sim.sensors.parts import BINS, Surroundings, empty_boxes, gather_boxes, sort_boxes
-from sim.sensors.returns import RETURN_ROWS, measure_sweep
+from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, measure_sweep
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
 from sim.sensors.shading import CELL_ROWS, COLOR_ROWS, PANE_COLUMNS, light_faces, shade_camera
 from sim.sensors.shadows import cast_shadows
@@ -37,8 +36,6 @@ from sim.world import EGO, WorldState
 
 # Grain of the ground, the same everywhere and always.
 _NOISE_TILE = (np.random.default_rng(7).random((256, 256)) - 0.5).astype(np.float32)
-# Measurement noise: the standard normal distribution at evenly spaced probabilities.
-_NORMAL = np.array([NormalDist().inv_cdf((k + 0.5) / 4096) for k in range(4096)], np.float32)
 _NOISE, _WEATHER = int(Purpose.NOISE), int(Purpose.WEATHER)
 
 
@@ -129,24 +126,23 @@ def _render_all(
 
 @njit(**FAST_PARALLEL)
 def _sweep_all(
-    which, pose, keys, boxes, attributes, counts, order, view, scratch, ground, limits, depth, code, points, point_count,
-    semantic, instance, labels,
+    which, pose, keys, boxes, attributes, counts, order, view, scratch, ground, air, depth, code, points, point_count,
+    semantic, instance, point_labels, point_time, labels,
 ):  # fmt: skip
-    (origin, lidar_from_ego, upright, slopes, first, step, spread, dx, dy, dz) = view
-    (bounds, rows, cells, kept) = scratch
+    (origin, lidar_from_ego, upright, slopes, first, step, spread, dx, dy, dz, times, limits) = view
+    (bounds, rows, cells, kept, wet) = scratch
     (classes, raster_origin, cell_m) = ground
-    (min_range, max_range, noise, normal) = limits
     for i in prange(which.shape[0]):
         e = which[i]
         cast_ground(origin, dz, depth[e], code[e])
         cast_sweep(
-            boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, max_range, slopes, first, step, spread,
+            boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, limits[1], slopes, first, step, spread,
             dx, dy, dz, depth[e], code[e], bounds[e],
         )  # fmt: skip
         point_count[e] = measure_sweep(
-            depth[e], code[e], dx, dy, dz, origin, boxes[e], attributes[e], pose[e, 0], pose[e, 1], pose[e, 2],
-            pose[e, 3], classes, raster_origin, cell_m, min_range, max_range, noise, keys[e], normal, rows[e], cells[e],
-            kept[e], points[e], semantic[e], instance[e], labels,
+            depth[e], code[e], dx, dy, dz, times, origin, boxes[e], attributes[e], pose[e, 0], pose[e, 1], pose[e, 2],
+            pose[e, 3], classes, raster_origin, cell_m, limits, air[e], keys[e], wet[e], rows[e], cells[e],
+            kept[e], points[e], semantic[e], instance[e], point_labels[e], point_time[e], labels,
         )  # fmt: skip
 
 
@@ -178,7 +174,9 @@ class SensorSuite:
     images: by camera, (E, H, W, 3) uint8 RGB. points: (E, P, 4) float32 x y z intensity in ego, beam after beam,
     zero-padded; point_count: (E,) int32. depth: by sensor, (E, H, W) or (E, beams, columns) float32 metres, along the
     optical axis for a camera, along the ray for a LiDAR, FAR_M where there is nothing. With labels=True also semantic
-    (uint8 `SemanticClass`) and instance (int32, 0 for none) of the same shape; otherwise these hold nothing.
+    (uint8 `SemanticClass`) and instance (int32, 0 for none) of the same shape, and for each point point_labels (E, P, 3) int32
+    beam, class and instance, and point_time_us (E, P) int32 before the end of the sweep; otherwise these hold nothing.
+    air: (E, AIR_COLUMNS) float32 as in `returns.Air`, what the LiDAR looks through; whoever owns the weather writes it.
     """
 
     def __init__(
@@ -218,6 +216,9 @@ class SensorSuite:
             self.instance[name] = np.zeros((num_envs, *labelled), np.int32)
         self.points = np.zeros((num_envs, rig.max_points, 4), np.float32)
         self.point_count = np.zeros(num_envs, np.int32)
+        self.point_labels = np.zeros((num_envs, rig.max_points if labels else 1, 3), np.int32)
+        self.point_time_us = np.zeros((num_envs, rig.max_points if labels else 1), np.int32)
+        self.air = np.zeros((num_envs, AIR_COLUMNS), np.float32)
 
     def observe(self, state: WorldState, only: NDArray[np.bool_] | None = None) -> None:
         """Sense the state in all environments, or in those where `only` (E,) is true."""
@@ -253,8 +254,8 @@ class SensorSuite:
             name = self._lidar.name
             _sweep_all(
                 which, self._pose, self._keys, self.boxes, self.attributes, self.counts, self.order, self._lidar.constants,
-                self._lidar.scratch, (t.classes, t.origin, t.cell_m), self._lidar.limits, self.depth[name],
-                self.code[name], self.points, self.point_count, self.semantic[name], self.instance[name], self.labels,
+                self._lidar.scratch, (t.classes, t.origin, t.cell_m), self.air, self.depth[name], self.code[name], self.points,
+                self.point_count, self.semantic[name], self.instance[name], self.point_labels, self.point_time_us, self.labels,
             )  # fmt: skip
 
     def frame(self, e: int, timestamp_us: int) -> tuple[dict[str, CameraFrame], dict[str, LidarSweep]]:
@@ -267,7 +268,8 @@ class SensorSuite:
             return cameras, {}
         points = self.points[e, : self.point_count[e]].copy()
         points[:, :3] = transform(inverse(self._lidar.ego_from_lidar), points[:, :3])
-        return cameras, {self._lidar.name: LidarSweep(points, self._lidar.ego_from_lidar, timestamp_us)}
+        times = self.point_time_us[e, : self.point_count[e]].copy() if self.labels else None
+        return cameras, {self._lidar.name: LidarSweep(points, self._lidar.ego_from_lidar, timestamp_us, times)}
 
 
 class _Light:
@@ -348,16 +350,19 @@ class _LidarView:
         origin = self.ego_from_lidar[:3, 3].astype(np.float32)
         upright = bool(abs(self.ego_from_lidar[2, 2] - 1.0) < 1e-9)
         step = np.float32(math.radians(config.azimuth_step_deg))
+        limits = (
+            *(np.float32(m) for m in (config.min_range_m, config.max_range_m, config.sensitivity_m, config.range_noise_m)),
+            np.float32(config.white), config.rooted,
+        )  # fmt: skip
         self.constants: tuple[Any, ...] = (
             origin, np.ascontiguousarray(self.ego_from_lidar[:3, :3].T, np.float32), upright,
             np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), step, spread, dx, dy, dz,
-        )  # fmt: skip
-        self.limits = (
-            np.float32(config.min_range_m), np.float32(config.max_range_m), np.float32(config.range_noise_m), _NORMAL,
+            config.time_offsets_us(), limits,
         )  # fmt: skip
         self.scratch = (
             np.zeros((num_envs, 5), np.float32),
             np.zeros((num_envs, RETURN_ROWS, config.columns), np.float32),
             np.zeros((num_envs, 2, config.columns), np.int32),
             np.zeros((num_envs, config.columns), np.bool_),
+            np.zeros((num_envs, GROUND_CLASSES, 2), np.float32),
         )
