@@ -30,7 +30,7 @@ FAR_M = np.float32(1e6)  # depth of a ray that meets nothing
 GROUND = np.int32(-1)
 SKY = np.int32(-2)
 # Rows are widened to whole vectors: testing a few rays too many costs less than a scalar remainder.
-LANES = 16
+LANES = 8
 TWO_PI = np.float32(2 * math.pi)
 
 # Columns of a box in the ego frame: centre, half size, cosine and sine of its yaw, `Shape`.
