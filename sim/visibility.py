@@ -136,7 +136,8 @@ def visible_actors(
                 gone = math.hypot(boxes[k, 0] - eye_x, boxes[k, 1] - eye_y) > range_m + boxes[k, 7]
                 if gone or boxes[k, 2] - boxes[k, 6] > 3.0 or count - actors >= MAX_NEAR_BOXES:
                     continue
-                near[count] = boxes[k]
+                for column in range(8):
+                    near[count, column] = boxes[k, column]
                 count += 1
         found = 0
         for _ in range(num_agents):
