@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from perception.geometry import inverse, rotation_from_euler, se3, transform
+from perception.sensors import CameraCalibration, DistortionModel
+from sim.sensors.camera import cast_camera
 from sim.sensors.cast import (
     BOX_COLUMNS,
     COS,
@@ -25,7 +27,6 @@ from sim.sensors.cast import (
     SHAPE,
     SIN,
     _cast_row,
-    cast_camera,
     cast_ground,
     cast_sweep,
     pinhole_directions,
@@ -33,6 +34,7 @@ from sim.sensors.cast import (
     sweep_directions,
 )
 from sim.sensors.embree_oracle import EmbreeScene
+from sim.sensors.lens import lens_tables, ray_directions
 from sim.sensors.rig import rig
 from sim.solids import Shape
 
@@ -41,6 +43,17 @@ WIDTH, HEIGHT = 96, 64
 ROUND = (Shape.CYLINDER, Shape.WHEEL, Shape.ELLIPSOID)
 SEGMENTS = 120  # a sagitta of 0.34 mm at a radius of 1 m, half of it inside
 AXES = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+
+# Model, coefficients, and by how much the field of view that a test draws is scaled, up to where the lens can be inverted.
+Lens = tuple[DistortionModel, list[float], float]
+LENSES: list[Lens] = [
+    ("none", [], 1.0),
+    ("none", [], 1.0),
+    ("brown_conrady", [-0.3, 0.09, 0.002, -0.001, -0.01], 0.7),
+    ("brown_conrady", [0.2, 0.05, -0.001, 0.002], 0.8),
+    ("kannala_brandt", [0.03, -0.004, 0.0005, 0.0], 1.0),
+    ("kannala_brandt", [-0.02, 0.001, 0.0, 0.0], 1.4),
+]
 
 seeds = st.integers(0, 2**32 - 1)
 angles = st.floats(-3.1, 3.1)
@@ -99,23 +112,26 @@ def agree(depth: NDArray[np.float32], code: NDArray[np.int32], scene: EmbreeScen
 
 @SETTINGS
 @given(seed=seeds, count=st.integers(0, 40), reach=st.sampled_from([6.0, 30.0, 120.0]), yaw=angles, pitch=tilts,
-       roll=tilts, height=st.floats(0.3, 8.0), fov=st.floats(20.0, 130.0))  # fmt: skip
+       roll=tilts, height=st.floats(0.3, 8.0), fov=st.floats(20.0, 130.0), lens=st.sampled_from(LENSES))  # fmt: skip
 def test_pictures_agree_with_embree(
-    seed: int, count: int, reach: float, yaw: float, pitch: float, roll: float, height: float, fov: float
+    seed: int, count: int, reach: float, yaw: float, pitch: float, roll: float, height: float, fov: float, lens: Lens
 ) -> None:
+    model, distortion, narrower = lens
     boxes = random_boxes(seed, count, reach)
     pose = se3(rotation_from_euler(yaw, pitch, roll), [0.3, -0.2, height]) @ se3(AXES, [0.0, 0.0, 0.0])
-    focal = 0.5 * WIDTH / np.tan(np.radians(fov) / 2)
+    half = np.radians(fov) * narrower / 2
+    focal = 0.5 * WIDTH / (half if model == "kannala_brandt" else np.tan(half))
     k = np.array([[focal, 0, (WIDTH - 1) / 2], [0, focal * 1.1, (HEIGHT - 1) / 2 + 3], [0, 0, 1]])
-    directions = pinhole_directions(k, pose, WIDTH, HEIGHT)
+    calibration = CameraCalibration(WIDTH, HEIGHT, k, pose, model, np.array(distortion))
+    directions = ray_directions(calibration)
     origin = pose[:3, 3].astype(np.float32)
     depth, code = ground_hits(directions, origin)
     intrinsics = np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32)
     view = pinhole_view(np.ascontiguousarray(pose[:3, :3].T, np.float32), intrinsics, HEIGHT, WIDTH)
     drawn = np.zeros(count, np.int32)
     number = cast_camera(
-        boxes, np.arange(count, dtype=np.int32)[::-1].copy(), count, origin, view, *directions, depth, code,
-        np.zeros((8, 3), np.float32), np.zeros(4, np.int64), drawn,
+        boxes, np.arange(count, dtype=np.int32)[::-1].copy(), count, origin, view, lens_tables(calibration), *directions,
+        depth, code, np.zeros((8, 3), np.float32), np.zeros(4, np.int64), drawn,
     )  # fmt: skip
     assert set(np.unique(code[code >= 0] >> 2)) <= set(drawn[:number])
     scene = EmbreeScene(boxes, SEGMENTS)

@@ -8,6 +8,7 @@ import pytest
 from perception.sensors import SemanticClass
 from sim.env import EnvConfig
 from sim.roads.driving_map import DrivingMap, load_map
+from sim.sensors.camera import cast_camera
 from sim.sensors.cast import (
     BOX_COLUMNS,
     COS,
@@ -23,8 +24,9 @@ from sim.sensors.cast import (
     pinhole_directions,
 )
 
-from sim.sensors.cast import cast_camera, pinhole_view  # isort: skip
+from sim.sensors.cast import pinhole_view  # isort: skip
 from sim.sensors.embree_oracle import EmbreeScene
+from sim.sensors.lens import lens_tables
 from sim.sensors.rig import rig
 from sim.sensors.shading import COLOR_ROWS, PANE_COLUMNS, _face_run, _store_row, light_faces
 from sim.sensors.shadows import SHADOW, SUNNY, cast_shadows
@@ -137,6 +139,7 @@ def test_shadows_are_where_embree_sees_no_sun(seed: int) -> None:
     yaw = rng.uniform(-np.pi, np.pi, count)
     boxes[:, COS], boxes[:, SIN] = np.cos(yaw), np.sin(yaw)
     calibration = rig("small").cameras[0].calibration()
+    lens = lens_tables(calibration)
     k, pose = calibration.intrinsics, calibration.ego_from_camera
     shape = (calibration.height_px, calibration.width_px)
     directions = pinhole_directions(k, pose, calibration.width_px, calibration.height_px)
@@ -150,11 +153,11 @@ def test_shadows_are_where_embree_sees_no_sun(seed: int) -> None:
     sun = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)], np.float32)
     cast_ground(origin, directions[2], depth, code)
     cast_camera(
-        boxes, np.arange(count, dtype=np.int32), count, origin, view, *directions, depth, code, corners, bounds,
+        boxes, np.arange(count, dtype=np.int32), count, origin, view, lens, *directions, depth, code, corners, bounds,
         np.zeros(count, np.int32),
     )  # fmt: skip
     cast_shadows(
-        boxes, count, origin, view, sun, directions[0], directions[1], depth, code, shade, corners, bounds,
+        boxes, count, origin, view, lens, sun, directions[0], directions[1], depth, code, shade, corners, bounds,
         np.zeros(BOX_COLUMNS, np.float32),
     )  # fmt: skip
     assert set(np.unique(shade)) == {int(SHADOW), int(SUNNY)}
@@ -203,6 +206,7 @@ def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
             1,
             origin,
             view,
+            lens_tables(camera),
             *directions,
             depth,
             code,

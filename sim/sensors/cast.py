@@ -217,7 +217,7 @@ def _all_nearer(depth, nearest):
 
 
 @njit(**FAST)
-def _cast_solid(depth, code, dx, dy, dz, v0, v1, u0, u1, nearest, origin, box, box_code):
+def cast_solid(depth, code, dx, dy, dz, v0, v1, u0, u1, nearest, origin, box, box_code):
     """Keep the nearest hits of one solid in rows v0 to v1, columns u0 to u1; returns whether any row was open to it.
 
     A row is not if all its rays end before `nearest`, in the unit of depth.
@@ -353,34 +353,6 @@ def pinhole_bounds(box, origin, view, corners, out):
 
 
 @njit(**FAST)
-def cast_camera(boxes, order, count, origin, view, dx, dy, dz, depth, code, corners, bounds, drawn):
-    """Cast boxes[order[:count]] (K, BOX_COLUMNS) into a pinhole camera; everything in ego, float32.
-
-    origin (3,); view of `pinhole_view`; dx, dy, dz (H, W) ray directions in ego whose component along the optical axis is
-    1, so that depth (H, W) is along that axis. depth and code hold what `cast_ground` put there; code becomes 4 * box +
-    face (0 x, 1 y, 2 z, 3 `CURVED`). drawn (K,) int32 gets the boxes that may be in the picture; returns their number.
-    Cost: boxes x pixels they may cover; with the nearest first, rows that are hidden cost a comparison a pixel.
-    """
-    columns = depth.shape[1]
-    in_view = 0
-    for place in range(count):
-        k = order[place]
-        box = boxes[k]
-        if not (sphere_in_view(box, origin, view) and pinhole_bounds(box, origin, view, corners, bounds)):
-            continue
-        nearest = corners[0, 2]
-        for c in range(1, 8):
-            nearest = min(nearest, corners[c, 2])
-        u0, u1 = (bounds[0] // LANES) * LANES, min(columns, -(-bounds[1] // LANES) * LANES)
-        if _cast_solid(
-            depth, code, dx, dy, dz, bounds[2], bounds[3], u0, u1, nearest, origin, box, np.int32(4 * k)
-        ):  # fmt: skip
-            drawn[in_view] = k
-            in_view += 1
-    return in_view
-
-
-@njit(**FAST)
 def _sweep_bounds(box, origin, lidar_from_ego, upright, reach, out):
     """Azimuths (middle, half width), tangents of elevations (low, high) and nearest range that hold the box.
 
@@ -443,7 +415,7 @@ def cast_sweep(
     slopes (beams,): tangents of the elevations, falling; column c looks at first_azimuth + c * azimuth_step, radians
     in the sensor's frame, give or take azimuth_spread. Boxes further away than reach are left out.
     upright: whether the sensor's z axis is that of the ego (then bounds are tight). dx, dy, dz (beams, columns): unit
-    directions in ego; depth is the range. code as in `cast_camera`.
+    directions in ego; depth is the range. code as in `camera.cast_camera`.
     """
     beams, columns = depth.shape
     for place in range(count):
@@ -469,7 +441,7 @@ def cast_sweep(
             if c1 <= c0:
                 continue
             c0, c1 = (c0 // LANES) * LANES, min(columns, -(-c1 // LANES) * LANES)
-            _cast_solid(depth, code, dx, dy, dz, first, last, c0, c1, bounds[4], origin, box, np.int32(4 * k))
+            cast_solid(depth, code, dx, dy, dz, first, last, c0, c1, bounds[4], origin, box, np.int32(4 * k))
 
 
 def pinhole_directions(

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from perception.geometry import inverse, rotation_from_euler, se3
 from perception.sensors import CameraCalibration, DistortionModel
 from sim.sensors import recorded_rigs
+from sim.sensors.camera_effects import EffectsConfig
 from sim.sensors.lens import check_lens
 from sim.sensors.lidar_models import LidarModelError, lidar_model
 from sim.sensors.recorded_rigs import RecordedRig
@@ -80,6 +81,7 @@ class CameraConfig(BaseModel):
     )
     mount: Mount = Mount()
     range_m: float = Field(default=150.0, gt=1, le=1000, description="solids further away are left out")
+    effects: EffectsConfig = Field(default=EffectsConfig(), description="motion blur, rolling shutter, noise, JPEG")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

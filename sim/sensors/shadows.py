@@ -10,7 +10,8 @@ import math
 import numpy as np
 from numba import njit
 
-from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, SHAPE, SIN, pinhole_bounds, sphere_in_view
+from sim.sensors.camera import in_picture
+from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, SHAPE, SIN
 from sim.solids import Shape
 
 _BOX, _CYLINDER, _WHEEL, _WEDGE = int(Shape.BOX), int(Shape.CYLINDER), int(Shape.WHEEL), int(Shape.WEDGE)
@@ -104,10 +105,10 @@ def _wedge_shadow_row(
 
 
 @njit(**FAST)
-def cast_shadows(boxes, count, origin, view, sun, dx, dy, depth, code, shade, corners, bounds, flat):
+def cast_shadows(boxes, count, origin, view, lens, sun, dx, dy, depth, code, shade, corners, bounds, flat):
     """Fill shade (H, W) uint8: SHADOW where the ground is hidden from the sun (unit vector in ego), else SUNNY.
 
-    view, corners and bounds as in `cast_camera`; flat: (BOX_COLUMNS,) float32 scratch.
+    view, lens, corners and bounds as in `cast_camera`; flat: (BOX_COLUMNS,) float32 scratch.
     """
     zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
     shade[:] = SUNNY
@@ -126,7 +127,7 @@ def cast_shadows(boxes, count, origin, view, sun, dx, dy, depth, code, shade, co
         flat[CX], flat[CY], flat[CZ] = x + cos_yaw * mid_x - sin_yaw * mid_y, y + sin_yaw * mid_x + cos_yaw * mid_y, 0.0
         flat[HX], flat[HY], flat[HZ] = hx + abs(mid_x), hy + abs(mid_y), 0.02
         flat[COS], flat[SIN] = cos_yaw, sin_yaw
-        if not (sphere_in_view(flat, origin, view) and pinhole_bounds(flat, origin, view, corners, bounds)):
+        if not in_picture(flat, origin, view, lens, corners, bounds):
             continue
         x, y = origin[0] - x, origin[1] - y
         ax, ay = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x

@@ -16,18 +16,19 @@ from perception.geometry import inverse, transform
 from perception.sensors import CameraFrame, LidarSweep
 from sim.counter_random import Purpose, hash_key, uniform
 from sim.roads.driving_map import DrivingMap
+from sim.sensors.camera import cast_camera
+from sim.sensors.camera_effects import CameraEffects
 from sim.sensors.cast import (
     BOX_COLUMNS,
     FAST_PARALLEL,
-    cast_camera,
     cast_ground,
     cast_sweep,
-    pinhole_directions,
     pinhole_view,
     sweep_directions,
 )
 from sim.sensors.ground_texture import LEVELS, GroundTexture
-from sim.sensors.parts import BINS, Surroundings, empty_boxes, gather_boxes, sort_boxes
+from sim.sensors.lens import lens_tables, ray_directions
+from sim.sensors.parts import BINS, INSTANCE, Surroundings, empty_boxes, gather_boxes, sort_boxes
 from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, measure_sweep
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
 from sim.sensors.shading import CELL_ROWS, COLOR_ROWS, PANE_COLUMNS, light_faces, shade_camera
@@ -72,7 +73,7 @@ def _gather_all(
 
 @njit(**FAST_PARALLEL)
 def _render_all(
-    which, pose, light, boxes, attributes, counts, order, camera, scratch, ground, image, depth, code, semantic, instance,
+    which, pose, light, boxes, attributes, counts, order, camera, lens, scratch, ground, image, depth, code, semantic, instance,
     labels,
 ):  # fmt: skip
     (origin, camera_from_ego, intrinsics, dx, dy, dz, level, noise) = camera
@@ -89,6 +90,7 @@ def _render_all(
             counts[e, 0],
             origin,
             view,
+            lens,
             dx,
             dy,
             dz,
@@ -103,6 +105,7 @@ def _render_all(
             counts[e, 0],
             origin,
             view,
+            lens,
             sun[e],
             dx,
             dy,
@@ -173,9 +176,10 @@ class SensorSuite:
 
     images: by camera, (E, H, W, 3) uint8 RGB. points: (E, P, 4) float32 x y z intensity in ego, beam after beam,
     zero-padded; point_count: (E,) int32. depth: by sensor, (E, H, W) or (E, beams, columns) float32 metres, along the
-    optical axis for a camera, along the ray for a LiDAR, FAR_M where there is nothing. With labels=True also semantic
-    (uint8 `SemanticClass`) and instance (int32, 0 for none) of the same shape, and for each point point_labels (E, P, 3) int32
-    beam, class and instance, and point_time_us (E, P) int32 before the end of the sweep; otherwise these hold nothing.
+    optical axis for a camera (along the ray if `measures_range`), along the ray for a LiDAR, FAR_M where there is nothing.
+    With labels=True also semantic (uint8 `SemanticClass`) and instance (int32, 0 for none) of the same shape, and for each
+    point point_labels (E, P, 3) int32 beam, class and instance, and point_time_us (E, P) int32 before the end of the sweep;
+    otherwise these hold nothing.
     air: (E, AIR_COLUMNS) float32 as in `returns.Air`, what the LiDAR looks through; whoever owns the weather writes it.
     """
 
@@ -193,9 +197,11 @@ class SensorSuite:
         self._bins = np.zeros((num_envs, BINS + 1), np.int32)
         self._pose = np.zeros((num_envs, 4))
         self._keys = np.zeros(num_envs, np.uint64)
+        self._velocity = np.zeros((self.boxes.shape[1], 2), np.float32)  # of boxes in ego, for cameras with effects
         self._light = _Light(num_envs)
         self._cameras = {
-            c.name: _CameraView(c, self._texture.cell_m, num_envs, self.boxes.shape[1]) for c in rig.cameras
+            c.name: _CameraView(c, i, self._texture.cell_m, num_envs, self.boxes.shape[1])
+            for i, c in enumerate(rig.cameras)
         }
         self._lidar = _LidarView(rig.lidar, num_envs) if rig.lidar is not None else None
         self.images: dict[str, NDArray[np.uint8]] = {}
@@ -239,15 +245,19 @@ class SensorSuite:
             self.order, self._bins,
         )  # fmt: skip
         self.render(which)
+        for name, view in self._cameras.items():
+            if view.effects is not None:
+                for e in which:
+                    self._apply_effects(view.effects, state, name, int(e))
 
     def render(self, which: NDArray[np.intp]) -> None:
-        """Cast and colour what boxes, attributes, counts and order hold for the environments which (N,)."""
+        """Cast and colour what boxes, attributes, counts and order hold for the environments which (N,); no camera effects."""
         t = self._texture
         ground = (t.texels, t.offset, t.columns, t.classes, t.origin, t.cell_m)
         for name, view in self._cameras.items():
             _render_all(
                 which, self._pose, self._light.arrays(), self.boxes, self.attributes, self.counts, self.order, view.constants,
-                view.scratch, ground, self.images[name], self.depth[name], self.code[name], self.semantic[name],
+                view.lens, view.scratch, ground, self.images[name], self.depth[name], self.code[name], self.semantic[name],
                 self.instance[name], self.labels,
             )  # fmt: skip
         if self._lidar is not None:
@@ -257,6 +267,20 @@ class SensorSuite:
                 self._lidar.scratch, (t.classes, t.origin, t.cell_m), self.air, self.depth[name], self.code[name], self.points,
                 self.point_count, self.semantic[name], self.instance[name], self.point_labels, self.point_time_us, self.labels,
             )  # fmt: skip
+
+    def _apply_effects(self, effects: CameraEffects, state: WorldState, name: str, e: int) -> None:
+        actors = self.counts[e, 1]
+        cos_ego, sin_ego = self._pose[e, 2:]
+        east, north = state.speed_mps[e] * np.cos(state.yaw_rad[e]), state.speed_mps[e] * np.sin(state.yaw_rad[e])
+        in_ego = np.column_stack([cos_ego * east + sin_ego * north, cos_ego * north - sin_ego * east])
+        self._velocity[:] = 0.0
+        self._velocity[:actors] = in_ego[self.attributes[e, :actors, INSTANCE]]
+        place = self._cameras[name].calibration.ego_from_camera[:2, 3]
+        effects.apply(
+            self.images[name][e], self.depth[name][e], self.code[name][e], self._velocity,
+            (float(state.speed_mps[e, EGO]), float(state.yaw_rate_radps[e, EGO]), float(place[0]), float(place[1])),
+            (int(state.seed[e]), int(state.episode[e]), int(state.tick[e])),
+        )  # fmt: skip
 
     def frame(self, e: int, timestamp_us: int) -> tuple[dict[str, CameraFrame], dict[str, LidarSweep]]:
         """What environment e sensed last, copied: cameras and LiDARs by name, the sweep in its sensor's frame."""
@@ -307,11 +331,13 @@ class _Light:
 class _CameraView:
     """Everything about one camera that does not change: ray tables, where they meet the ground, scratch."""
 
-    def __init__(self, config: CameraConfig, cell_m: float, num_envs: int, max_boxes: int) -> None:
+    def __init__(self, config: CameraConfig, number: int, cell_m: float, num_envs: int, max_boxes: int) -> None:
         self.calibration = config.calibration()
         k, pose = self.calibration.intrinsics, self.calibration.ego_from_camera
         shape = (config.height_px, config.width_px)
-        dx, dy, dz = pinhole_directions(k, pose, config.width_px, config.height_px)
+        self.lens = lens_tables(self.calibration)
+        directions = ray_directions(self.calibration)
+        dx, dy, dz = directions
         origin = pose[:3, 3].astype(np.float32)
         depth, code = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
         cast_ground(origin, dz, depth, code)
@@ -324,6 +350,7 @@ class _CameraView:
         intrinsics = np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32)
         camera_from_ego = np.ascontiguousarray(pose[:3, :3].T, np.float32)
         self.constants: tuple[Any, ...] = (origin, camera_from_ego, intrinsics, dx, dy, dz, level, _NOISE_TILE)
+        self.effects = CameraEffects(config.effects, number, directions) if config.effects.any else None
         self.scratch: tuple[Any, ...] = (
             np.zeros((num_envs, *shape), np.uint8),
             np.zeros((num_envs, 4 * max_boxes, 3), np.float32),
