@@ -113,7 +113,7 @@ def train(
         resume: go on from `resume.safetensors` if there is one, else start.
         evaluate: called at checkpoints.
         run_config: resolved configuration of the run, stored in the checkpoints.
-        quiet: no progress bar.
+        quiet: no progress bar (and no line at each checkpoint, which is what a file gets instead).
 
     Raises:
         PPOError: the environment does not fit, the folder holds a run already, or the loss is no longer finite.
@@ -171,6 +171,8 @@ def train(
             save_training_state(
                 out_dir / STATE, network, optimizer, {**state, "ppo": config.model_dump(), "num_envs": n}
             )
+            if not (quiet or bar.console.is_terminal):  # a log file gets lines instead of a bar
+                bar.console.print(f"{done * batch:,} of {num_updates * batch:,} steps   {info}", highlight=False)
     network.eval()
     seconds = time.perf_counter() - started
     return TrainResult(

@@ -249,3 +249,12 @@ def test_a_folder_with_a_run_is_not_overwritten_and_not_resumed_with_other_setti
 def test_an_observation_that_does_not_fit_the_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PPOError, match="network needs camera_wide as uint8"):
         train(PointMass(8), network(True), PPOConfig(**SHORT), tmp_path, quiet=True)
+
+
+def test_a_log_file_gets_a_line_at_each_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = PPOConfig(**{**SHORT, "total_steps": 4 * 64})
+    train(PointMass(8, False), network(False), config, tmp_path)
+    written = capsys.readouterr().err
+    assert "128 of 256 steps" in written
+    assert "256 of 256 steps" in written
+    assert "steps/s" in written
