@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from perception.geometry import rotation_from_euler, se3
+from sim.logs.reader import open_log
 from sim.sensors.cast import BOX_COLUMNS, COS, CX, CZ, FAR_M, HX, HZ, SIN, cast_ground, cast_sweep, sweep_directions
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.lidar_models import LIDAR_NAMES, LidarModelError, LidarName, lidar_model
 from sim.sensors.rig import LidarConfig
 
+STATISTICS = Path(__file__).resolve().parents[1] / "benchmarks" / "lidar_statistics.py"
 names = st.sampled_from(LIDAR_NAMES)
 
 # Beams, field of view (top, bottom), columns at 10 Hz, range: as the data sheets print them.
@@ -167,3 +172,40 @@ def test_hdl64e_of_kitti_looks_where_its_table_says(shared_data: Path) -> None:
     angles = beam_cones(np.fromfile(sweep, np.float32).reshape(-1, 4))
     assert len(angles) == 64
     assert np.abs(np.array(angles) - lidar_model("HDL-64E").elevations_deg).max() < 0.25
+
+
+def test_pandar64_of_pandaset_looks_where_its_table_says(shared_data: Path) -> None:
+    """The times of its points give the rotor's angle; what is left of azimuth and elevation names the beam."""
+    spec = importlib.util.spec_from_file_location("lidar_statistics", STATISTICS)
+    assert spec is not None
+    assert spec.loader is not None
+    statistics = sys.modules["lidar_statistics"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(statistics)
+    with open_log(shared_data / "pandaset" / "ros2_mcap") as log:
+        sweep = next(iter(next(iter(log.steps())).frame.lidars.values()))
+    assert sweep is not None
+    assert sweep.time_offset_us is not None
+    elevation, azimuth, range_m = statistics.pandar64_rays(sweep.points, sweep.time_offset_us * 1e-6)
+    model = lidar_model("Pandar64")
+    far = (range_m > 5.0) & (range_m < 80.0)
+    # Six planes two degrees apart, from the fan of azimuth offsets; all points are near one of them.
+    planes = np.unique(model.azimuth_offsets_deg)
+    assert len(planes) == 6
+    nearest = np.abs(azimuth[:, None] - planes)
+    assert np.mean(nearest.min(axis=1)[far] < 0.4) > 0.97
+    # Within a plane, every beam of the table finds points at its elevation, and points lie at beams.
+    plane = nearest.argmin(axis=1)
+    elevations, offsets = np.array(model.elevations_deg), np.array(model.azimuth_offsets_deg)
+    for k in range(6):
+        beams = elevations[offsets == planes[k]]
+        away = np.abs(elevation[far & (plane == k)][:, None] - beams)
+        assert np.mean(away.min(axis=1) < 0.2) > 0.9
+        found = [np.median(elevation[far & (plane == k) & (np.abs(elevation - b) < 0.3)]) for b in beams if b > -15]
+        assert np.abs(np.array(found) - beams[beams > -15]).max() < 0.15
+
+
+def test_statistics_without_data_end_politely(tmp_path: Path) -> None:
+    command = [sys.executable, str(STATISTICS), "--data", str(tmp_path / "absent")]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=STATISTICS.parents[1], check=False)
+    assert run.returncode == 0, run.stderr
+    assert "give their folder with --data" in run.stdout

@@ -13,7 +13,7 @@ from sim.env import EnvConfig
 from sim.roads.driving_map import DrivingMap, GroundClass, load_map
 from sim.sensors.cast import BOX_COLUMNS, COS, FAR_M, GROUND, SKY
 from sim.sensors.parts import ATTRIBUTES, MATERIAL, RED
-from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, Air, _noise_row, measure_sweep
+from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, SURFACE, Air, _noise_row, measure_sweep
 from sim.sensors.rig import LidarConfig, RigConfig
 from sim.sensors.suite import SensorSuite
 from sim.solids import Material
@@ -60,10 +60,11 @@ def share(returns: NDArray[np.float32]) -> float:
 
 
 def test_a_tenth_is_seen_in_half_of_the_shots_at_the_sensitivity() -> None:
-    # Concrete sends 40 % back head on: twice the range of 10 %.
-    assert share(measure(2 * SENSITIVITY_M)) == pytest.approx(0.5, abs=0.02)
-    assert share(measure(1.6 * SENSITIVITY_M)) == 1.0
-    assert share(measure(2.9 * SENSITIVITY_M)) == 0.0
+    # What concrete sends back head on, against 10 %; the range grows with its root.
+    half = SENSITIVITY_M * np.sqrt(SURFACE[Material.CONCRETE, 0] / 0.1)
+    assert share(measure(half)) == pytest.approx(0.5, abs=0.02)
+    assert share(measure(0.8 * half)) == 1.0
+    assert share(measure(1.45 * half)) == 0.0
 
 
 @settings(deadline=None, max_examples=30)
@@ -79,13 +80,13 @@ def test_no_surface_is_seen_better_from_further_or_flatter(
 
 
 def test_dark_paint_drops_out_where_light_paint_is_seen() -> None:
-    light, dark = (share(measure(80.0, material=Material.PAINT, grey=grey, cosine=0.7)) for grey in (255, 10))
+    light, dark = (share(measure(60.0, material=Material.PAINT, grey=grey, cosine=0.7)) for grey in (255, 10))
     assert light == 1.0
     assert dark < 0.1
 
 
 def test_glass_is_hardly_seen_and_signs_are_seen_from_afar() -> None:
-    assert share(measure(55.0, material=Material.GLASS)) == 0.0
+    assert share(measure(15.0, material=Material.GLASS)) == 0.0
     assert share(measure(300.0, material=Material.SIGN, cosine=0.3)) == 1.0
     assert (measure(50.0, material=Material.SIGN)[:, 3] == 1.0).all()
     # Road paint holds glass beads: far ahead, where asphalt is too flat to be seen, markings still are.
@@ -96,7 +97,7 @@ def test_glass_is_hardly_seen_and_signs_are_seen_from_afar() -> None:
 
 def test_intensity_does_not_depend_on_range_but_on_incidence() -> None:
     head_on = measure(10.0)[:, 3].mean()
-    assert head_on == pytest.approx(0.4 * 0.4, rel=1e-5)
+    assert head_on == pytest.approx(0.4 * SURFACE[Material.CONCRETE, 0], rel=1e-5)
     assert measure(60.0)[:, 3].mean() == head_on
     assert measure(10.0, cosine=0.3)[:, 3].mean() < 0.5 * head_on
 
@@ -111,8 +112,9 @@ def test_range_noise_is_normal_and_tells_nothing_about_who_is_seen() -> None:
     assert chance.std() == pytest.approx(1 / np.sqrt(12), abs=0.005)
     assert abs(np.corrcoef(noise, chance)[0, 1]) < 0.015
     assert abs(np.corrcoef(noise[1:], noise[:-1])[0, 1]) < 0.015
-    returns = measure(2 * SENSITIVITY_M, noise_m=0.02)
-    assert (returns[:, 0] - 2 * SENSITIVITY_M).mean() == pytest.approx(0.0, abs=5 * 0.02 / np.sqrt(len(returns)))
+    limit = 1.7 * SENSITIVITY_M  # where about half of the shots come back
+    returns = measure(limit, noise_m=0.02)
+    assert (returns[:, 0] - limit).mean() == pytest.approx(0.0, abs=5 * 0.02 / np.sqrt(len(returns)))
 
 
 @pytest.mark.parametrize("air", [{Air.FOG: 0.03}, {Air.RAIN: 40.0}])
@@ -160,8 +162,8 @@ def test_water_darkens_the_ground_and_drowns_markings() -> None:
         line, road = (measure(5.0, ground=kind, cosine=0.1, air={Air.WETNESS: wet})[:, 3].mean() for kind in kinds)
         ratio[wet] = line / road
     assert ratio[1.0] < ratio[0.0]
-    assert share(measure(30.0, ground=GroundClass.ROAD, cosine=0.06, air={Air.WETNESS: 1.0})) == 0.0
-    assert share(measure(30.0, ground=GroundClass.ROAD, cosine=0.06)) > 0.2
+    assert share(measure(25.0, ground=GroundClass.ROAD, cosine=0.06, air={Air.WETNESS: 1.0})) == 0.0
+    assert share(measure(25.0, ground=GroundClass.ROAD, cosine=0.06)) > 0.2
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +212,12 @@ def test_every_point_knows_its_beam_time_class_and_instance(town: DrivingMap, st
     of_air = np.abs(measured - suite.depth[name][e][beam, column]) > 0.2
     assert of_air.any() == (fog > 0)
     assert (semantic[of_air] == SemanticClass.SKY).all()
-    assert np.array_equal(semantic[~of_air], suite.semantic[name][e][beam, column][~of_air])
-    assert np.array_equal(instance[~of_air], suite.instance[name][e][beam, column][~of_air])
-    assert (suite.code[name][e][beam, column][~of_air] != SKY).all()
-    assert (suite.depth[name][e][beam, column][~of_air] < FAR_M).all()
+    surface = semantic != SemanticClass.SKY  # a drop may hang right in front of a surface
+    assert np.mean(surface[~of_air]) > 0.999
+    assert np.array_equal(semantic[surface], suite.semantic[name][e][beam, column][surface])
+    assert np.array_equal(instance[surface], suite.instance[name][e][beam, column][surface])
+    assert (suite.code[name][e][beam, column][surface] != SKY).all()
+    assert (suite.depth[name][e][beam, column][surface] < FAR_M).all()
     sweep = suite.frame(e, 1_000_000)[1][name]
     assert sweep.time_offset_us is not None
     assert np.array_equal(sweep.time_offset_us, suite.point_time_us[e, :count])

@@ -110,8 +110,8 @@ def lidar_model(name: str) -> LidarModel:
             # Two blocks of 32 lasers; the manual gives the field of view, the spacing is that of the unit behind KITTI.
             return LidarModel(
                 name, (*_evenly(1.93, -8.7, 32), *_evenly(-8.96, -24.95, 32)), (), tuple(range(5, 21)), 48.0, False, 0.9,
-                120.0, 80.0, 0.012, 0.9, True, 1_300_000,
-                "Velodyne HDL-64E manuals 63-HDL64E S2 and S3: 120 m for cars and foliage, 50 m for pavement",
+                120.0, 80.0, 0.012, 0.85, True, 1_300_000,
+                "Velodyne HDL-64E manuals 63-HDL64E S2 and S3; sensitivity so that pavement, flat as it is met, ends at 50 m",
             )  # fmt: skip
         case "Pandar64":
             return LidarModel(
