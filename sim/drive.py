@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from planning.policy import Policy
 from sim.config import ConfigError
+from sim.dynamics import SEDAN, Vehicle, vehicle_of
 from sim.env import DriveBatch, EnvConfig
 from sim.episode import EpisodeResult, run_episodes
 from sim.roads.driving_map import DrivingMap
@@ -57,8 +58,8 @@ class DriveReport:
         }
 
 
-def load_policy(name: str) -> Policy:
-    """The policy of that name: a rule-based one, or the network in a checkpoint.
+def load_policy(name: str, car: Vehicle = SEDAN) -> Policy:
+    """The policy of that name: a rule-based one, which has to know its car, or the network in a checkpoint.
 
     Raises:
         ConfigError: neither a known name nor a file. CheckpointError: the file is no usable checkpoint.
@@ -67,7 +68,10 @@ def load_policy(name: str) -> Policy:
         case "expert":
             from planning.route_follower import RouteFollower
 
-            return RouteFollower()
+            return RouteFollower(
+                wheelbase_m=car.wheelbase, max_steer_rad=car.max_steer, max_acceleration_mps2=car.max_acceleration,
+                power_wpkg=car.power, max_brake_mps2=car.max_brake, rolling_mps2=car.rolling, drag_per_m=car.drag,
+            )  # fmt: skip
         case "idle":
             from planning.idle import IdlePolicy
 
@@ -96,7 +100,7 @@ def drive(
 
     record: folder for one log an episode. video: the file, or one beside it for each of several episodes.
     """
-    policy = load_policy(config.policy)
+    policy = load_policy(config.policy, vehicle_of(config.env.world.vehicle, config.env.world.vehicle_model))
     watched = record is not None or video is not None
     env_config = config.env
     if not watched and config.policy in RULE_BASED and env_config.observation == "sensors":

@@ -26,15 +26,16 @@ DRAWS = 512  # random numbers that one attempt may take
 EGO = np.dtype(
     [
         ("s", "f8"), ("front", "f8"), ("last_front", "f8"), ("lateral", "f8"), ("heading", "f8"), ("length", "f8"),
-        ("progress", "f8"), ("drive", "f8"),
+        ("progress", "f8"), ("drive", "f8"), ("slide", "f8"),
         ("shift_ms", "i8"), ("lanes", "i4"), ("points", "i4"), ("at", "i4"), ("still", "i4"), ("started", "i1"),
     ],
     align=True,
 )  # fmt: skip
 """What belongs to each ego beside its pose. s, front: arc length on the route of the box's centre and of the front bumper.
 lateral: of the centre, left positive, m. heading: against the route, rad. length: of the route to the goal. progress:
-furthest s. drive: acceleration of engine and brake. shift_ms: where in their programs the signals begin. lanes, points:
-used part of the route's arrays. at: route lane under the front bumper. still: ticks stood without a reason."""
+furthest s. drive: acceleration of engine and brake. slide: velocity of the centre of gravity to the left, of the dynamic
+model. shift_ms: where in their programs the signals begin. lanes, points: used part of the route's arrays. at: route lane
+under the front bumper. still: ticks stood without a reason."""
 
 
 @njit(**INNER)

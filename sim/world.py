@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from perception.geometry import se2_as_se3
 from perception.sensors import ROUTE_POINTS
 from planning.policy import Situation
+from sim.dynamics import VehicleModel, VehiclePreset, as_record, vehicle_of
 from sim.events import build_surroundings
 from sim.lane_graph import build_lane_graph
 from sim.roads.driving_map import DrivingMap
@@ -137,6 +138,11 @@ class WorldConfig(BaseModel):
         float, Field(gt=0, le=600, description="standing that long without a reason in front counts as stuck")
     ] = 30.0
 
+    vehicle: Annotated[VehiclePreset, Field(description="the ego: compact, sedan, van or truck")] = "sedan"
+    vehicle_model: Annotated[
+        VehicleModel, Field(description="kinematic, or dynamic: single track with tyres that slip and saturate")
+    ] = "kinematic"
+
     @model_validator(mode="after")
     def _check(self) -> WorldConfig:
         if self.route_max_m < self.route_min_m + 10.0:
@@ -180,6 +186,7 @@ class World:
         self._rules = Rules(
             config.traffic_density, config.route_min_m, config.route_max_m, config.speed_factor_spread,
             config.spawn_radius_m, config.respawn_distance_m, config.stuck_after_s, config.rule_breaker_share,
+            as_record(vehicle_of(config.vehicle, config.vehicle_model)),
         )  # fmt: skip
         agents, links = config.agents, network.num_signal_links
         shape = (num_envs, agents)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class Rules(NamedTuple):
-    """Numbers of `WorldConfig` that the kernels need, SI."""
+    """Numbers of `WorldConfig` that the kernels need, SI, and the ego as (1,) `dynamics.VEHICLE`."""
 
     traffic_density: float
     route_min_m: float
@@ -22,6 +22,7 @@ class Rules(NamedTuple):
     respawn_distance_m: float
     stuck_after_s: float
     rule_breakers: float
+    car: NDArray[np.void]
 
 
 class Hidden(NamedTuple):

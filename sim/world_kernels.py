@@ -199,20 +199,20 @@ def _num_wanted(rules: Rules, agents: int) -> int:
 
 
 @njit(**INNER)
-def _move_ego(state: State, e: int, ego: np.void, me: np.void, steer: float, throttle: float) -> None:
+def _move_ego(car: np.void, state: State, e: int, ego: np.void, me: np.void, steer: float, throttle: float) -> None:
     """Five physics substeps of the ego; its box, record and public motion after them."""
     yaw, axle = state.yaw_rad[e, 0], state.rear_axle_m[e, 0]
     x = state.x_m[e, 0] - axle * math.cos(yaw)
     y = state.y_m[e, 0] - axle * math.sin(yaw)
     before = state.speed_mps[e, 0]
     speed, drive, wheels = before, ego.drive, state.steer_rad[e, 0]
-    turned = 0.0
+    slide, turned = ego.slide, state.yaw_rate_radps[e, 0]
     for _ in range(5):
-        x, y, yaw, speed, drive, wheels, turned = dynamics.advance_ego(
-            x, y, yaw, speed, drive, wheels, steer, throttle, 0.02
+        x, y, yaw, speed, drive, wheels, slide, turned = dynamics.advance_ego(
+            car, x, y, yaw, speed, drive, wheels, slide, turned, steer, throttle, 0.02
         )
     yaw = wrapped(yaw)
-    ego.drive = drive
+    ego.drive, ego.slide = drive, slide
     state.x_m[e, 0], state.y_m[e, 0] = x + axle * math.cos(yaw), y + axle * math.sin(yaw)
     state.yaw_rad[e, 0], state.speed_mps[e, 0] = yaw, speed
     state.acceleration_mps2[e, 0] = (speed - before) / 0.1
@@ -321,19 +321,17 @@ def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: 
     )
     points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
     ego.lanes, ego.length, ego.points = lanes, length, points
-    ego.s, ego.progress, ego.drive, ego.at, ego.still = 0.0, 0.0, 0.0, 0, 0
+    ego.s, ego.progress, ego.drive, ego.slide, ego.at, ego.still = 0.0, 0.0, 0.0, 0.0, 0, 0
+    car = rules.car[0]
     ego.shift_ms = int(uniform(hash_key(state.seed[e], state.episode[e], 0, 0, _SHIFT)) * SHIFT_RANGE_MS)
     me.x, me.y, me.yaw = point_on_route(line, points, 0.0)
-    me.length, me.width, me.height = dynamics.LENGTH_M, dynamics.WIDTH_M, dynamics.HEIGHT_M
-    me.front_axle, me.wheelbase = (
-        dynamics.LENGTH_M / 2 + dynamics.REAR_AXLE_M - dynamics.WHEELBASE_M,
-        dynamics.WHEELBASE_M,
-    )
+    me.length, me.width, me.height = car.length, car.width, car.height
+    me.front_axle, me.wheelbase = car.length / 2 + car.rear_axle - car.wheelbase, car.wheelbase
     me.speed, me.wait, me.waiting, me.active, me.kind, me.most = 0.0, 0, 0, 1, 0, 2.0
     state.active[e, 0], state.kind[e, 0] = 1, 0
     state.x_m[e, 0], state.y_m[e, 0], state.yaw_rad[e, 0] = me.x, me.y, me.yaw
     state.length_m[e, 0], state.width_m[e, 0], state.height_m[e, 0] = me.length, me.width, me.height
-    state.rear_axle_m[e, 0] = dynamics.REAR_AXLE_M
+    state.rear_axle_m[e, 0] = car.rear_axle
     state.speed_mps[e, 0], state.acceleration_mps2[e, 0], state.yaw_rate_radps[e, 0] = 0.0, 0.0, 0.0
     state.steer_rad[e, 0], state.brake_light[e, 0] = 0.0, 1
     state.paint[e, 0, 0], state.paint[e, 0, 1], state.paint[e, 0, 2] = 196, 30, 36
@@ -396,7 +394,7 @@ def _tick(
     )  # fmt: skip
     _change_lanes(graph, cars, paths, hidden.spans[e], hidden.num_spans[e], seed, episode, state.tick[e])
     state.last_action[e, 0], state.last_action[e, 1] = steer, throttle
-    _move_ego(state, e, hidden.egos[e], cars[0], steer, throttle)
+    _move_ego(rules.car[0], state, e, hidden.egos[e], cars[0], steer, throttle)
     _move_traffic(graph, cars, paths, seed, episode)
     wanted = _num_wanted(rules, len(cars))
     _recycle(graph, rules, cars, paths, state.paint[e], seed, episode, state.tick[e], wanted)

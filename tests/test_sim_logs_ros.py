@@ -17,7 +17,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from perception.geometry import inverse, quaternion_from_rotation, rotation_from_euler, se2_as_se3, se3, transform
 from perception.sensors import ROUTE_SPACING_M
-from sim.dynamics import MAX_STEER_RAD, WHEELBASE_M, advance_ego
+from sim.dynamics import SEDAN, advance_ego
 from sim.logs.log import LogSummary
 from sim.logs.mounting import BODY_FROM_OPTICAL, FrameTree
 from sim.logs.odometry import Odometry, odometry_from_samples
@@ -346,15 +346,17 @@ def test_camera_in_a_body_frame_is_turned_to_optical_axes() -> None:
 
 def drive(steer: float, throttle: float, seconds: float = 3.0) -> Odometry:
     """Odometry of the simulator's own car under a constant action, from 5 m/s."""
-    x, y, yaw, speed, drive_mps2, wheel = 0.0, 0.0, 0.0, 5.0, 0.0, steer * MAX_STEER_RAD
+    x, y, yaw, speed, drive_mps2, wheel = 0.0, 0.0, 0.0, 5.0, 0.0, steer * SEDAN.max_steer
     times, poses, speeds, rates = [], [], [], []
     for k in range(int(seconds * 50) + 1):
         if k % 5 == 0:
             times.append(k * 20_000)
             poses.append(se2_as_se3(x, y, yaw))
             speeds.append(speed)
-            rates.append(speed * np.tan(wheel) / WHEELBASE_M)
-        x, y, yaw, speed, drive_mps2, wheel, _ = advance_ego(x, y, yaw, speed, drive_mps2, wheel, steer, throttle, 0.02)
+            rates.append(speed * np.tan(wheel) / SEDAN.wheelbase)
+        x, y, yaw, speed, drive_mps2, wheel, _, _ = advance_ego(
+            SEDAN, x, y, yaw, speed, drive_mps2, wheel, 0.0, 0.0, steer, throttle, 0.02
+        )
     made = odometry_from_samples(times, poses, speeds, rates)
     assert made is not None
     return made
@@ -384,7 +386,7 @@ def test_path_ahead_is_where_the_car_drove(steer: float) -> None:
     assert len(inside) > 4
     steps = np.linalg.norm(np.diff(np.vstack([[0, 0], inside]), axis=0), axis=1)
     np.testing.assert_allclose(steps, ROUTE_SPACING_M, atol=0.05)
-    curvature = np.tan(steer * MAX_STEER_RAD) / WHEELBASE_M
+    curvature = np.tan(steer * SEDAN.max_steer) / SEDAN.wheelbase
     if steer:
         center = np.array([0.0, 1 / curvature])
         np.testing.assert_allclose(np.linalg.norm(inside - center, axis=1), 1 / abs(curvature), atol=0.1)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from perception.geometry import inverse, transform, wrap_angle, yaw_of
 from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M, EgoState
 from planning.action import Action
-from sim.dynamics import DRAG_PER_M, MAX_BRAKE_MPS2, MAX_STEER_RAD, ROLLING_MPS2, WHEELBASE_M, wanted_acceleration
+from sim.dynamics import SEDAN, wanted_acceleration
 
 ACTION_US = 100_000
 JITTER_M = 0.25
@@ -78,14 +78,14 @@ class Odometry:
         )
         acceleration = (speed[2] - speed[0]) / (ACTION_US / 1e6)
         standing = max(abs(v) for v in speed) < 0.05
-        wanted = acceleration + (0.0 if standing else ROLLING_MPS2 + DRAG_PER_M * speed[1] ** 2)
+        wanted = acceleration + (0.0 if standing else SEDAN.rolling + SEDAN.drag * speed[1] ** 2)
         if wanted >= 0:
-            throttle = wanted / wanted_acceleration(1.0, max(0.0, speed[1]))
+            throttle = wanted / wanted_acceleration(SEDAN, 1.0, max(0.0, speed[1]))
         else:
-            throttle = wanted / MAX_BRAKE_MPS2
+            throttle = wanted / SEDAN.max_brake
         steer = 0.0
         if abs(speed[1]) >= SLOWEST_MPS:
-            steer = math.atan(WHEELBASE_M * yaw_rate[1] / speed[1]) / MAX_STEER_RAD
+            steer = math.atan(SEDAN.wheelbase * yaw_rate[1] / speed[1]) / SEDAN.max_steer
         return Action(steer=min(1.0, max(-1.0, steer)), throttle=min(1.0, max(-1.0, throttle)))
 
     def path_ahead(self, timestamp_us: int) -> NDArray[np.float32] | None:
