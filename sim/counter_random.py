@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     CAMERA_NOISE = 30
     GNSS = 31
     IMU = 32
+    MESH = 33
 
 
 @njit(**KERNEL)

@@ -23,6 +23,7 @@ from sim.config import ConfigError, validation_message
 from sim.observation import ROUTE_RANGE_M, PrivilegedObserver, ego_vector, privileged_space, sensor_space
 from sim.reward import Reward, RewardConfig, RewardTerms
 from sim.roads.driving_map import DrivingMap, load_map
+from sim.sensors.meshes import MeshConfig
 from sim.sensors.rig import RigConfig, RigName, rig
 from sim.sensors.suite import SensorSuite
 from sim.step import Actors, Step
@@ -50,6 +51,9 @@ class EnvConfig(BaseModel):
     observation: Literal["sensors", "privileged", "both"] = Field(
         default="sensors",
         description="`both` adds the key `privileged`; `privileged` alone is a flat Box and renders nothing",
+    )
+    meshes: tuple[MeshConfig, ...] = Field(
+        default=(), max_length=16, description="your own meshes as part of the scene: seen, but neither hit nor avoided"
     )
     max_steps: int = Field(default=1800, ge=1, description="ticks of 0.1 s after which an episode is truncated")
     scenery_seed: int = Field(default=0, ge=0, description="what stands beside the road")
@@ -87,7 +91,9 @@ class DriveBatch:
         self.rig = config.rig if isinstance(config.rig, RigConfig) else rig(config.rig)
         num_agents = self.world.state.x_m.shape[1]
         self.sensors = (
-            None if config.observation == "privileged" else SensorSuite(self.rig, self.map, num_envs, num_agents)
+            None
+            if config.observation == "privileged"
+            else SensorSuite(self.rig, self.map, num_envs, num_agents, meshes=config.meshes)
         )
         self._privileged = (
             None if config.observation == "sensors" else PrivilegedObserver(self.map, num_envs, num_agents)

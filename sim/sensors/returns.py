@@ -174,6 +174,12 @@ def _noise_row(start, noise, chance):
 
 
 @njit(**FAST)
+def air_extinction(fog, rain):
+    """Extinction of air in 1/m, of fog's in 1/m and rain in mm/h (float32)."""
+    return fog + (_RAIN_EXTINCTION * rain ** np.float32(0.67) if rain > 0 else np.float32(0.0))
+
+
+@njit(**FAST)
 def _air_row(start, fog, rain, sensitivity, depth, light, distance):
     """Dim what lies behind fog or rain, and let the air itself answer where it is the brighter (strongest return).
 
@@ -181,7 +187,7 @@ def _air_row(start, fog, rain, sensitivity, depth, light, distance):
     of the air fluctuate as speckle does (exponential).
     """
     one = np.float32(1.0)
-    extinction = fog + (_RAIN_EXTINCTION * rain ** np.float32(0.67) if rain > 0 else np.float32(0.0))
+    extinction = air_extinction(fog, rain)
     drops = min(_DROP_SHARE * rain, np.float32(0.2))
     for i in range(light.shape[0]):
         h = _mixed(np.int32(start + i), np.int32(0x68E31DA5))

@@ -28,10 +28,11 @@ from sim.sensors.cast import (
 )
 from sim.sensors.ground_texture import LEVELS, GroundTexture
 from sim.sensors.lens import lens_tables, ray_directions
+from sim.sensors.meshes import MeshConfig, MeshLight, MeshScene, Sweep, merge_picture, merge_sweep
 from sim.sensors.parts import BINS, INSTANCE, Surroundings, empty_boxes, gather_boxes, sort_boxes
-from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, measure_sweep
+from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, Air, air_extinction, measure_sweep
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
-from sim.sensors.shading import CELL_ROWS, COLOR_ROWS, PANE_COLUMNS, light_faces, shade_camera
+from sim.sensors.shading import CELL_ROWS, COLOR_ROWS, HAZE_M, PANE_COLUMNS, light_faces, shade_camera
 from sim.sensors.shadows import cast_shadows
 from sim.world import EGO, WorldState
 
@@ -184,8 +185,9 @@ class SensorSuite:
     """
 
     def __init__(
-        self, rig: RigConfig, driving_map: DrivingMap, num_envs: int, num_agents: int, labels: bool = False
-    ) -> None:
+        self, rig: RigConfig, driving_map: DrivingMap, num_envs: int, num_agents: int, labels: bool = False,
+        meshes: tuple[MeshConfig, ...] = (),
+    ) -> None:  # fmt: skip
         self.rig = rig
         self.num_envs = num_envs
         self.labels = labels
@@ -204,6 +206,7 @@ class SensorSuite:
             for i, c in enumerate(rig.cameras)
         }
         self._lidar = _LidarView(rig.lidar, num_envs) if rig.lidar is not None else None
+        self._meshes = MeshScene(meshes) if meshes else None
         self.images: dict[str, NDArray[np.uint8]] = {}
         self.depth: dict[str, NDArray[np.float32]] = {}
         self.code: dict[str, NDArray[np.int32]] = {}
@@ -245,6 +248,9 @@ class SensorSuite:
             self.order, self._bins,
         )  # fmt: skip
         self.render(which)
+        if self._meshes is not None:
+            for e in which:
+                self._add_meshes(self._meshes, state, int(e))
         for name, view in self._cameras.items():
             if view.effects is not None:
                 for e in which:
@@ -266,6 +272,29 @@ class SensorSuite:
                 which, self._pose, self._keys, self.boxes, self.attributes, self.counts, self.order, self._lidar.constants,
                 self._lidar.scratch, (t.classes, t.origin, t.cell_m), self.air, self.depth[name], self.code[name], self.points,
                 self.point_count, self.semantic[name], self.instance[name], self.point_labels, self.point_time_us, self.labels,
+            )  # fmt: skip
+
+    def _add_meshes(self, meshes: MeshScene, state: WorldState, e: int) -> None:
+        light = MeshLight(
+            self._light.sun[e], np.full(3, self._light.ambient[e]), np.full(3, self._light.direct[e]), self._light.horizon[e],
+            1 / HAZE_M,
+        )  # fmt: skip
+        for name, view in self._cameras.items():
+            merge_picture(
+                meshes, self._pose[e], view.origin, view.directions, light, self.images[name][e], self.depth[name][e],
+                self.code[name][e], (self.semantic[name][e], self.instance[name][e]) if self.labels else None,
+            )  # fmt: skip
+        if self._lidar is not None:
+            lidar, name = self._lidar, self._lidar.name
+            sweep = Sweep(
+                self.depth[name][e], self.code[name][e], self.points[e], self.semantic[name][e], self.instance[name][e],
+                self.point_labels[e], self.point_time_us[e], lidar.times_us, self.labels,
+            )  # fmt: skip
+            counter = (int(state.seed[e]), int(state.episode[e]), int(state.tick[e]))
+            extinction = float(air_extinction(self.air[e, Air.FOG], self.air[e, Air.RAIN]))
+            self.point_count[e] = merge_sweep(
+                meshes, lidar.config, self._pose[e], lidar.origin, lidar.directions, extinction, counter, sweep,
+                int(self.point_count[e]),
             )  # fmt: skip
 
     def _apply_effects(self, effects: CameraEffects, state: WorldState, name: str, e: int) -> None:
@@ -336,9 +365,9 @@ class _CameraView:
         k, pose = self.calibration.intrinsics, self.calibration.ego_from_camera
         shape = (config.height_px, config.width_px)
         self.lens = lens_tables(self.calibration)
-        directions = ray_directions(self.calibration)
+        directions = self.directions = ray_directions(self.calibration)
         dx, dy, dz = directions
-        origin = pose[:3, 3].astype(np.float32)
+        origin = self.origin = pose[:3, 3].astype(np.float32)
         depth, code = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
         cast_ground(origin, dz, depth, code)
         stretch = np.sqrt(dx * dx + dy * dy + dz * dz)
@@ -368,13 +397,15 @@ class _LidarView:
     """Everything about the LiDAR that does not change."""
 
     def __init__(self, config: LidarConfig, num_envs: int) -> None:
-        self.name = config.name
+        self.config, self.name = config, config.name
         self.ego_from_lidar = config.mount.ego_from_mount()
         elevations, azimuths = np.radians(np.array(config.elevations_deg)), config.azimuths_rad()
         rays = config.ray_azimuths_rad()
-        dx, dy, dz = sweep_directions(elevations, rays, self.ego_from_lidar)
+        self.directions = sweep_directions(elevations, rays, self.ego_from_lidar)
+        dx, dy, dz = self.directions
         spread = np.float32(np.abs(rays - azimuths).max())
-        origin = self.ego_from_lidar[:3, 3].astype(np.float32)
+        origin = self.origin = self.ego_from_lidar[:3, 3].astype(np.float32)
+        self.times_us = config.time_offsets_us()
         upright = bool(abs(self.ego_from_lidar[2, 2] - 1.0) < 1e-9)
         step = np.float32(math.radians(config.azimuth_step_deg))
         limits = (
@@ -384,7 +415,7 @@ class _LidarView:
         self.constants: tuple[Any, ...] = (
             origin, np.ascontiguousarray(self.ego_from_lidar[:3, :3].T, np.float32), upright,
             np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), step, spread, dx, dy, dz,
-            config.time_offsets_us(), limits,
+            self.times_us, limits,
         )  # fmt: skip
         self.scratch = (
             np.zeros((num_envs, 5), np.float32),
