@@ -33,6 +33,9 @@ class Purpose(IntEnum):
     COUNT = 6
     WEATHER = 7
     NOISE = 8
+    WALKER_SPAWN = 20
+    WALKER_PROFILE = 21
+    WALKER_TURN = 22
     CAMERA_NOISE = 30
     GNSS = 31
     IMU = 32

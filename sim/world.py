@@ -26,6 +26,8 @@ from sim.situation import MOST_EGO_SPANS
 from sim.traffic.signals import build_signal_programs
 from sim.traffic.spans import SPAN, SPANS
 from sim.traffic.vehicles import CAR, CLAIM, CLAIMS, PATH
+from sim.traffic.walk_graph import build_walk_graph
+from sim.traffic.walkers import WALKER
 from sim.world_arrays import Events, Hidden, Rules, State, View
 from sim.world_kernels import run_world
 
@@ -130,6 +132,9 @@ class WorldConfig(BaseModel):
     respawn_distance_m: Annotated[
         float, Field(ge=20, le=400, description="nearer to the ego no vehicle appears once the episode runs")
     ] = 80.0
+    walker_share: Annotated[
+        float, Field(ge=0, le=0.8, description="share of the agents that are people on foot, where there are sidewalks")
+    ] = 0.25
     rule_breaker_share: Annotated[
         float,
         Field(ge=0, le=1, description="share of drivers who run late reds, speed, tailgate or give no signal"),
@@ -164,7 +169,7 @@ class WorldSnapshot:
 
 
 class World:
-    """E environments on one map, stepped together. Agent 0 of each is the ego; the others are law-abiding traffic.
+    """E environments on one map, stepped together. Agent 0 of each is the ego, the last are people on foot.
 
     An episode is a pure function of map, config, seed and episode number, whatever the batch size, slot or number of
     threads. All memory is taken here. `state`, `events`, `route_in_ego` and what `situation()` returns are views that every
@@ -178,14 +183,18 @@ class World:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         self.map, self.config, self.num_envs = driving_map, config, num_envs
         network = driving_map.network
+        walk = build_walk_graph(network, driving_map.ground)
+        walkers = round(config.walker_share * (config.agents - 1)) if len(walk.cell_way) else 0
         self._fixed = (
             build_lane_graph(network),
+            walk,
             build_signal_programs(network),
             build_surroundings(driving_map.ground, driving_map.scenery),
         )
         self._rules = Rules(
             config.traffic_density, config.route_min_m, config.route_max_m, config.speed_factor_spread,
             config.spawn_radius_m, config.respawn_distance_m, config.stuck_after_s, config.rule_breaker_share,
+            walkers,
             as_record(vehicle_of(config.vehicle, config.vehicle_model)),
         )  # fmt: skip
         agents, links = config.agents, network.num_signal_links
@@ -211,7 +220,7 @@ class World:
             np.zeros((num_envs, route_lanes), np.int32), np.zeros((num_envs, route_lanes)),
             np.zeros((num_envs, route_points, 3)), np.zeros((num_envs, agents * CLAIMS), CLAIM),
             np.zeros(num_envs, np.int64), np.zeros((num_envs, agents * (SPANS + 1) + MOST_EGO_SPANS), SPAN),
-            np.zeros(num_envs, np.int64), np.zeros((num_envs, links), np.int8),
+            np.zeros(num_envs, np.int64), np.zeros((num_envs, links), np.int8), np.zeros((num_envs, walkers), WALKER),
         )  # fmt: skip
         self.state = WorldState(*self._state)
         self.events = WorldEvents(*self._events)

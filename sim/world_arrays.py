@@ -22,6 +22,7 @@ class Rules(NamedTuple):
     respawn_distance_m: float
     stuck_after_s: float
     rule_breakers: float
+    walkers: int
     car: NDArray[np.void]
 
 
@@ -30,7 +31,7 @@ class Hidden(NamedTuple):
 
     cars (E, A) `CAR`, paths (E, A, PATH) int32, egos (E,) `EGO`, route_lane (E, R) int32, route_from (E, R) float64, line
     (E, P, 3) float64, claims (E, A * CLAIMS) `CLAIM` and their number (E,), spans (E, S) `SPAN` and their number (E,), late (E, G)
-    int8: what signals showed LATE_MS ago.
+    int8: what signals showed LATE_MS ago, walkers (E, W) `WALKER`, the last W agents.
     """
 
     cars: NDArray[np.void]
@@ -44,6 +45,7 @@ class Hidden(NamedTuple):
     spans: NDArray[np.void]
     num_spans: NDArray[np.int64]
     late: NDArray[np.int8]
+    walkers: NDArray[np.void]
 
 
 class State(NamedTuple):

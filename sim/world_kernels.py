@@ -44,6 +44,8 @@ from sim.traffic.vehicles import (
     update_pose,
     wanted_speed,
 )
+from sim.traffic.walk_graph import WalkGraph
+from sim.traffic.walkers import move_walkers, spawn_walker, walker_stop_distance
 from sim.world_arrays import Events, Hidden, Rules, State, View
 
 TICK_MS = 100
@@ -62,6 +64,8 @@ _COUNT, _ROUTE, _SHIFT = int(Purpose.COUNT), int(Purpose.ROUTE), int(Purpose.SIG
 @njit(**INNER)
 def _decide(
     graph: LaneGraph,
+    walk: WalkGraph,
+    walkers: NDArray[np.void],
     cars: NDArray[np.void],
     paths: NDArray[np.int32],
     claims: NDArray[np.void],
@@ -72,10 +76,11 @@ def _decide(
     late: NDArray[np.int8],
 ) -> None:
     """Accelerations of all vehicles but the ego, from the state of the last tick."""
-    for i in range(1, len(cars)):
+    last = len(cars) - len(walkers)
+    for i in range(1, last):
         if cars[i].active == 1:
             find_leader(graph, cars[i], paths[i], spans, num_spans, i, 60.0 + 3.0 * cars[i].speed)
-    for i in range(1, len(cars)):
+    for i in range(1, last):
         car = cars[i]
         if car.active == 0:
             continue
@@ -83,6 +88,7 @@ def _decide(
         acceleration = idm(car.speed, wanted, car.gap, car.gap_speed, car.headway, car.most)
         heed = RUNS_SIGNALS if car.breaks == RUNS_RED else IGNORES_SIGNALS if car.siren == 1 else KEEPS_SIGNALS
         line = stop_distance(graph, cars, paths, claims, num_claims, shown, np.int64(i), late, heed)
+        line = min(line, walker_stop_distance(graph, walk, car, paths[i], cars, walkers, shown))
         car.waiting = 1 if line < np.inf else 0
         line = min(line, bus_stop_distance(graph, car, paths[i]))
         for k in range(BEHIND + 1, PATH):
@@ -100,6 +106,7 @@ def _change_lanes(
     graph: LaneGraph,
     cars: NDArray[np.void],
     paths: NDArray[np.int32],
+    last: int,
     spans: NDArray[np.void],
     num_spans: int,
     seed: np.uint64,
@@ -108,7 +115,7 @@ def _change_lanes(
 ) -> None:
     """Lane changes of all vehicles but the ego. Who begins one is seen on its new lane by those that come after."""
     count = num_spans
-    for i in range(1, len(cars)):
+    for i in range(1, last):
         car = cars[i]
         if car.active == 1 and change_lanes(graph, cars, paths[i], spans, count, i, seed, episode, tick):
             span = spans[count]
@@ -133,10 +140,10 @@ def _indicator_of(graph: LaneGraph, path: NDArray[np.int32], s: float) -> int:
 
 @njit(**INNER)
 def _move_traffic(
-    graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], seed: np.uint64, episode: int
+    graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], last: int, seed: np.uint64, episode: int
 ) -> None:
     """Move all vehicles but the ego along their paths for one tick."""
-    for i in range(1, len(cars)):
+    for i in range(1, last):
         car = cars[i]
         if car.active == 0:
             continue
@@ -167,6 +174,8 @@ def _move_traffic(
 @njit(**INNER)
 def _recycle(
     graph: LaneGraph,
+    walk: WalkGraph,
+    walkers: NDArray[np.void],
     rules: Rules,
     cars: NDArray[np.void],
     paths: NDArray[np.int32],
@@ -174,10 +183,11 @@ def _recycle(
     seed: np.uint64,
     episode: int,
     tick: int,
-    wanted: int,
 ) -> None:
     """Take away vehicles that are too far from the ego, or have stood too long out of its sight, and put others in."""
     furthest = rules.spawn_radius_m * DESPAWN_FACTOR
+    last = len(cars) - len(walkers)
+    vehicles, people = _num_wanted(rules, last - 1), _num_wanted(rules, len(walkers))
     for i in range(1, len(cars)):
         car = cars[i]
         if car.active == 1:
@@ -185,7 +195,13 @@ def _recycle(
             hidden = d2 > rules.respawn_distance_m * rules.respawn_distance_m
             if d2 > furthest * furthest or (hidden and car.wait > GIVE_UP_TICKS):
                 car.active = 0
-        elif i <= wanted:
+        elif i >= last:
+            if i - last < people:
+                spawn_walker(
+                    walk, cars, walkers[i - last], paint[i], i, seed, episode, tick,
+                    rules.respawn_distance_m, rules.spawn_radius_m * 1.1,
+                )  # fmt: skip
+        elif i <= vehicles:
             spawn(
                 graph, cars, paths[i], paint[i], i, seed, episode, tick,
                 rules.respawn_distance_m, rules.spawn_radius_m * 1.1, RESPAWN_GAP_M, rules.speed_factor_spread,
@@ -194,8 +210,8 @@ def _recycle(
 
 
 @njit(**INNER)
-def _num_wanted(rules: Rules, agents: int) -> int:
-    return math.floor(rules.traffic_density * (agents - 1) + 0.5)
+def _num_wanted(rules: Rules, slots: int) -> int:
+    return math.floor(rules.traffic_density * slots + 0.5)
 
 
 @njit(**INNER)
@@ -223,8 +239,9 @@ def _move_ego(car: np.void, state: State, e: int, ego: np.void, me: np.void, ste
 
 
 @njit(**INNER)
-def _publish(state: State, cars: NDArray[np.void], e: int) -> None:
+def _publish(state: State, cars: NDArray[np.void], walkers: int, e: int) -> None:
     """Copy the records of all vehicles but the ego into the public state."""
+    last = len(cars) - walkers
     for i in range(1, len(cars)):
         car = cars[i]
         state.active[e, i], state.kind[e, i] = car.active, car.kind
@@ -236,17 +253,18 @@ def _publish(state: State, cars: NDArray[np.void], e: int) -> None:
         state.length_m[e, i], state.width_m[e, i], state.height_m[e, i] = car.length, car.width, car.height
         state.rear_axle_m[e, i] = car.front_axle + car.wheelbase - 0.5 * car.length
         state.speed_mps[e, i], state.acceleration_mps2[e, i] = car.speed, car.acceleration
-        state.brake_light[e, i] = 1 if car.acceleration < -0.6 or car.speed < STILL_MPS else 0
+        braking = car.acceleration < -0.6 or car.speed < STILL_MPS
+        state.brake_light[e, i] = 1 if braking and i < last else 0
         state.indicator[e, i] = car.indicator
 
 
 @njit(**INNER)
-def _look(graph: LaneGraph, state: State, hidden: Hidden, view: View, e: int) -> None:
+def _look(graph: LaneGraph, walk: WalkGraph, state: State, hidden: Hidden, view: View, e: int) -> None:
     """Project the ego, list what vehicles cover and come to, and fill the driver's view. The state is left alone."""
     ego, cars, paths = hidden.egos[e], hidden.cars[e], hidden.paths[e]
     me, line, shown = cars[0], hidden.line[e], state.signal[e]
     follow_route(graph, ego, me, paths[0], hidden.route_lane[e], hidden.route_from[e], line)
-    count = list_spans(graph, cars, paths, len(cars), hidden.spans[e])
+    count = list_spans(graph, cars, paths, len(cars) - hidden.walkers.shape[1], hidden.spans[e])
     hidden.num_spans[e] = add_spans_of_ego(graph, me, hidden.spans[e], count)
     hidden.num_claims[e] = list_claims(graph, cars, paths, hidden.claims[e])
     gap, gap_speed = ego_leader(cars, ego, line)
@@ -270,6 +288,8 @@ def _look(graph: LaneGraph, state: State, hidden: Hidden, view: View, e: int) ->
             hidden.late[e],
             np.int64(IGNORES_SIGNALS),
         )
+        for_walkers = walker_stop_distance(graph, walk, me, paths[0], cars, hidden.walkers[e], shown)
+        view.yield_distance_m[e] = min(view.yield_distance_m[e], for_walkers)
     me.waiting = 1 if view.yield_distance_m[e] < np.inf else 0
     state.indicator[e, 0] = _indicator_of(graph, paths[0], me.s)
     route_ahead(me, ego, state.rear_axle_m[e, 0], line, view.route_in_ego[e])
@@ -341,6 +361,7 @@ def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: 
 @njit(**INNER)
 def _begin_episode(
     graph: LaneGraph,
+    walk: WalkGraph,
     programs: SignalPrograms,
     rules: Rules,
     state: State,
@@ -360,11 +381,16 @@ def _begin_episode(
         paths[i, :] = -1
     _start_ego(graph, rules, state, hidden, e)
     show_signals(programs, hidden.egos[e].shift_ms, state.signal[e])
-    for i in range(1, 1 + _num_wanted(rules, len(cars))):
+    last = len(cars) - hidden.walkers.shape[1]
+    for i in range(1, 1 + _num_wanted(rules, last - 1)):
         spawn(
-            graph, cars, paths[i], state.paint[e, i], i, seed, episode, 0,
-            0.0, rules.spawn_radius_m, RESET_GAP_M, rules.speed_factor_spread,
-            rules.rule_breakers,
+            graph, cars, paths[i], state.paint[e, i], np.int64(i), seed, episode, np.int64(state.tick[e]),
+            0.0, rules.spawn_radius_m, RESET_GAP_M, rules.speed_factor_spread, rules.rule_breakers,
+        )  # fmt: skip
+    for n in range(_num_wanted(rules, hidden.walkers.shape[1])):
+        spawn_walker(
+            walk, cars, hidden.walkers[e, n], state.paint[e, last + n], last + n, seed, episode, np.int64(state.tick[e]),
+            RESET_GAP_M, rules.spawn_radius_m,
         )  # fmt: skip
     for i in range(1, len(cars)):
         state.yaw_rad[e, i] = cars[i].yaw
@@ -373,6 +399,7 @@ def _begin_episode(
 @njit(**INNER)
 def _tick(
     graph: LaneGraph,
+    walk: WalkGraph,
     programs: SignalPrograms,
     rules: Rules,
     state: State,
@@ -388,21 +415,24 @@ def _tick(
     now_ms = state.tick[e] * TICK_MS + hidden.egos[e].shift_ms
     show_signals(programs, now_ms, state.signal[e])
     show_signals(programs, now_ms - LATE_MS, hidden.late[e])
+    walkers = hidden.walkers[e]
+    last = len(cars) - len(walkers)
     _decide(
-        graph, cars, paths, hidden.claims[e], hidden.num_claims[e], hidden.spans[e], hidden.num_spans[e], state.signal[e],
-        hidden.late[e],
+        graph, walk, walkers, cars, paths, hidden.claims[e], hidden.num_claims[e], hidden.spans[e], hidden.num_spans[e],
+        state.signal[e], hidden.late[e],
     )  # fmt: skip
-    _change_lanes(graph, cars, paths, hidden.spans[e], hidden.num_spans[e], seed, episode, state.tick[e])
+    _change_lanes(graph, cars, paths, last, hidden.spans[e], hidden.num_spans[e], seed, episode, state.tick[e])
+    move_walkers(graph, walk, cars, paths, walkers, state.signal[e], seed, episode)
     state.last_action[e, 0], state.last_action[e, 1] = steer, throttle
     _move_ego(rules.car[0], state, e, hidden.egos[e], cars[0], steer, throttle)
-    _move_traffic(graph, cars, paths, seed, episode)
-    wanted = _num_wanted(rules, len(cars))
-    _recycle(graph, rules, cars, paths, state.paint[e], seed, episode, state.tick[e], wanted)
+    _move_traffic(graph, cars, paths, last, seed, episode)
+    _recycle(graph, walk, walkers, rules, cars, paths, state.paint[e], seed, episode, state.tick[e])
 
 
 @njit(**INNER)
 def _run_env(
     graph: LaneGraph,
+    walk: WalkGraph,
     programs: SignalPrograms,
     around: Surroundings,
     rules: Rules,
@@ -419,12 +449,12 @@ def _run_env(
 ) -> None:
     """Begin an episode of environment e, or drive it one tick on; then events and the driver's view."""
     if starting:
-        _begin_episode(graph, programs, rules, state, hidden, e, seed, episode)
+        _begin_episode(graph, walk, programs, rules, state, hidden, e, seed, episode)
     else:
-        _tick(graph, programs, rules, state, hidden, e, steer, throttle)
-    _publish(state, hidden.cars[e], e)
+        _tick(graph, walk, programs, rules, state, hidden, e, steer, throttle)
+    _publish(state, hidden.cars[e], hidden.walkers.shape[1], e)
     was_at = hidden.egos[e].at
-    _look(graph, state, hidden, view, e)
+    _look(graph, walk, state, hidden, view, e)
     _judge(graph, around, rules, state, hidden, events, view, e, was_at)
     if starting:
         hidden.egos[e].still = 0
@@ -433,6 +463,7 @@ def _run_env(
 @njit(cache=True, parallel=True)
 def run_world(
     graph: LaneGraph,
+    walk: WalkGraph,
     programs: SignalPrograms,
     around: Surroundings,
     rules: Rules,
@@ -455,6 +486,6 @@ def run_world(
         # np.int64, because the index has two types while numba makes the loop parallel, and all would be compiled twice.
         if mask[e]:
             _run_env(
-                graph, programs, around, rules, state, hidden, events, view, np.int64(e),
+                graph, walk, programs, around, rules, state, hidden, events, view, np.int64(e),
                 starting, seed[e], episode[e], actions[e, 0], actions[e, 1],
             )  # fmt: skip
