@@ -86,7 +86,7 @@ def test_a_crossing_lies_between_its_two_ends_on_both(town, walk):
 
 
 def drive(town, ticks, **config):
-    """World, and records of walkers and agents tick by tick."""
+    """Records of walkers and agents tick by tick."""
     count = 10
     world, driver = World(town, WorldConfig(**config), count), RouteFollower()
     world.reset(np.ones(count, bool), np.arange(900, 900 + count, dtype=np.uint64), np.zeros(count, np.int64))
@@ -95,11 +95,11 @@ def drive(town, ticks, **config):
         world.step(driver.act({}, world.situation()))
         hits = world.events.collision == CollisionKind.PEDESTRIAN
         rows.append((world._hidden.walkers.copy(), world._hidden.cars.copy(), world.state.signal.copy(), hits))
-    return world, rows
+    return rows
 
 
 def test_walkers_walk_wait_for_green_and_cross_while_vehicles_stop(town, walk):
-    world, rows = drive(town, 600, agents=40, walker_share=0.5, spawn_radius_m=150.0)
+    rows = drive(town, 600, agents=40, walker_share=0.5, spawn_radius_m=150.0)
     walkers = np.array([row[0] for row in rows])
     first = 40 - walkers.shape[2]
     cars = np.array([row[1] for row in rows])[:, :, first:]

@@ -214,7 +214,9 @@ def build_walk_graph(network: RoadNetwork, ground: GroundRaster) -> WalkGraph:
         ways["length"] = ways["step"] * (ways["points"] - 1)
     crossing = (ways["kind"] == CROSSWALK) | (ways["kind"] == JAYWALK)
     onward = _onward(ways, lines, first_jaywalk)
-    crossings = _crossings(network, [(k, sampled[k][0], float(ways[k]["width"])) for k in np.flatnonzero(crossing)])
+    crossings = _crossings(
+        network, [(k, sampled[k][0], float(ways[k]["width"])) for k in np.flatnonzero(crossing).tolist()]
+    )
     for k in range(len(ways)):
         rows = np.flatnonzero(crossings["way"] == k)
         if len(rows):

@@ -26,6 +26,7 @@ TURN_BACK_TICKS = 400
 LOOK_M = 70.0
 HASTE = 1.15  # on the road people walk a little faster
 KEEP_RIGHT_M = 0.4
+FOLLOW_M = 0.8
 YIELD_BRAKE_MPS2 = 2.5  # a walker steps out if vehicles need no harder braking than that
 CAREFUL_BRAKE_MPS2 = 2.0  # of the ego, whose driver may not be looking
 HARDEST_YIELD_MPS2 = 6.0
@@ -172,7 +173,7 @@ def _may_cross(
 @njit(**INNER)
 def _is_pointless(kind: int, following: int) -> bool:
     """Whether nobody walks so: from one short link to the next, or across two roads without a pause."""
-    return kind == following and (kind == LINK or kind == CROSSWALK)
+    return kind == following and kind in (LINK, CROSSWALK)
 
 
 @njit(**INNER)
@@ -259,6 +260,12 @@ def move_walkers(
             way = walk.ways[walker.way]
             on_road = way.kind == CROSSWALK or way.kind == JAYWALK
             car.speed = walker.pace * HASTE if on_road else walker.pace
+            for m in range(len(walkers)):  # nobody walks into the back of another
+                other = walkers[m]
+                if m != n and other.way == walker.way and other.ahead == walker.ahead and cars[first + m].active == 1:
+                    gap = (other.s - walker.s) * walker.ahead
+                    if 0.0 < gap < FOLLOW_M:
+                        car.speed = min(car.speed, cars[first + m].speed)
             before = walker.s
             walker.s += walker.ahead * car.speed * TICK_S
             if walker.bold == 1 and way.jay >= 0 and (before - way.jay_s) * (walker.s - way.jay_s) <= 0.0:
