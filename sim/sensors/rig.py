@@ -165,6 +165,7 @@ class LidarConfig(BaseModel):
     rooted: bool = Field(
         default=False, description="whether intensity grows with the root of the light that comes back"
     )
+    motion: bool = Field(default=False, description="whether the car moves while a sweep is taken; costs time")
     mount: Mount = Mount()
 
     @model_validator(mode="after")
@@ -239,16 +240,25 @@ class LidarConfig(BaseModel):
         rest = self._offsets_deg() - self.column_shifts() * self.azimuth_step_deg
         return np.asarray(self.azimuths_rad()[None, :] + np.radians(rest)[:, None])
 
+    @property
+    def _sweep_s(self) -> float:
+        return self.azimuth_range_deg / 360.0 / self.rate_hz
+
+    def column_times_s(self) -> NDArray[np.float64]:
+        """(columns,) float64: when the rotor stands at the middle of each column, seconds from the end of the sweep, negative."""
+        column = np.arange(self.columns)
+        fired = self.columns - 1 - column if self.clockwise else column
+        return np.asarray(((fired + 0.5) / self.columns - 1.0) * self._sweep_s)
+
     def time_offsets_us(self) -> NDArray[np.int32]:
         """(beams, columns) int32: when every ray was measured, microseconds from the end of the sweep, not positive.
 
         The rotor takes 1 / rate_hz for 360 degrees; all beams of a column fire at once (within 60 microseconds in fact).
         """
-        sweep_us = 1e6 / self.rate_hz * self.azimuth_range_deg / 360.0
         rotor = np.arange(self.columns)[None, :] - self.column_shifts()[:, None]
         rotor = rotor % self.columns if self.azimuth_range_deg >= 360.0 else np.clip(rotor, 0, self.columns - 1)
-        fired = self.columns - 1 - rotor if self.clockwise else rotor
-        return np.asarray(np.rint((fired + 1) * (sweep_us / self.columns) - sweep_us), np.int32)
+        end_us = 1e6 * (self.column_times_s() + 0.5 * self._sweep_s / self.columns)
+        return np.asarray(np.rint(end_us[rotor]), np.int32)
 
 
 class RigConfig(BaseModel):

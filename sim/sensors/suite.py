@@ -34,6 +34,7 @@ from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, Air, a
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
 from sim.sensors.shading import CELL_ROWS, COLOR_ROWS, HAZE_M, PANE_COLUMNS, light_faces, shade_camera
 from sim.sensors.shadows import cast_shadows
+from sim.sensors.sweep_motion import MovingSweep, sweep_in_motion
 from sim.world import EGO, WorldState
 
 # Grain of the ground, the same everywhere and always.
@@ -181,6 +182,7 @@ class SensorSuite:
     With labels=True also semantic (uint8 `SemanticClass`) and instance (int32, 0 for none) of the same shape, and for each
     point point_labels (E, P, 3) int32 beam, class and instance, and point_time_us (E, P) int32 before the end of the sweep;
     otherwise these hold nothing.
+    A LiDAR with motion gives points where the ego saw them at their own time, sector after sector (`sweep_motion`).
     air: (E, AIR_COLUMNS) float32 as in `returns.Air`, what the LiDAR looks through; whoever owns the weather writes it.
     """
 
@@ -205,7 +207,7 @@ class SensorSuite:
             c.name: _CameraView(c, i, self._texture.cell_m, num_envs, self.boxes.shape[1])
             for i, c in enumerate(rig.cameras)
         }
-        self._lidar = _LidarView(rig.lidar, num_envs) if rig.lidar is not None else None
+        self._lidar = _LidarView(rig.lidar, num_envs, self.boxes.shape[1], labels) if rig.lidar is not None else None
         self._meshes = MeshScene(meshes) if meshes else None
         self.images: dict[str, NDArray[np.uint8]] = {}
         self.depth: dict[str, NDArray[np.float32]] = {}
@@ -227,6 +229,7 @@ class SensorSuite:
         self.point_count = np.zeros(num_envs, np.int32)
         self.point_labels = np.zeros((num_envs, rig.max_points if labels else 1, 3), np.int32)
         self.point_time_us = np.zeros((num_envs, rig.max_points if labels else 1), np.int32)
+        self._speed_mps, self._yaw_rate_radps = np.zeros((num_envs, num_agents)), np.zeros(num_envs)
         self.air = np.zeros((num_envs, AIR_COLUMNS), np.float32)
 
     def observe(self, state: WorldState, only: NDArray[np.bool_] | None = None) -> None:
@@ -247,6 +250,8 @@ class SensorSuite:
             grid.reach_m, s.heads, s.head_links, self.boxes, self.attributes, self.counts,
             self.order, self._bins,
         )  # fmt: skip
+        if self._lidar is not None and self._lidar.moving is not None:
+            self._speed_mps[:], self._yaw_rate_radps[:] = state.speed_mps, state.yaw_rate_radps[:, EGO]
         self.render(which)
         if self._meshes is not None:
             for e in which:
@@ -267,7 +272,15 @@ class SensorSuite:
                 self.instance[name], self.labels,
             )  # fmt: skip
         if self._lidar is not None:
-            name = self._lidar.name
+            name, moving = self._lidar.name, self._lidar.moving
+            if moving is not None:
+                sweep_in_motion(
+                    which, self._pose, self._speed_mps, self._yaw_rate_radps, self._keys, self.boxes, self.attributes,
+                    self.counts, self.order, self._lidar.constants, moving.sectors, moving.scratch,
+                    (t.classes, t.origin, t.cell_m), self.air, self.depth[name], self.code[name], self.points, self.point_count,
+                    self.semantic[name], self.instance[name], self.point_labels, self.point_time_us, self.labels,
+                )  # fmt: skip
+                return
             _sweep_all(
                 which, self._pose, self._keys, self.boxes, self.attributes, self.counts, self.order, self._lidar.constants,
                 self._lidar.scratch, (t.classes, t.origin, t.cell_m), self.air, self.depth[name], self.code[name], self.points,
@@ -396,7 +409,7 @@ class _CameraView:
 class _LidarView:
     """Everything about the LiDAR that does not change."""
 
-    def __init__(self, config: LidarConfig, num_envs: int) -> None:
+    def __init__(self, config: LidarConfig, num_envs: int, max_boxes: int, labels: bool) -> None:
         self.config, self.name = config, config.name
         self.ego_from_lidar = config.mount.ego_from_mount()
         elevations, azimuths = np.radians(np.array(config.elevations_deg)), config.azimuths_rad()
@@ -417,6 +430,13 @@ class _LidarView:
             np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), step, spread, dx, dy, dz,
             self.times_us, limits,
         )  # fmt: skip
+        self.moving = (
+            MovingSweep(
+                np.stack([dx, dy, dz]), self.times_us, config.column_times_s(), num_envs, max_boxes, BOX_COLUMNS, labels
+            )
+            if config.motion
+            else None
+        )
         self.scratch = (
             np.zeros((num_envs, 5), np.float32),
             np.zeros((num_envs, RETURN_ROWS, config.columns), np.float32),

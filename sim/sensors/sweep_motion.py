@@ -1,0 +1,156 @@
+"""Sweeps taken while the car drives: the mirror needs a tenth of a second to turn, and everything moves on meanwhile.
+
+Knows poses, boxes and the kernels of a sweep; knows nothing about routes, weather or logs. The columns are cut into sectors. For
+each, the boxes are put where the car saw them at the middle of the sector, and the sector is cast and measured like a small
+sweep of its own. So occlusion, rings and incidence are those of that moment; what is left is what the car and the others move in
+half a sector, about a 64th of a turn (2.3 cm at 15 m/s), and the turning of others within a sweep, which is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit, prange
+from numpy.typing import NDArray
+
+from sim.sensors.cast import COS, CX, CY, FAR_M, FAST, FAST_PARALLEL, LANES, SIN, SKY, cast_ground, cast_sweep
+from sim.sensors.parts import INSTANCE
+from sim.sensors.returns import GROUND_CLASSES, RETURN_ROWS, measure_sweep
+
+SECTORS = 32  # at most; a sector is a whole number of vectors wide
+_EGO = 0
+
+
+@njit(**FAST)
+def ego_before(time_s, speed_mps, yaw_rate_radps):
+    """Pose (x, y, cosine, sine) that the ego had time_s (not positive) before, in its frame of now.
+
+    Constant speed and yaw rate of the rear axle, without slip: an arc.
+    """
+    half = 0.5 * yaw_rate_radps * time_s
+    chord = speed_mps * time_s * (math.sin(half) / half if abs(half) > 1e-9 else 1.0)
+    return chord * math.cos(half), chord * math.sin(half), math.cos(2.0 * half), math.sin(2.0 * half)
+
+
+@njit(**FAST)
+def boxes_before(boxes, count, actors, attributes, time_s, pose, speeds, moved):
+    """Fill moved[:count] with boxes[:count] where they were time_s before, seen from pose of `ego_before`.
+
+    The first `actors` boxes belong to the agent that their attribute INSTANCE names, and drove ahead at its speed.
+    """
+    x_0, y_0, c, s = np.float32(pose[0]), np.float32(pose[1]), np.float32(pose[2]), np.float32(pose[3])
+    for k in range(count):
+        for j in range(boxes.shape[1]):
+            moved[k, j] = boxes[k, j]
+        x, y = boxes[k, CX] - x_0, boxes[k, CY] - y_0
+        if k < actors:
+            away = np.float32(speeds[attributes[k, INSTANCE]] * time_s)
+            x, y = x + away * boxes[k, COS], y + away * boxes[k, SIN]
+        moved[k, CX], moved[k, CY] = c * x + s * y, c * y - s * x
+        moved[k, COS] = c * boxes[k, COS] + s * boxes[k, SIN]
+        moved[k, SIN] = c * boxes[k, SIN] - s * boxes[k, COS]
+
+
+@njit(**FAST)
+def _keep_sector(first, columns, from_rows, to_rows):
+    """Copy a sector's rows into columns first ... of the whole sweep's."""
+    for b in range(to_rows.shape[0]):
+        for c in range(columns):
+            to_rows[b, first + c] = from_rows[b, c]
+
+
+@njit(**FAST_PARALLEL)
+def sweep_in_motion(
+    which, pose, speed_mps, yaw_rate_radps, keys, boxes, attributes, counts, order, view, sectors, scratch, ground, air, depth,
+    code, points, point_count, semantic, instance, point_labels, point_time, labels,
+):  # fmt: skip
+    """Sweeps of environments `which` as `SensorSuite` describes them, points in the order of columns' sectors.
+
+    A point is given in the ego's frame of the moment it was measured, uncorrected as a sensor reports it. speed_mps (E, A),
+    yaw_rate_radps (E,) float64, the ego's. sectors and scratch are of `MovingSweep`.
+    """
+    (origin, lidar_from_ego, upright, slopes, first, step, spread, _, _, _, _, limits) = view
+    (all_dx, all_dy, all_dz, all_times, sector_time, columns) = sectors
+    (bounds, rows, cells, kept, wet, moved, part_depth, part_code, part_semantic, part_instance) = scratch
+    (classes, raster_origin, cell_m) = ground
+    beams, width = all_dx.shape[1], all_dx.shape[2]
+    for i in prange(which.shape[0]):
+        e = which[i]
+        total = 0
+        for n in range(sector_time.shape[0]):
+            dx, dy, dz, times = all_dx[n], all_dy[n], all_dz[n], all_times[n]
+            begin = n * width
+            inside = min(width, columns - begin)
+            before = ego_before(sector_time[n], speed_mps[e, _EGO], yaw_rate_radps[e])
+            boxes_before(
+                boxes[e], counts[e, 0], counts[e, 1], attributes[e], sector_time[n], before, speed_mps[e], moved[e]
+            )
+            cast_ground(origin, dz, part_depth[e], part_code[e])
+            cast_sweep(
+                moved[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, limits[1], slopes,
+                np.float32(first + begin * step), step, spread, dx, dy, dz, part_depth[e], part_code[e], bounds[e],
+            )  # fmt: skip
+            for b in range(beams):
+                for c in range(inside, width):  # beyond the last column
+                    part_depth[e, b, c], part_code[e, b, c] = FAR_M, SKY
+            ego_x = pose[e, 0] + pose[e, 2] * before[0] - pose[e, 3] * before[1]
+            ego_y = pose[e, 1] + pose[e, 3] * before[0] + pose[e, 2] * before[1]
+            ego_cos, ego_sin = (
+                pose[e, 2] * before[2] - pose[e, 3] * before[3],
+                pose[e, 3] * before[2] + pose[e, 2] * before[3],
+            )
+            key = keys[e] + (np.uint64(begin * beams) << np.uint64(32))
+            most = total + beams * width
+            labelled = slice(total, most) if labels else slice(0, 1)
+            total += measure_sweep(
+                part_depth[e], part_code[e], dx, dy, dz, times, origin, moved[e], attributes[e], ego_x, ego_y, ego_cos,
+                ego_sin, classes, raster_origin, cell_m, limits, air[e], key, wet[e], rows[e], cells[e], kept[e],
+                points[e, total:most], part_semantic[e], part_instance[e], point_labels[e, labelled],
+                point_time[e, labelled], labels,
+            )  # fmt: skip
+            _keep_sector(begin, inside, part_depth[e], depth[e])
+            _keep_sector(begin, inside, part_code[e], code[e])
+            if labels:
+                _keep_sector(begin, inside, part_semantic[e], semantic[e])
+                _keep_sector(begin, inside, part_instance[e], instance[e])
+        points[e, total:] = 0.0
+        point_count[e] = total
+
+
+class MovingSweep:
+    """Sectors of one LiDAR, and scratch for all environments.
+
+    sectors: directions dx, dy, dz and times (S, beams, width), time of each sector's middle (S,) in seconds before the end of the
+    sweep, number of columns. Columns beyond the last one are filled up with rays that are thrown away.
+    """
+
+    def __init__(
+        self, directions: NDArray[np.float32], times_us: NDArray[np.int32], column_times_s: NDArray[np.float64], num_envs: int,
+        max_boxes: int, box_columns: int, labels: bool,
+    ) -> None:  # fmt: skip
+        _, beams, columns = directions.shape
+        width = -(-columns // (SECTORS * LANES)) * LANES
+        count = -(-columns // width)
+        padding = [(0, 0), (0, count * width - columns)]
+
+        def cut(rows: NDArray[Any]) -> NDArray[Any]:
+            padded = np.pad(rows, padding, mode="edge")
+            return np.ascontiguousarray(padded.reshape(beams, count, width).swapaxes(0, 1))
+
+        middle = np.array([column_times_s[n * width : (n + 1) * width].mean() for n in range(count)])
+        self.sectors = (*(cut(rows) for rows in directions), cut(times_us), middle, columns)
+        labelled = (beams, width) if labels else (1, 1)
+        self.scratch: tuple[Any, ...] = (
+            np.zeros((num_envs, 5), np.float32),
+            np.zeros((num_envs, RETURN_ROWS, width), np.float32),
+            np.zeros((num_envs, 2, width), np.int32),
+            np.zeros((num_envs, width), np.bool_),
+            np.zeros((num_envs, GROUND_CLASSES, 2), np.float32),
+            np.zeros((num_envs, max_boxes, box_columns), np.float32),
+            np.zeros((num_envs, beams, width), np.float32),
+            np.zeros((num_envs, beams, width), np.int32),
+            np.zeros((num_envs, *labelled), np.uint8),
+            np.zeros((num_envs, *labelled), np.int32),
+        )
