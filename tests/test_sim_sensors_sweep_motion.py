@@ -130,7 +130,7 @@ def test_who_drives_beside_the_ego_is_measured_where_he_is(town: DrivingMap, sta
     attributes = np.zeros((3, 6), np.int32)
     attributes[:, 2] = [1, 2, 3]
     moved = np.zeros_like(boxes)
-    boxes_before(boxes, 3, 2, attributes, -0.08, ego_before(-0.08, 12.0, 0.0), np.full(4, 12.0), moved)
+    boxes_before(boxes, np.arange(3), 3, 2, attributes, -0.08, ego_before(-0.08, 12.0, 0.0), np.full(4, 12.0), moved)
     assert np.allclose(moved[:2], boxes[:2], atol=1e-5)
     # The third stands: 0.08 s ago it was 0.96 m further ahead.
     assert moved[2, CX] == pytest.approx(20.96, abs=1e-5)

@@ -15,7 +15,21 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from sim.sensors.cast import COS, CX, CY, FAR_M, FAST, FAST_PARALLEL, LANES, SIN, SKY, cast_ground, cast_sweep
+from sim.sensors.cast import (
+    COS,
+    CX,
+    CY,
+    FAR_M,
+    FAST,
+    FAST_PARALLEL,
+    HX,
+    HY,
+    LANES,
+    SIN,
+    SKY,
+    cast_ground,
+    cast_sweep,
+)
 from sim.sensors.parts import INSTANCE
 from sim.sensors.returns import GROUND_CLASSES, RETURN_ROWS, measure_sweep
 
@@ -35,13 +49,14 @@ def ego_before(time_s, speed_mps, yaw_rate_radps):
 
 
 @njit(**FAST)
-def boxes_before(boxes, count, actors, attributes, time_s, pose, speeds, moved):
-    """Fill moved[:count] with boxes[:count] where they were time_s before, seen from pose of `ego_before`.
+def boxes_before(boxes, chosen, count, actors, attributes, time_s, pose, speeds, moved):
+    """Fill moved with boxes[chosen[:count]] where they were time_s before, seen from pose of `ego_before`.
 
     The first `actors` boxes belong to the agent that their attribute INSTANCE names, and drove ahead at its speed.
     """
     x_0, y_0, c, s = np.float32(pose[0]), np.float32(pose[1]), np.float32(pose[2]), np.float32(pose[3])
-    for k in range(count):
+    for place in range(count):
+        k = chosen[place]
         for j in range(boxes.shape[1]):
             moved[k, j] = boxes[k, j]
         x, y = boxes[k, CX] - x_0, boxes[k, CY] - y_0
@@ -51,6 +66,44 @@ def boxes_before(boxes, count, actors, attributes, time_s, pose, speeds, moved):
         moved[k, CX], moved[k, CY] = c * x + s * y, c * y - s * x
         moved[k, COS] = c * boxes[k, COS] + s * boxes[k, SIN]
         moved[k, SIN] = c * boxes[k, SIN] - s * boxes[k, COS]
+
+
+@njit(**FAST)
+def boxes_by_sector(
+    boxes, order, count, actors, attributes, origin, lidar_from_ego, round_view, first, sector_rad, margin_rad, speeds,
+    yaw_rate_radps, sweep_s, chosen, chosen_count,
+):  # fmt: skip
+    """Fill chosen (S, K) and chosen_count (S,) with the boxes that each sector may meet at any time of the sweep, in order.
+
+    round_view: whether the sensor is upright and sees all around; otherwise every sector gets every box. A box's horizontal
+    circle is widened by the angle under which all that can move in a sweep is seen, and by margin_rad for the fan of rays.
+    """
+    sectors = chosen_count.shape[0]
+    chosen_count[:] = 0
+    turned = abs(yaw_rate_radps) * sweep_s
+    drift = abs(speeds[_EGO]) * sweep_s + turned * math.sqrt(origin[0] * origin[0] + origin[1] * origin[1])
+    for place in range(count):
+        k = order[place]
+        x, y = boxes[k, CX] - origin[0], boxes[k, CY] - origin[1]
+        ahead = lidar_from_ego[0, 0] * x + lidar_from_ego[0, 1] * y
+        aside = lidar_from_ego[1, 0] * x + lidar_from_ego[1, 1] * y
+        away = math.sqrt(ahead * ahead + aside * aside)
+        radius = math.sqrt(boxes[k, HX] * boxes[k, HX] + boxes[k, HY] * boxes[k, HY])
+        moves = drift + (abs(speeds[attributes[k, INSTANCE]]) * sweep_s if k < actors else 0.0)
+        low, high = 0, sectors - 1
+        if round_view and away > 1.01 * (radius + moves) + 0.01:
+            half = math.asin(radius / (away - moves)) + math.asin(moves / away) + turned + margin_rad
+            middle = math.atan2(aside, ahead) - first
+            if half < 3.0:
+                low, high = math.floor((middle - half) / sector_rad), math.floor((middle + half) / sector_rad)
+        per_turn = 2.0 * math.pi / sector_rad  # no whole number where the last sector is cut off
+        for n in range(sectors):
+            for turn in range(-1, 2):
+                shift = turn * per_turn
+                if (n >= low + shift - 1.0) & (n <= high + shift + 1.0):
+                    chosen[n, chosen_count[n]] = k
+                    chosen_count[n] += 1
+                    break
 
 
 @njit(**FAST)
@@ -73,23 +126,43 @@ def sweep_in_motion(
     """
     (origin, lidar_from_ego, upright, slopes, first, step, spread, _, _, _, _, limits) = view
     (all_dx, all_dy, all_dz, all_times, sector_time, columns) = sectors
-    (bounds, rows, cells, kept, wet, moved, part_depth, part_code, part_semantic, part_instance) = scratch
+    (
+        bounds,
+        rows,
+        cells,
+        kept,
+        wet,
+        moved,
+        part_depth,
+        part_code,
+        part_semantic,
+        part_instance,
+        chosen,
+        chosen_count,
+    ) = scratch
     (classes, raster_origin, cell_m) = ground
     beams, width = all_dx.shape[1], all_dx.shape[2]
+    longest = sector_time.min()
     for i in prange(which.shape[0]):
         e = which[i]
         total = 0
+        boxes_by_sector(
+            boxes[e], order[e], counts[e, 0], counts[e, 1], attributes[e], origin, lidar_from_ego,
+            upright and columns * step > 6.28, np.float64(first), np.float64(width * step), np.float64(spread + step),
+            speed_mps[e], yaw_rate_radps[e], -longest, chosen[e], chosen_count[e],
+        )  # fmt: skip
         for n in range(sector_time.shape[0]):
             dx, dy, dz, times = all_dx[n], all_dy[n], all_dz[n], all_times[n]
             begin = n * width
             inside = min(width, columns - begin)
             before = ego_before(sector_time[n], speed_mps[e, _EGO], yaw_rate_radps[e])
             boxes_before(
-                boxes[e], counts[e, 0], counts[e, 1], attributes[e], sector_time[n], before, speed_mps[e], moved[e]
-            )
+                boxes[e], chosen[e, n], chosen_count[e, n], counts[e, 1], attributes[e], sector_time[n], before,
+                speed_mps[e], moved[e],
+            )  # fmt: skip
             cast_ground(origin, dz, part_depth[e], part_code[e])
             cast_sweep(
-                moved[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, limits[1], slopes,
+                moved[e], chosen[e, n], chosen_count[e, n], origin, lidar_from_ego, upright, limits[1], slopes,
                 np.float32(first + begin * step), step, spread, dx, dy, dz, part_depth[e], part_code[e], bounds[e],
             )  # fmt: skip
             for b in range(beams):
@@ -153,4 +226,6 @@ class MovingSweep:
             np.zeros((num_envs, beams, width), np.int32),
             np.zeros((num_envs, *labelled), np.uint8),
             np.zeros((num_envs, *labelled), np.int32),
+            np.zeros((num_envs, count, max_boxes), np.int32),
+            np.zeros((num_envs, count), np.int64),
         )
