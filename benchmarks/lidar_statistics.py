@@ -36,7 +36,9 @@ PERCENTILES = (10, 50, 90)
 
 @dataclass(frozen=True)
 class Returns:
-    """What came back of all shots: beam (N,) counted from the top, range_m (N,), intensity (N,) in [0, 1]; shots a beam."""
+    """What came back of all shots, along each ring in turn: beam (N,) counted from the top, range_m (N,), intensity (N,) in
+    [0, 1]; shots of a beam.
+    """
 
     name: LidarName
     beam: NDArray[np.int64]
@@ -56,6 +58,15 @@ class Returns:
         """(beams, bins): shares of each beam's shots that came back from each range."""
         counts = np.histogram2d(self.beam, self.range_m, bins=[np.arange(self.beams + 1), RANGES_M])[0]
         return np.asarray(counts / self.shots)
+
+    def noise_m(self) -> float:
+        """Standard deviation of range between neighbours on smooth ground, from second differences along the lower rings.
+
+        Half a ring at most is anything but smooth, so the median is safe; kinks and grain still count, so this is an upper bound.
+        """
+        rings = [self.range_m[self.beam == b] for b in range(self.beams // 2, self.beams)]
+        seconds = [np.abs(r[:-2] - 2 * r[1:-1] + r[2:]) for r in rings if len(r) > 100]
+        return float(np.median([np.median(s) for s in seconds]) / 0.6745 / np.sqrt(6.0))
 
     def by_beam(self, values: NDArray[np.float64], percentile: float) -> NDArray[np.float64]:
         """(beams,): a percentile of the values of each beam, NaN where there are fewer than 10."""
@@ -124,7 +135,8 @@ def real_pandar64(data: Path) -> Returns:
     # Steps of a sixth of a degree in elevation, of two degrees in azimuth: weighed so that both count alike.
     off = (elevation[:, None] - model.elevations_deg) ** 2 + 0.01 * (azimuth[:, None] - model.azimuth_offsets_deg) ** 2
     beam = off.argmin(axis=1)
-    kept = range_m > 2.5  # closer is the car itself, where a wrong origin makes angles meaningless
+    along = np.lexsort((sweep.time_offset_us, beam))
+    kept = along[range_m[along] > 2.5]  # closer is the car itself, where a wrong origin makes angles meaningless
     intensity = sweep.points[:, 3].astype(float)
     return Returns("Pandar64", beam[kept], range_m[kept], intensity[kept], model.columns(10) // 2)
 
@@ -163,6 +175,7 @@ def compared(real: Returns, ours: Returns) -> dict[str, float]:
         "median range by ring, median ratio": float(np.nanmedian(distances[1] / distances[0])),
     }
     for who, returns in (("real", real), ("simulated", ours)):
+        result[f"range noise in m, {who}"] = returns.noise_m()
         for p in PERCENTILES:
             result[f"intensity, {p} %, {who}"] = float(np.percentile(returns.intensity, p))
     return result

@@ -153,3 +153,21 @@ def test_times_cover_the_sweep_and_points_come_from_their_sector(town: DrivingMa
     column = np.rint((azimuth - lidar.azimuths_rad()[0]) / np.radians(lidar.azimuth_step_deg)).astype(int) % COLUMNS
     assert np.array_equal(times, lidar.time_offsets_us()[beam, column])
     assert (suite.depth["lidar"][0][beam, column] < FAR_M).all()
+
+
+@pytest.mark.parametrize("motion", [False, True])
+def test_a_sweep_is_the_same_alone_and_in_a_batch(town: DrivingMap, motion: bool) -> None:
+    sweeps = []
+    for seeds in ([4], [3, 4, 5]):
+        count = len(seeds)
+        world = World(town, EnvConfig.of().world, count)
+        world.reset(np.ones(count, np.bool_), np.array(seeds, np.uint64), np.zeros(count, np.int64))
+        for _ in range(20):
+            world.step(np.full((count, 2), [0.1, 0.5], np.float32))
+        lidar = LidarConfig.of_model("Pandar64", columns=128, motion=motion)
+        suite = SensorSuite(RigConfig(cameras=(), lidar=lidar), town, count, world.state.x_m.shape[1], labels=True)
+        suite.air[:] = [0.02, 10.0, 0.5]
+        suite.observe(world.state)
+        e = seeds.index(4)
+        sweeps.append((suite.points[e], suite.point_labels[e, : suite.point_count[e]], suite.depth["lidar"][e]))
+    assert all(np.array_equal(alone, batched) for alone, batched in zip(*sweeps, strict=True))
