@@ -12,7 +12,8 @@ from sim.sensors.cast import FAST, LANES, cast_solid, pinhole_bounds, sphere_in_
 from sim.sensors.lens import distorted_bounds
 
 
-@njit(**FAST)
+# Inlined by numba: as a call with all its arguments it would cost a pinhole camera more than the culling of most boxes.
+@njit(**FAST, inline="always")
 def in_picture(box, origin, view, lens, corners, out):
     """Whether a box may be in the picture, and which rectangle of pixels (column, end column, row, end row) surely holds it.
 
