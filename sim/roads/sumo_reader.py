@@ -211,9 +211,9 @@ def _shape(element: Element) -> F64:
 
 
 def _line(element: Element) -> F64:
-    """The centre line of a lane: at least two points that differ."""
+    """The centre line of a lane: at least two points that differ, also where the file has it without length."""
     line = without_repeats(_shape(element))
-    if len(line) < 2:
+    if arc_lengths(line)[-1] < SHORTEST_M:
         line = np.stack([line[0], line[0] + [SHORTEST_M, 0.0]])
     return line
 
