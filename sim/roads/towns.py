@@ -8,30 +8,33 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Literal
-from xml.sax.saxutils import quoteattr
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.roads.netconvert import netconvert
-from sim.roads.polyline import arc_lengths, resampled
 from sim.roads.sumo_reader import MapError
+from sim.roads.town_plan import (
+    Place,
+    Street,
+    Town,
+    add_roundabout,
+    curved,
+    edges_xml,
+    join_bends,
+    nodes_xml,
+    sharpest_angle,
+    thinned,
+    turned_one_way,
+)
 
-F64 = NDArray[np.float64]
-
-TOWN_KINDS = ("grid-small", "grid-large")
+TOWN_KINDS = ("grid-small", "grid-large", "town", "radial")
 SPLITS = {"train": range(10_000), "validation": range(10_000, 11_000), "test": range(20_000, 21_000)}
 
 LOCAL_LIMIT_MPS = 30 / 3.6
 MAIN_LIMIT_MPS = 50 / 3.6
-LANE_WIDTH_M = 3.5
-SIDEWALK_WIDTH_M = 2.5
-CORNER_RADIUS_M = 8.0
-BEND_RADIUS_M = 24.0
-POINT_SPACING_M = 3.0
+LEAST_ANGLE_RAD = math.radians(50)
+ROUNDABOUT_ANGLE_RAD = math.radians(62)
 # Yellow: whoever is too close at 50 km/h to stop with 3 m/s2 passes the line within 2.4 s. All red: clears 30 m.
 NETCONVERT_OPTIONS = (
     "--no-turnarounds", "--crossings.guess", "--walkingareas", "--junctions.corner-detail", "8",
@@ -68,33 +71,18 @@ def generate_town(kind: str, seed: int) -> bytes:
             town = _grid_town(rng, columns=4, rows=4)
         case "grid-large":
             town = _grid_town(rng, columns=7, rows=6)
+        case "town":
+            town = _mixed_town(rng, columns=6, rows=5)
+        case "radial":
+            town = _radial_town(rng)
         case _:
             raise MapError(f"no town kind {kind!r}; known: {', '.join(TOWN_KINDS)}")
-    inputs = {"node-files": _nodes_xml(town), "edge-files": _edges_xml(town)}
+    inputs = {"node-files": nodes_xml(town), "edge-files": edges_xml(town)}
     net_xml = netconvert(inputs, NETCONVERT_OPTIONS).net_xml
     return re.sub(rb'(<tlLogic [^>]*offset=")0(?:\.00)?"', lambda m: m[1] + b'%d"' % rng.randrange(52), net_xml)
 
 
-@dataclass
-class _Street:
-    """A street between two junctions: its centre line (N, 2), lanes a direction, limit and rank in right of way."""
-
-    start: tuple[int, int]
-    end: tuple[int, int]
-    line: F64
-    lanes: int
-    limit_mps: float
-    rank: int
-
-
-@dataclass
-class _Town:
-    place: dict[tuple[int, int], F64]
-    control: dict[tuple[int, int], str] = field(default_factory=dict)
-    streets: list[_Street] = field(default_factory=list)
-
-
-def _grid_town(rng: random.Random, *, columns: int, rows: int) -> _Town:
+def _grid_town(rng: random.Random, *, columns: int, rows: int) -> Town:
     """Blocks of 80 to 140 m, some streets missing, junctions a little turned so that streets between them bend."""
     x = np.cumsum([0.0] + [rng.uniform(85.0, 140.0) for _ in range(columns - 1)])
     y = np.cumsum([0.0] + [rng.uniform(85.0, 140.0) for _ in range(rows - 1)])
@@ -105,22 +93,22 @@ def _grid_town(rng: random.Random, *, columns: int, rows: int) -> _Town:
     main_rows = set(rng.sample(range(1, rows - 1), max(1, (rows - 1) // 3)))
     links = [((i, j), (i + 1, j)) for i in range(columns - 1) for j in range(rows)]
     links += [((i, j), (i, j + 1)) for i in range(columns) for j in range(rows - 1)]
-    links = _thinned(rng, links, lambda link: _is_main(link, main_columns, main_rows))
-    town = _Town(place)
+    links = thinned(rng, links, lambda link: _is_main(link, main_columns, main_rows))
+    town = Town(place)
     for a, b in links:
         main = _is_main((a, b), main_columns, main_rows)
         bulge_m = (
             0.0 if main or rng.random() < 0.5 else rng.uniform(-0.09, 0.09) * float(np.hypot(*(place[b] - place[a])))
         )
         level = a[1] == b[1]
-        line = _curved(place[a], place[b], turned[a], turned[b], 0.0 if level else math.pi / 2, bulge_m)
+        line = curved(place[a], place[b], turned[a], turned[b], 0.0 if level else math.pi / 2, bulge_m)
         slow = not main and rng.random() < 0.6
         rank = 3 if main else 2 if level else 1
         limit_mps = LOCAL_LIMIT_MPS if slow else MAIN_LIMIT_MPS
-        town.streets.append(_Street(a, b, line, 2 if main else 1, limit_mps, rank))
-    _join_bends(town)
+        town.streets.append(Street(a, b, line, 2 if main else 1, limit_mps, rank))
+    join_bends(town)
     for node in list(town.place):
-        around = [street for street in town.streets if node in (street.start, street.end)]
+        around = town.around(node)
         busy = sum(street.lanes == 2 for street in around)
         signals = len(around) >= 3 and (busy >= 3 or (busy == 2 and rng.random() < 0.5))
         stop = rng.random() < 0.35
@@ -128,119 +116,115 @@ def _grid_town(rng: random.Random, *, columns: int, rows: int) -> _Town:
     return town
 
 
-def _is_main(link: tuple[tuple[int, int], tuple[int, int]], columns: set[int], rows: set[int]) -> bool:
+def _is_main(link: tuple[Place, Place], columns: set[int], rows: set[int]) -> bool:
     (i, j), (k, m) = link
     return (i == k and i in columns) or (j == m and j in rows)
 
 
-def _thinned(
-    rng: random.Random,
-    links: list[tuple[tuple[int, int], tuple[int, int]]],
-    keep: Callable[[tuple[tuple[int, int], tuple[int, int]]], bool],
-) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """About one street in six taken out, so that every place is still reached in two ways and none is a dead end."""
-    candidates = [link for link in links if not keep(link)]
-    rng.shuffle(candidates)
-    left = list(links)
-    for link in candidates[: round(len(links) * 0.25)]:
-        rest = [other for other in left if other != link]
-        nodes = {node for other in rest for node in other}
-        degrees = {node: sum(node in other for other in rest) for node in nodes}
-        if min(degrees[link[0]], degrees[link[1]]) >= 3 and _two_edge_connected(rest):
-            left = rest
-    return left
+def _mixed_town(rng: random.Random, *, columns: int, rows: int) -> Town:
+    """Crooked blocks: skewed junctions, diagonals, roundabouts, one-way streets, dead ends, and arterials of up to 3 lanes."""
+    x = np.cumsum([0.0] + [rng.uniform(95.0, 165.0) for _ in range(columns - 1)])
+    y = np.cumsum([0.0] + [rng.uniform(95.0, 165.0) for _ in range(rows - 1)])
+    nodes = [(i, j) for i in range(columns) for j in range(rows)]
+    place = {(i, j): np.array([x[i] + rng.uniform(-22, 22), y[j] + rng.uniform(-22, 22)]) for i, j in nodes}
+    turned = {node: math.radians(rng.uniform(-20, 20)) for node in nodes}
+    artery = (rng.randrange(1, columns - 1), rng.randrange(1, rows - 1))
+    links = [((i, j), (i + 1, j)) for i in range(columns - 1) for j in range(rows)]
+    links += [((i, j), (i, j + 1)) for i in range(columns) for j in range(rows - 1)]
+    links = thinned(rng, links, lambda link: _is_main(link, {artery[0]}, {artery[1]}))
+    for _ in range(3):
+        i, j = rng.randrange(columns - 1), rng.randrange(rows - 1)
+        diagonal = ((i, j), (i + 1, j + 1))
+        if artery[0] not in (i, i + 1) and artery[1] not in (j, j + 1) and diagonal not in links:
+            links.append(diagonal)
+    town = Town(place)
+    for a, b in links:
+        main, level = _is_main((a, b), {artery[0]}, {artery[1]}), a[1] == b[1]
+        slanting = a[0] != b[0] and not level
+        axis = math.atan2(*(place[b] - place[a])[::-1]) if slanting else 0.0 if level else math.pi / 2
+        turns = (0.0, 0.0) if slanting else (turned[a], turned[b])
+        reach = float(np.hypot(*(place[b] - place[a])))
+        bulge_m = 0.0 if main or slanting or rng.random() < 0.4 else rng.uniform(-0.14, 0.14) * reach
+        line = curved(place[a], place[b], *turns, axis, bulge_m)
+        lanes = (3 if level else 2) if main else 1
+        limit_mps = (60 / 3.6 if level else MAIN_LIMIT_MPS) if main else rng.choice((LOCAL_LIMIT_MPS, MAIN_LIMIT_MPS))
+        rank = (4 if level else 3) if main else 2 if level else 1
+        town.streets.append(Street(a, b, line, lanes, limit_mps, rank))
+    join_bends(town)
+    _finish(rng, town, roundabouts=3, one_way=5, dead_ends=4)
+    return town
 
 
-def _two_edge_connected(links: list[tuple[tuple[int, int], tuple[int, int]]]) -> bool:
-    return all(_connected([other for other in links if other != link], link) for link in links)
-
-
-def _connected(links: list[tuple[tuple[int, int], tuple[int, int]]], ends: tuple[tuple[int, int], ...]) -> bool:
-    seen, todo = {ends[0]}, [ends[0]]
-    while todo:
-        node = todo.pop()
-        for a, b in links:
-            if node in (a, b):
-                other = b if a == node else a
-                if other not in seen:
-                    seen.add(other)
-                    todo.append(other)
-    return all(end in seen for end in ends)
-
-
-def _curved(a: F64, b: F64, turn_a: float, turn_b: float, axis_rad: float, bulge_m: float) -> F64:
-    """A cubic Hermite curve from a to b that leaves and arrives along the turned axis, with a smooth bulge between."""
-    t = np.linspace(0.0, 1.0, 65)[:, None]
-    reach = np.hypot(*(b - a))
-    tangent_a = reach * np.array([math.cos(axis_rad + turn_a), math.sin(axis_rad + turn_a)])
-    tangent_b = reach * np.array([math.cos(axis_rad + turn_b), math.sin(axis_rad + turn_b)])
-    curve = (
-        (2 * t**3 - 3 * t**2 + 1) * a
-        + (t**3 - 2 * t**2 + t) * tangent_a
-        + (-2 * t**3 + 3 * t**2) * b
-        + (t**3 - t**2) * tangent_b
-    )
-    normal = np.array([-(b - a)[1], (b - a)[0]]) / reach
-    return np.asarray(curve + bulge_m * np.sin(np.pi * t) ** 2 * normal)
-
-
-def _join_bends(town: _Town) -> None:
-    """Two streets that meet alone in a place become one with a rounded bend; the place is then no junction."""
-    for node in list(town.place):
-        around = [street for street in town.streets if node in (street.start, street.end)]
-        if len(around) != 2:
-            continue
-        first, second = around
-        into = first.line if first.end == node else first.line[::-1]
-        out = second.line if second.start == node else second.line[::-1]
-        start = first.start if first.end == node else first.end
-        end = second.end if second.start == node else second.start
-        if start == end:
-            continue
-        main = max(around, key=lambda street: street.lanes)
-        line = _rounded(into, out)
-        limit_mps = min(street.limit_mps for street in around)
-        joined = _Street(start, end, line, main.lanes, limit_mps, min(street.rank for street in around))
-        town.streets = [street for street in town.streets if street is not first and street is not second] + [joined]
-        del town.place[node]
-
-
-def _rounded(into: F64, out: F64) -> F64:
-    """The two lines joined by a curve instead of a corner: each gives up its last metres to a Bezier curve."""
-    gap = 1.6 * BEND_RADIUS_M
-    into_length, out_length = arc_lengths(into), arc_lengths(out)
-    before = into[into_length < into_length[-1] - gap]
-    after = out[out_length > gap]
-    t = np.linspace(0.0, 1.0, 25)[1:-1, None]
-    p0, p3, corner = before[-1], after[0], into[-1]
-    p1, p2 = p0 + 0.6 * (corner - p0), p3 + 0.6 * (corner - p3)
-    bend = (1 - t) ** 3 * p0 + 3 * (1 - t) ** 2 * t * p1 + 3 * (1 - t) * t**2 * p2 + t**3 * p3
-    return np.concatenate([before, bend, after])
-
-
-def _name(node: tuple[int, int]) -> str:
-    return f"{chr(ord('A') + node[0])}{node[1] + 1}"
-
-
-def _nodes_xml(town: _Town) -> bytes:
-    rows = [
-        f'<node id={quoteattr(_name(node))} x="{x:.3f}" y="{y:.3f}" type="{town.control[node]}"'
-        f' radius="{CORNER_RADIUS_M}"/>'
-        for node, (x, y) in town.place.items()
-    ]
-    return "\n".join(["<nodes>", *rows, "</nodes>"]).encode()
-
-
-def _edges_xml(town: _Town) -> bytes:
-    rows = []
-    for number, street in enumerate(town.streets):
-        line, _ = resampled(street.line, POINT_SPACING_M)
-        a, b = _name(street.start), _name(street.end)
-        for start, end, points in ((a, b, line), (b, a, line[::-1])):
-            shape = " ".join(f"{x:.3f},{y:.3f}" for x, y in points)
-            rows.append(
-                f'<edge id="{start}{end}.{number}" from="{start}" to="{end}" numLanes="{street.lanes}"'
-                f' speed="{street.limit_mps:.3f}" priority="{street.rank}" width="{LANE_WIDTH_M}"'
-                f' sidewalkWidth="{SIDEWALK_WIDTH_M}" shape="{shape}"/>'
+def _radial_town(rng: random.Random) -> Town:
+    """A roundabout in the middle, five or six streets that leave it, and two ring roads, the outer one with two lanes."""
+    spokes, start = rng.choice((5, 6)), rng.uniform(0, 2 * math.pi)
+    angles = [start + 2 * math.pi * (k + rng.uniform(-0.12, 0.12)) / spokes for k in range(spokes)]
+    radii = [rng.uniform(105, 130), rng.uniform(215, 250)]
+    town = Town({(0, 0): np.zeros(2)})
+    for ring, radius in enumerate(radii):
+        for k, angle in enumerate(angles):
+            town.place[(ring + 1, k)] = radius * np.array([math.cos(angle), math.sin(angle)])
+    for k, angle in enumerate(angles):
+        inner, outer, hub = (1, k), (2, k), (0, 0)
+        bend = rng.uniform(-9.0, 9.0)
+        line = curved(town.place[hub], town.place[inner], 0.0, 0.0, angle, 0.0)
+        town.streets.append(Street(hub, inner, line, 1, MAIN_LIMIT_MPS, 3))
+        line = curved(town.place[inner], town.place[outer], 0.0, 0.0, angle, bend)
+        town.streets.append(Street(inner, outer, line, 1, MAIN_LIMIT_MPS, 3))
+        for ring, radius in enumerate(radii):
+            after = angles[(k + 1) % spokes]
+            turn = np.linspace(angle, after if after > angle else after + 2 * math.pi, 49)[:, None]
+            line = radius * np.concatenate([np.cos(turn), np.sin(turn)], axis=1)
+            limit_mps = 60 / 3.6 if ring else LOCAL_LIMIT_MPS
+            town.streets.append(
+                Street((ring + 1, k), (ring + 1, (k + 1) % spokes), line, 1 + ring, limit_mps, 1 + 4 * ring)
             )
-    return "\n".join(["<edges>", *rows, "</edges>"]).encode()
+    _finish(rng, town, roundabouts=1, one_way=2, dead_ends=3, first_roundabout=(0, 0))
+    return town
+
+
+def _finish(
+    rng: random.Random,
+    town: Town,
+    *,
+    roundabouts: int,
+    one_way: int,
+    dead_ends: int,
+    first_roundabout: Place | None = None,
+) -> None:
+    """Dead ends, one-way streets, the control of each junction, and roundabouts, as far as the plan allows them."""
+    middle = np.mean(list(town.place.values()), axis=0)
+    names = iter((24, k) for k in range(dead_ends))
+    outer = sorted(town.place, key=lambda node: -float(np.hypot(*(town.place[node] - middle))))[: 3 * dead_ends]
+    for node in rng.sample(outer, min(dead_ends, len(outer))):
+        away = (town.place[node] - middle) / np.hypot(*(town.place[node] - middle))
+        tip = town.place[node] + rng.uniform(55, 85) * away
+        axis = math.atan2(away[1], away[0])
+        line = curved(town.place[node], tip, 0.0, rng.uniform(-0.4, 0.4), axis, 0.0)
+        street = Street(node, next(names), line, 1, LOCAL_LIMIT_MPS, 1)
+        town.streets.append(street)
+        if sharpest_angle(town, node) < LEAST_ANGLE_RAD:
+            town.streets.remove(street)
+        else:
+            town.place[street.end], town.control[street.end] = tip, "dead_end"
+    local = [s for s in town.streets if s.lanes == 1 and s.end in town.place and town.control.get(s.end) != "dead_end"]
+    for street in rng.sample(local, min(one_way, len(local))):
+        turned_one_way(town, street, rng.random() < 0.5)
+    for node in list(town.place):
+        around = town.around(node)
+        if town.control.get(node) == "dead_end":
+            continue
+        busy = sum(street.lanes >= 2 for street in around)
+        signals = len(around) >= 3 and (busy >= 3 or (busy == 2 and rng.random() < 0.5))
+        kinds = ("priority", "priority", "priority", "priority_stop", "allway_stop" if busy == 0 else "priority_stop")
+        town.control[node] = "traffic_light" if signals else rng.choice(kinds)
+    fit = [node for node in town.place if _fits_roundabout(town, node)]
+    chosen = [] if first_roundabout is None else [first_roundabout]
+    for node in [*chosen, *rng.sample(fit, len(fit))][:roundabouts]:
+        add_roundabout(town, node)
+
+
+def _fits_roundabout(town: Town, node: Place) -> bool:
+    around = town.around(node)
+    wide = sharpest_angle(town, node) >= ROUNDABOUT_ANGLE_RAD
+    return len(around) >= 3 and wide and all(street.lanes == 1 and not street.one_way for street in around)
