@@ -230,12 +230,20 @@ def bench_sensors(
 @maps_app.command("list")
 def maps_list(as_json: Json = False) -> None:
     """The towns that can be driven by name."""
-    from sim.roads.driving_map import town_names
+    from sim.roads.towns import SPLITS, TOWN_WORDS
 
-    names = list(town_names())
-    say(as_json).print("\n".join(names), highlight=False)
+    console = say(as_json)
+    table = Table(title="Towns; NAME:SEED is another one of the kind, such as town:17")
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column("what it has")
+    for name, words in TOWN_WORDS.items():
+        table.add_row(name, words)
+    console.print(table)
+    seeds = {split: [numbers.start, numbers.stop - 1] for split, numbers in SPLITS.items()}
+    shares = ", ".join(f"{first} to {last} {split}" for split, (first, last) in seeds.items())
+    console.print(f"seeds: {shares}; training refuses all but its own", highlight=False)
     if as_json:
-        print(json.dumps({"towns": names}))
+        print(json.dumps({"towns": list(TOWN_WORDS), "seeds": seeds}))
 
 
 @maps_app.command("generate")
@@ -243,25 +251,34 @@ def maps_generate(
     kind: Annotated[str, typer.Argument(help="Kind of town, see `automedon maps list`.")],
     seed: Annotated[int, typer.Option(help="Seed of the town.")] = 0,
     out: Annotated[Path | None, typer.Option(help="SUMO network to write (.net.xml).")] = None,
+    left_hand: Annotated[bool, typer.Option("--left-hand", help="Everybody drives on the left.")] = False,
     as_json: Json = False,
 ) -> None:
     """Generate a town and write it as a SUMO network."""
-    from sim.roads.towns import generate_town
+    from sim.roads.left_hand import mirror_net_xml
+    from sim.roads.towns import generate_town, seed_split
 
     target = out if out is not None else Path("runs") / f"{kind}-{seed}.net.xml"
-    _write_map(generate_town(kind, seed), target, {}, as_json)
+    net_xml = generate_town(kind, seed)
+    _write_map(
+        mirror_net_xml(net_xml) if left_hand else net_xml, target, {"split": seed_split(seed) or "none"}, as_json
+    )
 
 
 @maps_app.command("import")
 def maps_import(
     source: Annotated[Path, typer.Argument(help="A .xodr, .osm or .net.xml file.")],
     out: Annotated[Path | None, typer.Option(help="SUMO network to write (.net.xml).")] = None,
+    left_hand: Annotated[
+        bool | None,
+        typer.Option("--left-hand/--right-hand", help="On which side one drives; by default what the file says."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Import OpenDRIVE or OpenStreetMap and report what was kept."""
     from sim.roads.importer import import_map
 
-    net_xml, report = import_map(source)
+    net_xml, report = import_map(source, left_hand=left_hand)
     target = out if out is not None else Path("runs") / f"{source.name.split('.')[0]}.net.xml"
     _write_map(net_xml, target, report.as_json(), as_json)
 
@@ -275,7 +292,7 @@ def _write_map(net_xml: bytes, target: Path, report: dict[str, Any], as_json: bo
     target.write_bytes(net_xml)
     console = say(as_json)
     if report:
-        _show_values(console, "Import", report)
+        _show_values(console, "Map", report)
     console.print(f"wrote {target}; look at it with: automedon maps show {target}", highlight=False)
     if as_json:
         print(json.dumps({**report, "path": str(target)}))

@@ -25,7 +25,7 @@ from sim.config import ConfigError
 from sim.env import DriveBatch, DriveVectorEnv, EnvConfig
 from sim.episode import run_episodes
 from sim.observation import PRIVILEGED_SIZE
-from sim.roads.towns import seed_split
+from sim.roads.towns import check_training_map, seed_split
 
 EVALUATION_SEED = 10_000  # the first validation seed; training seeds lie below
 
@@ -80,10 +80,11 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     Returns: figures of the run: returns, success and completion before and after, steps per second, files.
 
     Raises:
-        ConfigError: the parts of the configuration do not fit each other.
+        ConfigError: the parts of the configuration do not fit each other. MapError: a town kept for validation or tests.
     """
     if seed_split(config.seed) != "train":
         raise ConfigError(f"seed {config.seed} is not a training seed; allowed are 0 to 9999")
+    check_training_map(config.env.map)
     if (config.network.kind == "privileged") != (config.env.observation == "privileged"):
         raise ConfigError(
             f"network.kind {config.network.kind!r} does not fit env.observation {config.env.observation!r}: a privileged "

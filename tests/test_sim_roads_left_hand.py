@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import defusedxml.ElementTree as tree
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from planning.route_follower import RouteFollower
+from sim.cli import main
 from sim.roads.driving_map import load_map, map_from_network
 from sim.roads.ground import GroundClass
 from sim.roads.importer import import_map
@@ -105,3 +107,21 @@ def test_the_side_may_be_chosen_against_the_file(shared_data: Path, left_hand: b
         net_xml, report = import_map(shared_data / "opendrive" / name, left_hand=left_hand)
         assert report.left_hand == left_hand == read_network(net_xml).left_hand
     assert load_map(str(shared_data / "opendrive" / "e6mini-lht.xodr")).network.left_hand
+
+
+def test_the_command_line_generates_and_imports_for_the_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    town, again = tmp_path / "town.net.xml", tmp_path / "again.net.xml"
+    with pytest.raises(SystemExit) as ended:
+        main(["maps", "generate", "grid-small", "--seed", "3", "--left-hand", "--out", str(town), "--json"])
+    assert ended.value.code == 0
+    assert read_network(town).left_hand
+    with pytest.raises(SystemExit):
+        main(["maps", "import", str(town), "--out", str(again), "--json"])
+    said = capsys.readouterr().out.splitlines()
+    assert json.loads(said[0])["split"] == "train"
+    assert json.loads(said[-1])["left_hand"] is True
+    with pytest.raises(SystemExit):
+        main(["maps", "list", "--json"])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["seeds"]["test"] == [20_000, 20_999]

@@ -28,6 +28,7 @@ RING_RADIUS_M = 17.0
 RING_LANE_M = 4.5
 RING_LIMIT_MPS = 30 / 3.6
 RING_RANK = 9
+RING_CORNER_M = 6.0
 RING_FIRST_PLACE = 1000  # places on rings are numbered from here on, past those of any plan
 
 
@@ -47,12 +48,14 @@ class Street:
 
 @dataclass
 class Town:
-    """place: (2,) metres of each place. control: netconvert's type of junction. rings: places of each roundabout, in order."""
+    """place: (2,) metres of each place. control: netconvert's type of junction. rings: places of each roundabout, in order.
+    corner_m: radius of a junction's corners where it is not the usual one."""
 
     place: dict[Place, F64]
     control: dict[Place, str] = field(default_factory=dict)
     streets: list[Street] = field(default_factory=list)
     rings: list[list[Place]] = field(default_factory=list)
+    corner_m: dict[Place, float] = field(default_factory=dict)
 
     def around(self, node: Place) -> list[Street]:
         """The streets that begin or end in a place."""
@@ -210,7 +213,7 @@ def add_roundabout(town: Town, node: Place) -> None:
             street.start = place
         else:
             street.end = place
-        town.place[place], town.control[place] = joint, "priority"
+        town.place[place], town.control[place], town.corner_m[place] = joint, "priority", RING_CORNER_M
         arms.append((math.atan2(joint[1] - center[1], joint[0] - center[0]), place))
     arms.sort()
     for (angle, place), (next_angle, next_place) in zip(arms, [*arms[1:], arms[0]], strict=True):
@@ -231,7 +234,7 @@ def nodes_xml(town: Town) -> bytes:
     """The places in netconvert's format."""
     rows = []
     for node, (x, y) in town.place.items():
-        radius = CORNER_RADIUS_M if node[0] < RING_FIRST_PLACE else 6.0
+        radius = town.corner_m.get(node, CORNER_RADIUS_M)
         rows.append(
             f'<node id={quoteattr(_name(node))} x="{x:.3f}" y="{y:.3f}" type="{town.control[node]}" radius="{radius}"/>'
         )

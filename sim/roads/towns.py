@@ -15,6 +15,7 @@ import numpy as np
 from sim.roads.netconvert import netconvert
 from sim.roads.sumo_reader import MapError
 from sim.roads.town_plan import (
+    CORNER_RADIUS_M,
     Place,
     Street,
     Town,
@@ -29,10 +30,19 @@ from sim.roads.town_plan import (
 )
 
 TOWN_KINDS = ("grid-small", "grid-large", "town", "radial")
+TOWN_WORDS = {
+    "grid-small": "4 x 4 blocks with bends, T-junctions, signals and priority; the default",
+    "grid-large": "7 x 6 blocks of the same kind",
+    "town": "crooked blocks, roundabouts, one-way streets, arterials of 3 lanes, diagonals, dead ends",
+    "radial": "a roundabout, the streets that leave it, and two ring roads",
+}
 SPLITS = {"train": range(10_000), "validation": range(10_000, 11_000), "test": range(20_000, 21_000)}
 
 LOCAL_LIMIT_MPS = 30 / 3.6
 MAIN_LIMIT_MPS = 50 / 3.6
+SHARPEST_ANGLE_RAD = math.radians(50)  # between streets; beyond it a car cannot get round the corner
+WIDE_ANGLE_RAD = math.radians(80)
+WIDEST_CORNER_M = 20.0
 LEAST_ANGLE_RAD = math.radians(50)
 ROUNDABOUT_ANGLE_RAD = math.radians(62)
 # Yellow: whoever is too close at 50 km/h to stop with 3 m/s2 passes the line within 2.4 s. All red: clears 30 m.
@@ -56,6 +66,14 @@ def seed_split(seed: int) -> Literal["train", "validation", "test"] | None:
     if seed in SPLITS["test"]:
         return "test"
     return None
+
+
+def check_training_map(name: str) -> None:
+    """MapError where a map by name is a town kept for validation or tests, so that nobody trains on it."""
+    kind, _, number = name.partition(":")
+    if kind in TOWN_KINDS and number.isdecimal() and seed_split(int(number)) != "train":
+        split = seed_split(int(number)) or "no split"
+        raise MapError(f"town {name!r} is kept for {split}; training takes {kind}:0 to {kind}:9999")
 
 
 def generate_town(kind: str, seed: int) -> bytes:
@@ -149,7 +167,10 @@ def _mixed_town(rng: random.Random, *, columns: int, rows: int) -> Town:
         lanes = (3 if level else 2) if main else 1
         limit_mps = (60 / 3.6 if level else MAIN_LIMIT_MPS) if main else rng.choice((LOCAL_LIMIT_MPS, MAIN_LIMIT_MPS))
         rank = (4 if level else 3) if main else 2 if level else 1
-        town.streets.append(Street(a, b, line, lanes, limit_mps, rank))
+        street = Street(a, b, line, lanes, limit_mps, rank)
+        town.streets.append(street)
+        if slanting and min(sharpest_angle(town, a), sharpest_angle(town, b)) < SHARPEST_ANGLE_RAD:
+            town.streets.remove(street)
     join_bends(town)
     _finish(rng, town, roundabouts=3, one_way=5, dead_ends=4)
     return town
@@ -218,6 +239,9 @@ def _finish(
         signals = len(around) >= 3 and (busy >= 3 or (busy == 2 and rng.random() < 0.5))
         kinds = ("priority", "priority", "priority", "priority_stop", "allway_stop" if busy == 0 else "priority_stop")
         town.control[node] = "traffic_light" if signals else rng.choice(kinds)
+        angle = sharpest_angle(town, node)
+        if angle < WIDE_ANGLE_RAD:  # the sharper the corner, the larger its radius, so that a car gets round it
+            town.corner_m[node] = min(CORNER_RADIUS_M / math.tan(0.5 * angle), WIDEST_CORNER_M)
     fit = [node for node in town.place if _fits_roundabout(town, node)]
     chosen = [] if first_roundabout is None else [first_roundabout]
     for node in [*chosen, *rng.sample(fit, len(fit))][:roundabouts]:
