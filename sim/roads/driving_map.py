@@ -114,9 +114,9 @@ def _unknown(name: str) -> str:
     kind = name.partition(":")[0]
     if kind in TOWN_KINDS:
         return f"no town {name!r}: after the colon stands a seed, a whole number such as {kind}:17"
-    near = difflib.get_close_matches(kind, TOWN_KINDS, n=1, cutoff=0.5)
-    files_here = sorted(str(path) for suffix in SUFFIXES for path in Path().glob(f"*{suffix}"))
-    near = near or difflib.get_close_matches(name, files_here, n=1, cutoff=0.5)
+    known = {kind: kind for kind in TOWN_KINDS}
+    known |= {path.name.split(".")[0]: str(path) for suffix in SUFFIXES for path in sorted(Path().glob(f"*{suffix}"))}
+    near = [known[close] for close in difflib.get_close_matches(kind.split(".")[0], known, n=1, cutoff=0.5)]
     guess = f" Did you mean {near[0]!r}?" if near else ""
     formats = " or ".join([", ".join(SUFFIXES[:-1]), SUFFIXES[-1]])
     return f"no map named {name!r}. Known: {', '.join(TOWN_KINDS)}; or a path to a {formats} file.{guess}"
