@@ -84,6 +84,9 @@ def drive(
     rig: Annotated[
         str | None, typer.Option(help="smoke, small, full, surround, kitti, nuscenes or pandaset: the car's sensors.")
     ] = None,
+    weather: Annotated[
+        str | None, typer.Option(help="clear, random, or one such as rain-noon, fog-sunset, wet-night.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the first episode.")] = None,
     episodes: Annotated[int | None, typer.Option(help="How many episodes, one seed each.")] = None,
     envs: Annotated[int | None, typer.Option(help="How many environments side by side.")] = None,
@@ -101,7 +104,10 @@ def drive(
     from sim.drive import DriveConfig
     from sim.drive import drive as run
 
-    options = {"policy": policy, "seed": seed, "episodes": episodes, "envs": envs, "env.map": map_name, "env.rig": rig}
+    options = {
+        "policy": policy, "seed": seed, "episodes": episodes, "envs": envs, "env.map": map_name, "env.rig": rig,
+        "env.weather": weather,
+    }  # fmt: skip
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     resolved = load_config(DriveConfig, config, [*(override or []), *overrides])
     if video is not None and video.suffix != ".mp4":

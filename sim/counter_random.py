@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     CAMERA_NOISE = 30
     GNSS = 31
     IMU = 32
+    RAIN = 40
     MESH = 33
 
 

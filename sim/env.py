@@ -23,6 +23,7 @@ from sim.config import ConfigError, validation_message
 from sim.observation import ROUTE_RANGE_M, PrivilegedObserver, ego_vector, privileged_space, sensor_space
 from sim.reward import Reward, RewardConfig, RewardTerms
 from sim.roads.driving_map import DrivingMap, load_map
+from sim.sensors.light import WeatherName
 from sim.sensors.meshes import MeshConfig
 from sim.sensors.rig import RigConfig, RigName, rig
 from sim.sensors.suite import SensorSuite
@@ -56,6 +57,10 @@ class EnvConfig(BaseModel):
         default=(), max_length=16, description="your own meshes as part of the scene: seen, but neither hit nor avoided"
     )
     max_steps: int = Field(default=1800, ge=1, description="ticks of 0.1 s after which an episode is truncated")
+    weather: WeatherName = Field(
+        default="clear",
+        description="clear: daylight, different in each episode; random: any weather at any hour; or a fixed one",
+    )
     scenery_seed: int = Field(default=0, ge=0, description="what stands beside the road")
     world: WorldConfig = WorldConfig()
     reward: RewardConfig = RewardConfig()
@@ -93,7 +98,7 @@ class DriveBatch:
         self.sensors = (
             None
             if config.observation == "privileged"
-            else SensorSuite(self.rig, self.map, num_envs, num_agents, meshes=config.meshes)
+            else SensorSuite(self.rig, self.map, num_envs, num_agents, meshes=config.meshes, weather=config.weather)
         )
         self._privileged = (
             None if config.observation == "sensors" else PrivilegedObserver(self.map, num_envs, num_agents)

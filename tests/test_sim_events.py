@@ -96,7 +96,9 @@ def test_arrives_at_the_end_of_the_route(town):
 def test_off_road_begins_where_a_corner_leaves_the_drivable_ground():
     drivable = np.ones((400, 400), np.uint8)
     drivable[:, 300:] = 0
-    around = build_surroundings(GroundRaster(drivable, drivable, np.zeros(2), 0.1), boxes([0.0, 0.0, 1.0]))
+    around = build_surroundings(
+        GroundRaster(drivable, drivable, np.zeros(2), 0.1, np.zeros_like(drivable)), boxes([0.0, 0.0, 1.0])
+    )
     me = np.zeros(1, CAR)
     me["length"], me["width"], me["y"] = 4.0, 2.0, 20.0
     edge = 30.0 - 2.0 + CORNER_TOLERANCE_M

@@ -27,6 +27,7 @@ from sim.sensors.cast import (
 from sim.sensors.cast import pinhole_view  # isort: skip
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.lens import lens_tables
+from sim.sensors.light import AMBIENT, DIRECT, HAZE, HORIZON, LIGHT_COLUMNS, SUN, ZENITH
 from sim.sensors.rig import rig
 from sim.sensors.shading import COLOR_ROWS, PANE_COLUMNS, _face_run, _store_row, light_faces
 from sim.sensors.shadows import SHADOW, SUNNY, cast_shadows
@@ -76,9 +77,9 @@ def test_labels_say_what_the_codes_say(town: DrivingMap, state: WorldState) -> N
     suite = SensorSuite(rig("small"), town, 2, state.x_m.shape[1], labels=True)
     suite.observe(state)
     for name, code in suite.code.items():
+        assert (code >= 0).any()
         for e in range(2):
             boxes, attributes = code[e] >= 0, suite.attributes[e]
-            assert boxes.any()
             assert np.array_equal(suite.semantic[name][e][boxes], attributes[code[e][boxes] >> 2, 1])
             assert np.array_equal(suite.instance[name][e][boxes], attributes[code[e][boxes] >> 2, 2])
             assert (suite.instance[name][e][~boxes] == 0).all()
@@ -217,10 +218,11 @@ def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
         == 1
     )
     sun = np.array([-0.6, 0.48, 0.64], np.float32)
-    ambient, direct = np.float32(0.4), np.float32(0.5)
-    sky = np.full(3, 200.0, np.float32)
+    light = np.zeros(LIGHT_COLUMNS, np.float32)
+    light[SUN : SUN + 3], light[AMBIENT : AMBIENT + 3], light[DIRECT : DIRECT + 3] = sun, 0.4, 0.5
+    light[HORIZON : HORIZON + 3], light[ZENITH : ZENITH + 3], light[HAZE] = 200.0, 200.0, 1 / 900
     faces, panes = np.zeros((4, 3), np.float32), np.zeros((1, PANE_COLUMNS), np.float32)
-    light_faces(boxes, attributes, drawn, 1, origin, sun, ambient, direct, sky, sky, faces, panes)
+    light_faces(boxes, attributes, drawn, 1, origin, light, faces, panes)
     scene = EmbreeScene(boxes, segments=400)
     answer = scene.cast_tensor(scene.rays(origin, directions))
     normals = answer["primitive_normals"].numpy()
@@ -230,14 +232,14 @@ def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
         for u in np.flatnonzero(code[v] >= 0)[::5]:
             colors = np.zeros((3, camera.width_px), np.float32)
             _face_run(
-                code[v, u], u, u + 1, depth[v], *directions[:, v], origin, boxes, attributes, faces, panes, sun, ambient,
-                direct, np.float32(0.01), *colors,
+                code[v, u], u, u + 1, depth[v], *directions[:, v], origin, boxes, attributes, faces, panes, light,
+                np.float32(0.01), colors[0], *colors,
             )  # fmt: skip
             n = normals[v, u]
             aside_up_down = 0.78 + n[2] * (0.22 if n[2] > 0 else 0.33)
-            light = 0.4 * aside_up_down + 0.5 * max(float(n @ sun), 0.0)
+            level = 0.4 * aside_up_down + 0.5 * max(float(n @ sun), 0.0)
             veil = panes[0, 7:10]
-            clear = 1 - veil / sky
-            assert colors[:, u] == pytest.approx(np.array([200, 150, 100]) * light * clear + veil, rel=0.03)
+            clear = 1 - veil / 200.0
+            assert colors[:, u] == pytest.approx(np.array([200, 150, 100]) * level * clear + veil, rel=0.03)
             checked += 1
     assert checked > 20

@@ -24,7 +24,7 @@ F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 # Raise it with every change of what is drawn: it is part of the name of the cached file.
-DRAWING_VERSION = 3
+DRAWING_VERSION = 4
 CELL_SIZES_M = (0.1, 0.125, 0.16, 0.2, 0.25, 0.4, 0.5)
 MAX_BYTES = 300_000_000
 MARGIN_M = 12.0
@@ -54,18 +54,25 @@ class GroundClass(IntEnum):
     KERB = 7
 
 
+MARKINGS = (GroundClass.LINE_WHITE, GroundClass.LINE_YELLOW, GroundClass.STOP_LINE, GroundClass.CROSSWALK)
+PAINT_SCALE = 4
+TILE_CELLS = 512
+
+
 @dataclass(frozen=True)
 class GroundRaster:
     """What lies on the ground, cell by cell: cell [r, c] has its centre at origin + (c + 0.5, r + 0.5) * cell_m.
 
     classes: (rows, columns) uint8 `GroundClass`, C order. origin: (2,) float64, world metres.
-    drivable: (rows, columns) uint8, 1 where a wheel may be (road and markings on it).
+    drivable: (rows, columns) uint8, 1 where a wheel may be (road and markings on it). paint: (rows, columns) uint8, share of
+    the cell under a marking times 255.
     """
 
     classes: NDArray[np.uint8]
     drivable: NDArray[np.uint8]
     origin: NDArray[np.float64]
     cell_m: float
+    paint: NDArray[np.uint8]
 
 
 def draw_ground(network: RoadNetwork) -> GroundRaster:
@@ -88,7 +95,9 @@ def draw_ground(network: RoadNetwork) -> GroundRaster:
     _draw_crosswalks(network, brush)
     markings = (brush.classes >= GroundClass.LINE_WHITE) & (brush.classes <= GroundClass.CROSSWALK)
     np.copyto(brush.classes, brush.surface, where=markings & (drivable == 0))
-    return GroundRaster(brush.classes, drivable, origin, cell_m)
+    paint = brush.paint()
+    paint[drivable == 0] = 0
+    return GroundRaster(brush.classes, drivable, origin, cell_m, paint)
 
 
 def load_ground(network: RoadNetwork, digest: str) -> GroundRaster:
@@ -101,15 +110,17 @@ def load_ground(network: RoadNetwork, digest: str) -> GroundRaster:
     if kept is not None:
         try:
             with np.load(io.BytesIO(kept), allow_pickle=False) as file:
-                packed, origin, cell_m = file["packed"], file["origin"], float(file["cell_m"])
-            if packed.dtype == np.uint8 and packed.ndim == 2 and origin.shape == (2,):
-                return GroundRaster(packed & (DRIVABLE_BIT - 1), packed // DRIVABLE_BIT, origin, cell_m)
+                packed, paint, origin = file["packed"], file["paint"], file["origin"]
+                cell_m = float(file["cell_m"])
+            sound = packed.dtype == paint.dtype == np.uint8 and packed.ndim == 2 and paint.shape == packed.shape
+            if sound and origin.shape == (2,):
+                return GroundRaster(packed & (DRIVABLE_BIT - 1), packed // DRIVABLE_BIT, origin, cell_m, paint)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             pass  # damaged
     ground = draw_ground(network)
     stream = io.BytesIO()
     packed = ground.classes | ground.drivable * np.uint8(DRIVABLE_BIT)
-    np.savez_compressed(stream, packed=packed, origin=ground.origin, cell_m=ground.cell_m)
+    np.savez_compressed(stream, packed=packed, paint=ground.paint, origin=ground.origin, cell_m=ground.cell_m)
     write_cached(name, stream.getvalue())
     return ground
 
@@ -122,13 +133,42 @@ class _Brush:
         self.surface = classes
         self.origin = origin
         self.cell_m = cell_m
+        self.painted: list[F64] = []
 
     def fill(self, polygons: Sequence[F64], value: GroundClass, raster: U8 | None = None) -> None:
         scale = (1 << SUBPIXEL_BITS) / self.cell_m
         half = (1 << SUBPIXEL_BITS) // 2
+        if value in MARKINGS:
+            self.painted += polygons
         for polygon in polygons:
             corners = np.rint((polygon - self.origin) * scale).astype(np.int32) - half
             cv2.fillPoly(self.classes if raster is None else raster, [corners], int(value), cv2.LINE_8, SUBPIXEL_BITS)
+
+    def paint(self) -> U8:
+        """Share of each cell under the markings filled so far, times 255: drawn PAINT_SCALE times as fine, tile by tile."""
+        rows, columns = self.classes.shape
+        paint = np.zeros((rows, columns), np.uint8)
+        outlines = [(polygon - self.origin) / self.cell_m for polygon in self.painted]
+        tiles: dict[tuple[int, int], list[F64]] = {}
+        for outline in outlines:
+            low = np.maximum(np.floor(outline.min(axis=0) / TILE_CELLS).astype(int), 0)
+            high = np.floor(outline.max(axis=0) / TILE_CELLS).astype(int)
+            for row in range(low[1], high[1] + 1):
+                for column in range(low[0], high[0] + 1):
+                    tiles.setdefault((row, column), []).append(outline)
+        for (row, column), inside in tiles.items():
+            top, left = row * TILE_CELLS, column * TILE_CELLS
+            height, width = min(TILE_CELLS, rows - top), min(TILE_CELLS, columns - left)
+            if height <= 0 or width <= 0:
+                continue
+            fine = np.zeros((height * PAINT_SCALE, width * PAINT_SCALE), np.uint8)
+            for outline in inside:
+                corners = np.rint(((outline - (left, top)) * PAINT_SCALE - 0.5) * (1 << SUBPIXEL_BITS)).astype(np.int32)
+                cv2.fillPoly(fine, [corners], 255, cv2.LINE_8, SUBPIXEL_BITS)
+            paint[top : top + height, left : left + width] = cv2.resize(
+                fine, (width, height), interpolation=cv2.INTER_AREA
+            )
+        return paint
 
     def near(self, mask: U8, distance_m: float) -> U8:
         """The mask grown by that distance."""

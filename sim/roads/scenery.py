@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
+from sim.bodies import CLOSE_M, car, van
 from sim.roads.ground import GroundClass, GroundRaster, lane_line
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
 from sim.roads.signal_heads import SignalMast, beside_road
@@ -37,7 +38,7 @@ PAINTS: tuple[Color, ...] = (
     (196, 188, 170), (70, 96, 120), (92, 92, 96),
 )  # fmt: skip
 STEEL: Color = (96, 100, 104)
-GLASS: Color = (44, 52, 62)
+SIGN_RED: Color = (186, 28, 34)
 
 
 def build_scenery(network: RoadNetwork, ground: GroundRaster, seed: int, masts: tuple[SignalMast, ...] = ()) -> Boxes:
@@ -206,7 +207,9 @@ def _line_roadside(yard: _Yard, rng: random.Random, side: _Side) -> None:
 def _add_mast(yard: _Yard, mast: SignalMast) -> None:
     yard.thing()
     yard.take(mast.foot, (0.3, 0.3), 0.0, on_paving=True)
-    yard.box(mast.foot, (0.08, 0.08, 0.5 * mast.top_m), 0.0, 0.0, Material.METAL, SemanticClass.POLE, STEEL)
+    yard.box(
+        mast.foot, (0.08, 0.08, 0.5 * mast.top_m), 0.0, 0.0, Material.METAL, SemanticClass.POLE, STEEL, Shape.CYLINDER
+    )
     if not mast.reached:
         return
     farthest = max(mast.reached, key=lambda spot: float(np.hypot(*(spot - mast.foot))))
@@ -223,19 +226,59 @@ def _add_signs(yard: _Yard, rng: random.Random, side: _Side) -> None:
     """A sign for stop and give way at the line, and now and then a speed limit after the junction."""
     spots = []
     if LaneControl.STOP in side.controls:
-        spots.append((side.length_m - 0.5, (176, 30, 34)))
+        spots.append((side.length_m - 0.5, _add_stop_sign))
     elif LaneControl.YIELD in side.controls:
-        spots.append((side.length_m - 0.5, (228, 222, 214)))
+        spots.append((side.length_m - 0.5, _add_yield_sign))
     if side.length_m > 40.0 and rng.random() < 0.6:
-        spots.append((12.0, (224, 60, 52)))
-    for s, color in spots:
+        spots.append((12.0, _add_limit_sign))
+    for s, add in spots:
         yaw = side.yaw(s)
         foot = beside_road(side.ground, side.place(s, 0.6), np.array([math.sin(yaw), -math.cos(yaw)]), 3.0)
         if foot is None or not yard.take(foot, (0.4, 0.4), yaw, on_paving=True):
             continue
         yard.thing()
-        yard.box(foot, (0.04, 0.04, 1.1), yaw, 0.0, Material.METAL, SemanticClass.POLE, STEEL)
-        yard.box(foot, (0.03, 0.35, 0.35), yaw, 2.2, Material.SIGN, SemanticClass.TRAFFIC_SIGN, color)
+        yard.box(foot, (0.035, 0.035, 1.42), yaw, 0.0, Material.METAL, SemanticClass.POLE, STEEL, Shape.CYLINDER)
+        add(yard, foot, yaw)
+
+
+def _add_disc(yard: _Yard, foot: F64, yaw: float, ahead_m: float, radius: float, color: Color) -> None:
+    """A round plate 2.5 m up that faces those who drive along yaw; ahead_m: towards them from the pole."""
+    spot = foot - ahead_m * np.array([math.cos(yaw), math.sin(yaw)])
+    half = (radius, 0.012, radius)
+    turned = yaw + 0.5 * math.pi
+    yard.box(spot, half, turned, 2.5 - radius, Material.SIGN, SemanticClass.TRAFFIC_SIGN, color, Shape.WHEEL)
+
+
+def _add_plate(yard: _Yard, foot: F64, yaw: float, ahead_m: float, plate: tuple[float, ...], color: Color) -> None:
+    """A plate: how far left, half width, lower edge and half height of it."""
+    aside, half_width, bottom, half_height = plate
+    spot = foot - ahead_m * np.array([math.cos(yaw), math.sin(yaw)]) + aside * np.array([-math.sin(yaw), math.cos(yaw)])
+    half = (0.012, half_width, half_height)
+    yard.box(spot, half, yaw, bottom, Material.SIGN, SemanticClass.TRAFFIC_SIGN, color)
+
+
+def _add_stop_sign(yard: _Yard, foot: F64, yaw: float) -> None:
+    _add_disc(yard, foot, yaw, 0.04, 0.42, (232, 228, 222))
+    _add_disc(yard, foot, yaw, 0.06, 0.38, SIGN_RED)
+    _add_plate(yard, foot, yaw, 0.075, (0.0, 0.27, 2.43, 0.07), (232, 228, 222))
+
+
+def _add_yield_sign(yard: _Yard, foot: F64, yaw: float) -> None:
+    """A triangle on its tip, of plates that grow upwards: red, and a smaller white one in front of it."""
+    for ahead_m, tip, size, color in ((0.04, 2.05, 0.80, SIGN_RED), (0.06, 2.24, 0.48, (232, 228, 222))):
+        steps = 5
+        for k in range(steps):
+            half_width = 0.5 * size * (k + 0.7) / steps
+            _add_plate(
+                yard, foot, yaw, ahead_m, (0.0, half_width, tip + k * 0.87 * size / steps, 0.435 * size / steps), color
+            )
+
+
+def _add_limit_sign(yard: _Yard, foot: F64, yaw: float) -> None:
+    _add_disc(yard, foot, yaw, 0.04, 0.36, SIGN_RED)
+    _add_disc(yard, foot, yaw, 0.06, 0.27, (236, 234, 228))
+    for aside in (-0.09, 0.09):
+        _add_plate(yard, foot, yaw, 0.075, (aside, 0.055, 2.39, 0.11), (30, 30, 32))
 
 
 def _add_lamps(yard: _Yard, rng: random.Random, side: _Side) -> None:
@@ -246,11 +289,12 @@ def _add_lamps(yard: _Yard, rng: random.Random, side: _Side) -> None:
         foot = beside_road(side.ground, side.place(s, 0.8), right, 2.0)
         if foot is not None and yard.take(foot, (0.4, 0.4), yaw, on_paving=True):
             yard.thing()
-            yard.box(foot, (0.07, 0.07, 3.6), yaw, 0.0, Material.METAL, SemanticClass.POLE, STEEL)
+            yard.box(foot, (0.07, 0.07, 3.6), yaw, 0.0, Material.METAL, SemanticClass.POLE, STEEL, Shape.CYLINDER)
             arm = foot - 0.9 * right
             yard.box(arm, (0.05, 0.9, 0.05), yaw, 7.1, Material.METAL, SemanticClass.POLE, STEEL)
             lamp = foot - 1.7 * right
-            yard.box(lamp, (0.16, 0.35, 0.07), yaw, 6.98, Material.METAL, SemanticClass.POLE, (60, 62, 66))
+            yard.box(lamp, (0.16, 0.36, 0.05), yaw, 7.06, Material.METAL, SemanticClass.POLE, (60, 62, 66))
+            yard.box(lamp, (0.13, 0.32, 0.04), yaw, 6.98, Material.LAMP_OFF, SemanticClass.POLE, (214, 206, 186))
         s += rng.uniform(26.0, 34.0)
 
 
@@ -286,17 +330,32 @@ def _add_building(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: 
     facade, roof = rng.choice(FACADES), rng.choice(ROOFS)
     yard.thing()
     yard.box(center, (*half, 0.5 * height), yaw, 0.0, Material.FACADE, SemanticClass.BUILDING, facade)
-    if storeys <= 3 and rng.random() < 0.6:  # two steps stand for a pitched roof
-        eaves = (half[0] + 0.35, half[1] + 0.35, 0.35)
-        ridge = (half[0] * 0.96, half[1] * 0.55, 0.7)
-        yard.box(center, eaves, yaw, height, Material.ROOF, SemanticClass.BUILDING, roof)
-        yard.box(center, ridge, yaw, height + 0.7, Material.ROOF, SemanticClass.BUILDING, roof)
+    if storeys <= 3 and rng.random() < 0.65:
+        _add_gable(yard, center, half, yaw, height, rng.uniform(0.5, 0.85) * half[1], roof)
     else:
         yard.box(center, (*half, 0.3), yaw, height, Material.ROOF, SemanticClass.BUILDING, rng.choice(ROOFS[1:3]))
         hut = (min(2.0, half[0] * 0.4), min(1.5, half[1] * 0.4), 1.1)
         offset_m = rng.uniform(-0.4, 0.4) * half[0]
         spot = center + offset_m * np.array([math.cos(yaw), math.sin(yaw)])
         yard.box(spot, hut, yaw, height + 0.6, Material.ROOF, SemanticClass.BUILDING, (150, 148, 144))
+
+
+def _add_gable(
+    yard: _Yard, center: F64, half: tuple[float, float], yaw: float, eaves_m: float, rise_m: float, color: Color
+) -> None:
+    """A pitched roof whose ridge runs along the house's longer street front: two wedges, back to back, and a chimney."""
+    left = np.array([-math.sin(yaw), math.cos(yaw)])
+    depth = 0.5 * (half[1] + 0.35)
+    for side in (1.0, -1.0):
+        spot = center + side * depth * left
+        slope = (depth, half[0] + 0.3, 0.5 * rise_m)
+        turned = yaw + side * 0.5 * math.pi
+        yard.box(spot, slope, turned, eaves_m, Material.ROOF, SemanticClass.BUILDING, color, Shape.WEDGE)
+    ahead = np.array([math.cos(yaw), math.sin(yaw)])
+    chimney = center + 0.5 * half[0] * ahead + 0.3 * half[1] * left
+    yard.box(
+        chimney, (0.3, 0.3, 0.9), yaw, eaves_m + 0.55 * rise_m, Material.ROOF, SemanticClass.BUILDING, (128, 84, 70)
+    )
 
 
 def _add_parking(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: float, frontage: float) -> None:
@@ -315,20 +374,20 @@ def _add_car(yard: _Yard, rng: random.Random, center: F64, yaw: float) -> None:
     if not yard.take(center, (0.5 * length + 0.15, 0.5 * width + 0.15), yaw):
         return
     paint = rng.choice(PAINTS)
-    van = rng.random() < 0.15
+    is_van = rng.random() < 0.15
+    height = 1.95 if is_van else rng.uniform(1.42, 1.6)
     yard.thing()
-    ahead = np.array([math.cos(yaw), math.sin(yaw)])
-    belt, top = (1.05, 1.95) if van else (0.85, 1.46)
-    body = (0.5 * length, 0.5 * width, 0.5 * (belt - 0.22))
-    yard.box(center, body, yaw, 0.22, Material.PAINT, SemanticClass.VEHICLE, paint)
-    share, back = (0.44, 0.04) if van else (0.27, 0.06)
-    cabin = (share * length, 0.5 * width - 0.1, 0.5 * (top - belt))
-    yard.box(center - back * length * ahead, cabin, yaw, belt, Material.GLASS, SemanticClass.VEHICLE, GLASS)
-    roof = (share * length - 0.25, 0.5 * width - 0.12, 0.03)
-    yard.box(center - back * length * ahead, roof, yaw, top, Material.PAINT, SemanticClass.VEHICLE, paint)
-    for along in (-0.31, 0.31):
-        axle = (0.31, 0.5 * width + 0.01, 0.31)
-        yard.box(center + along * length * ahead, axle, yaw, 0.0, Material.RUBBER, SemanticClass.VEHICLE, (28, 28, 30))
+    ahead, left = np.array([math.cos(yaw), math.sin(yaw)]), np.array([-math.sin(yaw), math.cos(yaw)])
+    for part in van() if is_van else car():
+        if part.reach_m <= CLOSE_M and min(part.half[0] * length, part.half[1] * width) < 0.05:
+            continue  # a parked car does without the smallest
+        spot = center + part.center[0] * length * ahead + part.center[1] * width * left
+        half = (part.half[0] * length, part.half[1] * width, part.half[2] * height)
+        painted = (int(part.own * paint[0]), int(part.own * paint[1]), int(part.own * paint[2]))
+        color = painted if part.own else part.color
+        bottom = part.center[2] * height - half[2]
+        turned = yaw + math.pi if part.turned else yaw
+        yard.box(spot, half, turned, bottom, part.material, SemanticClass.VEHICLE, color, part.shape)
 
 
 def _add_garden(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: float, frontage: float) -> None:
@@ -372,16 +431,33 @@ def _add_tree(yard: _Yard, rng: random.Random, center: F64, *, small: bool = Fal
     leaf = rng.choice(LEAVES)
     yaw = rng.uniform(0.0, 0.5 * math.pi)
     yard.thing()
-    trunk = 0.5 * (clear + 0.5)
-    yard.box(center, (thick, thick, trunk), yaw, 0.0, Material.BARK, SemanticClass.VEGETATION, rng.choice(BARKS))
+    trunk = 0.5 * (clear + 0.9)
+    bark = rng.choice(BARKS)
+    yard.box(center, (thick, thick, trunk), yaw, 0.0, Material.BARK, SemanticClass.VEGETATION, bark, Shape.CYLINDER)
+    if rng.random() < 0.2:
+        _add_conifer(yard, center, crown, clear, height)
+        return
     middle = 0.5 * (height - clear)
-    low = (0.85 * crown, 0.85 * crown, 0.75 * middle)
-    yard.box(center, low, yaw, clear, Material.FOLIAGE, SemanticClass.VEGETATION, leaf)
-    darker = (int(leaf[0] * 0.92), int(leaf[1] * 0.92), int(leaf[2] * 0.9))
-    wide = (crown, 0.7 * crown, 0.5 * middle)
-    yard.box(center, wide, yaw + 0.6, clear + 0.45 * middle, Material.FOLIAGE, SemanticClass.VEGETATION, darker)
-    tip = (0.55 * crown, 0.6 * crown, 0.4 * middle)
-    yard.box(center, tip, yaw + 1.1, height - 0.8 * middle, Material.FOLIAGE, SemanticClass.VEGETATION, leaf)
+    size = (0.82 * crown, 0.82 * crown, 0.86 * middle)
+    yard.box(center, size, yaw, clear, Material.FOLIAGE, SemanticClass.VEGETATION, leaf, Shape.ELLIPSOID)
+    for k in range(3):
+        turn = yaw + 2.1 * k + rng.uniform(-0.4, 0.4)
+        out = 0.36 * crown * np.array([math.cos(turn), math.sin(turn)])
+        tone = rng.uniform(0.86, 1.06)
+        tint = (int(leaf[0] * tone), int(leaf[1] * tone), int(leaf[2] * tone))
+        size = (0.58 * crown, 0.52 * crown, rng.uniform(0.48, 0.6) * middle)
+        foot = clear + rng.uniform(0.15, 0.75) * middle
+        yard.box(center + out, size, turn, foot, Material.FOLIAGE, SemanticClass.VEGETATION, tint, Shape.ELLIPSOID)
+
+
+def _add_conifer(yard: _Yard, center: F64, crown: float, clear: float, height: float) -> None:
+    """Flat crowns one above the other, each smaller."""
+    tall = height - 0.6 * clear
+    for k in range(5):
+        wide = crown * (0.70, 0.60, 0.48, 0.34, 0.18)[k]
+        half = (wide, wide, 0.19 * tall)
+        foot = 0.6 * clear + 0.155 * k * tall
+        yard.box(center, half, 0.0, foot, Material.FOLIAGE, SemanticClass.VEGETATION, (52, 80, 52), Shape.ELLIPSOID)
 
 
 def _scatter_trees(yard: _Yard, rng: random.Random, ground: GroundRaster) -> None:

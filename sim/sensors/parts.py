@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
 from planning.policy import SignalState
+from sim.bodies import Lamp, Part, bicycle, bus, car, motorcycle, pedestrian, truck, van
 from sim.roads.driving_map import DrivingMap, SignalHeads
 from sim.sensors.cast import BOX_COLUMNS, COS, CX, CY, CZ, FAST, HX, HY, HZ, SHAPE, SIN
 from sim.solids import Material, Shape
@@ -44,112 +44,22 @@ ATTRIBUTES = len(Attribute)
 MATERIAL, SEMANTIC, INSTANCE, RED = Attribute.MATERIAL, Attribute.SEMANTIC, Attribute.INSTANCE, Attribute.RED
 
 
-class Lamp(IntEnum):
-    """What makes a part of a vehicle light up."""
-
-    NONE = 0
-    BRAKE = 1
-    LEFT = 2
-    RIGHT = 3
-
-
-_FAR, _MIDDLE, _CLOSE = 1000.0, 90.0, 45.0
-_DARK, _GLASS, _SILVER = (22, 22, 24), (38, 48, 58), (120, 122, 126)
-
-
-class Part(NamedTuple):
-    """A solid of a vehicle: x and y in shares of its length and width from its middle, z in shares of its height from the ground.
-
-    own_color: painted as the vehicle is, instead of in `color`. reach_m: from further away it is left out.
-    """
-
-    center: tuple[float, float, float]
-    half: tuple[float, float, float]
-    material: Material
-    color: tuple[int, int, int] = (0, 0, 0)
-    own_color: bool = False
-    lamp: Lamp = Lamp.NONE
-    reach_m: float = _FAR
-    shape: Shape = Shape.BOX
-
-
-def _wheels(x_front: float, x_rear: float, half_length: float, half_height: float) -> list[Part]:
-    half = (half_length, 0.055, half_height)
-    return [
-        Part((x, side * 0.44, half_height), half, Material.RUBBER, _DARK, reach_m=_CLOSE, shape=Shape.WHEEL)
-        for x in (x_front, x_rear)
-        for side in (-1, 1)
-    ]
-
-
-def _lamps(z: float, half_height: float) -> list[Part]:
-    parts: list[Part] = []
-    wide, narrow = (0.008, 0.09, half_height), (0.010, 0.02, half_height)
-    red, amber, white = (120, 12, 14), (150, 80, 10), (225, 228, 230)
-    for side, lamp in ((1, Lamp.LEFT), (-1, Lamp.RIGHT)):
-        parts += [
-            Part((-0.497, side * 0.37, z), wide, Material.LAMP_OFF, red, lamp=Lamp.BRAKE),
-            Part((-0.496, side * 0.475, z), narrow, Material.LAMP_OFF, amber, lamp=lamp, reach_m=_MIDDLE),
-            Part((0.496, side * 0.475, z), narrow, Material.LAMP_OFF, amber, lamp=lamp, reach_m=_MIDDLE),
-            Part((0.497, side * 0.36, z), wide, Material.LAMP_OFF, white, reach_m=_MIDDLE),
-        ]
-    return parts
-
-
-def _vehicle(kind: ActorKind) -> list[Part]:
-    paint, glass, metal, rubber = Material.PAINT, Material.GLASS, Material.METAL, Material.RUBBER
-    plain, cloth = Material.PLAIN, Material.CLOTH
+def _body(kind: ActorKind) -> list[Part]:
     match kind:
         case ActorKind.CAR:
-            return [
-                Part((0.0, 0.0, 0.39), (0.5, 0.5, 0.24), paint, own_color=True),
-                Part((-0.06, 0.0, 0.785), (0.26, 0.44, 0.165), glass, _GLASS),
-                Part((-0.09, 0.0, 0.965), (0.19, 0.42, 0.035), paint, own_color=True),
-                Part((0.0, 0.0, 0.13), (0.47, 0.47, 0.05), plain, _DARK, reach_m=_CLOSE),
-                Part((-0.501, 0.0, 0.30), (0.002, 0.14, 0.04), Material.SIGN, (225, 225, 215), reach_m=_CLOSE),
-                Part((0.501, 0.0, 0.34), (0.002, 0.30, 0.05), plain, _DARK, reach_m=_CLOSE),
-                *_wheels(0.31, -0.31, 0.072, 0.21),
-                *_lamps(0.50, 0.045),
-            ]
-        case ActorKind.VAN | ActorKind.BUS:
-            bus = kind == ActorKind.BUS
-            front = 0.5 if bus else 0.37
-            bonnet = [] if bus else [Part((0.43, 0.0, 0.32), (0.07, 0.48, 0.20), paint, own_color=True)]
-            middle, length = (0.0, 0.44) if bus else (0.22, 0.10)
-            return [
-                Part(((front - 0.5) / 2, 0.0, 0.55), ((front + 0.5) / 2, 0.5, 0.43), paint, own_color=True),
-                *bonnet,
-                Part((front, 0.0, 0.70), (0.012, 0.44, 0.16), glass, _GLASS),
-                Part((middle, 0.0, 0.70), (length, 0.505, 0.13), glass, _GLASS, reach_m=_MIDDLE),
-                Part((-0.5, 0.0, 0.70), (0.006, 0.40, 0.13), glass, _GLASS, reach_m=_MIDDLE),
-                *_wheels(0.32, -0.30, 0.065 if not bus else 0.045, 0.15),
-                *_lamps(0.34, 0.05),
-            ]
+            return car()
+        case ActorKind.VAN:
+            return van()
         case ActorKind.TRUCK:
-            return [
-                Part((0.39, 0.0, 0.45), (0.11, 0.49, 0.33), paint, own_color=True),
-                Part((0.497, 0.0, 0.62), (0.006, 0.44, 0.12), glass, _GLASS, reach_m=_MIDDLE),
-                Part((-0.12, 0.0, 0.60), (0.38, 0.5, 0.40), plain, (214, 212, 204)),
-                Part((-0.02, 0.0, 0.17), (0.46, 0.40, 0.04), metal, (50, 52, 55), reach_m=_MIDDLE),
-                *_wheels(0.38, -0.30, 0.06, 0.13),
-                *_lamps(0.25, 0.04),
-            ]
-        case ActorKind.MOTORCYCLE | ActorKind.BICYCLE:
-            wheel = (0.14, 0.10, 0.20)
-            return [
-                Part((0.0, 0.0, 0.35), (0.32, 0.20, 0.14), paint, own_color=True),
-                Part((0.36, 0.0, 0.20), wheel, rubber, _DARK, reach_m=_MIDDLE, shape=Shape.WHEEL),
-                Part((-0.36, 0.0, 0.20), wheel, rubber, _DARK, reach_m=_MIDDLE, shape=Shape.WHEEL),
-                Part((-0.05, 0.0, 0.68), (0.14, 0.36, 0.19), cloth, (52, 58, 72)),
-                Part((0.0, 0.0, 0.93), (0.08, 0.20, 0.07), plain, (60, 58, 56), shape=Shape.ELLIPSOID),
-            ]
+            return truck()
+        case ActorKind.BUS:
+            return bus()
+        case ActorKind.MOTORCYCLE:
+            return motorcycle()
+        case ActorKind.BICYCLE:
+            return bicycle()
         case ActorKind.PEDESTRIAN:
-            return [
-                Part((0.0, 0.25, 0.24), (0.25, 0.18, 0.24), cloth, (44, 50, 66)),
-                Part((0.0, -0.25, 0.24), (0.25, 0.18, 0.24), cloth, (44, 50, 66), reach_m=_MIDDLE),
-                Part((0.0, 0.0, 0.66), (0.32, 0.46, 0.19), cloth, own_color=True, shape=Shape.CYLINDER),
-                Part((0.0, 0.0, 0.93), (0.26, 0.20, 0.07), cloth, (196, 150, 124), shape=Shape.ELLIPSOID),
-            ]
+            return pedestrian()
 
 
 _SEMANTIC = {
@@ -162,9 +72,9 @@ _SEMANTIC = {
 def _templates() -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
     start, shape, look, semantic = [0], [], [], []
     for kind in ActorKind:
-        for part in _vehicle(kind):
-            shape.append([*part.center, *part.half, part.reach_m])
-            look.append([int(part.material), part.own_color, *part.color, int(part.lamp), int(part.shape)])
+        for part in _body(kind):
+            shape.append([*part.center, *part.half, part.reach_m, part.own, -1.0 if part.turned else 1.0, part.swing])
+            look.append([int(part.material), *part.color, int(part.lamp), int(part.shape)])
         start.append(len(shape))
         semantic.append(int(_SEMANTIC.get(kind, SemanticClass.VEHICLE)))
     return (
@@ -174,23 +84,26 @@ def _templates() -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int
 
 PART_START, PART_SHAPE, PART_LOOK, KIND_SEMANTIC = _templates()
 
-# Boxes of a signal head in its own frame (x the way the lamps look): housing, then red, yellow and green lamp.
+# A signal head in its own frame (x the way the lamps look): housing, then red, yellow and green lamp; half sizes of the lamps
+# as they are turned.
 _HEAD = np.array(
     [
         [0.0, 0.0, 0.0, 0.12, 0.18, 0.50],
-        [0.14, 0.0, 0.31, 0.05, 0.13, 0.13],
-        [0.14, 0.0, 0.0, 0.05, 0.13, 0.13],
-        [0.14, 0.0, -0.31, 0.05, 0.13, 0.13],
+        [0.13, 0.0, 0.31, 0.14, 0.05, 0.14],
+        [0.13, 0.0, 0.0, 0.14, 0.05, 0.14],
+        [0.13, 0.0, -0.31, 0.14, 0.05, 0.14],
     ],
     np.float32,
 )
 _LAMP_ON = np.array([[255, 40, 30], [255, 190, 30], [40, 255, 120]], np.int32)
 _LAMP_OFF = np.array([[62, 16, 14], [60, 46, 12], [12, 52, 30]], np.int32)
 _RED, _YELLOW, _GREEN = int(SignalState.RED), int(SignalState.YELLOW), int(SignalState.GREEN)
+_WHEEL = int(Shape.WHEEL)
 _MATERIAL_ON, _MATERIAL_OFF = int(Material.LAMP_ON), int(Material.LAMP_OFF)
 _MATERIAL_METAL, _SEMANTIC_LIGHT = int(Material.METAL), int(SemanticClass.TRAFFIC_LIGHT)
 _BRAKE, _LEFT, _RIGHT = int(Lamp.BRAKE), int(Lamp.LEFT), int(Lamp.RIGHT)
 SIGNAL_INSTANCE = 2_000_000
+_STRIDE_RAD_PER_TICK = 2 * math.pi * 0.1 / 1.1
 
 
 @dataclass(frozen=True)
@@ -248,7 +161,7 @@ def _bin(box):
 
 @njit(**FAST)
 def gather_boxes(
-    e, active, kind, x_m, y_m, yaw_rad, rear_axle_m, length_m, width_m, height_m, brake_light, indicator, paint, tick,
+    e, active, kind, x_m, y_m, yaw_rad, rear_axle_m, length_m, width_m, height_m, speed_mps, brake_light, indicator, paint, tick,
     signal, static, static_attributes, start, origin, cell_m, columns, rows, reach_m, heads, head_links, boxes,
     attributes,
 ):  # fmt: skip
@@ -274,23 +187,28 @@ def gather_boxes(
         ca, sa = math.cos(yaw_rad[e, a] - yaw), math.sin(yaw_rad[e, a] - yaw)
         length, width, height = length_m[e, a], width_m[e, a], height_m[e, a]
         k = kind[e, a]
+        # A stride of two steps takes a second and a little less; who stands still, keeps the feet together.
+        stride = math.sin(_STRIDE_RAD_PER_TICK * tick[e] + 1.7 * a) * min(1.0, speed_mps[e, a])
         for p in range(PART_START[k], PART_START[k + 1]):
             if distance > PART_SHAPE[p, 6] or count >= limit:
                 continue
-            px, py = PART_SHAPE[p, 0] * length, PART_SHAPE[p, 1] * width
-            material, red, green, blue = PART_LOOK[p, 0], PART_LOOK[p, 2], PART_LOOK[p, 3], PART_LOOK[p, 4]
-            if PART_LOOK[p, 1] == 1:
-                red, green, blue = np.int32(paint[e, a, 0]), np.int32(paint[e, a, 1]), np.int32(paint[e, a, 2])
-            lamp = PART_LOOK[p, 5]
+            px, py = (PART_SHAPE[p, 0] + PART_SHAPE[p, 9] * stride) * length, PART_SHAPE[p, 1] * width
+            material, red, green, blue = PART_LOOK[p, 0], PART_LOOK[p, 1], PART_LOOK[p, 2], PART_LOOK[p, 3]
+            own = PART_SHAPE[p, 7]
+            if own > 0:
+                red, green = np.int32(own * paint[e, a, 0]), np.int32(own * paint[e, a, 1])
+                blue = np.int32(own * paint[e, a, 2])
+            lamp = PART_LOOK[p, 4]
             side = (lamp == _LEFT and indicator[e, a] > 0) or (lamp == _RIGHT and indicator[e, a] < 0)
             if lamp == _BRAKE and brake_light[e, a] != 0:
                 material, red, green, blue = np.int32(_MATERIAL_ON), np.int32(255), np.int32(36), np.int32(30)
             elif side and blink:
                 material, red, green, blue = np.int32(_MATERIAL_ON), np.int32(255), np.int32(170), np.int32(30)
+            turn = PART_SHAPE[p, 8]
             _put(
                 boxes[count], attributes[count], x + ca * px - sa * py, y + sa * px + ca * py,
-                PART_SHAPE[p, 2] * height, ca, sa, PART_SHAPE[p, 3] * length, PART_SHAPE[p, 4] * width,
-                PART_SHAPE[p, 5] * height, PART_LOOK[p, 6], material, KIND_SEMANTIC[k], a, red, green, blue,
+                PART_SHAPE[p, 2] * height, turn * ca, turn * sa, PART_SHAPE[p, 3] * length, PART_SHAPE[p, 4] * width,
+                PART_SHAPE[p, 5] * height, PART_LOOK[p, 5], material, KIND_SEMANTIC[k], a, red, green, blue,
             )  # fmt: skip
             count += 1
     actors = count
@@ -313,9 +231,12 @@ def gather_boxes(
                 colors = _LAMP_ON if on else _LAMP_OFF
                 red, green, blue = colors[p - 1, 0], colors[p - 1, 1], colors[p - 1, 2]
             px, py = _HEAD[p, 0], _HEAD[p, 1]
+            # A lamp is a disc: a wheel that is turned to the left, so that its axis is the way that the head looks.
+            cos_part, sin_part = (ca, sa) if p == 0 else (-sa, ca)
+            shape = 0 if p == 0 else _WHEEL
             _put(
-                boxes[count], attributes[count], x + ca * px - sa * py, y + sa * px + ca * py,
-                heads[h, 2] + _HEAD[p, 2], ca, sa, _HEAD[p, 3], _HEAD[p, 4], _HEAD[p, 5], 0, material, _SEMANTIC_LIGHT,
+                boxes[count], attributes[count], x + ca * px - sa * py, y + sa * px + ca * py, heads[h, 2] + _HEAD[p, 2],
+                cos_part, sin_part, _HEAD[p, 3], _HEAD[p, 4], _HEAD[p, 5], shape, material, _SEMANTIC_LIGHT,
                 SIGNAL_INSTANCE + h, red, green, blue,
             )  # fmt: skip
             count += 1

@@ -29,291 +29,248 @@ from sim.sensors.cast import (
     face_normal,
     normal_weights,
 )
-from sim.sensors.ground_texture import GRAIN_OF, PALETTE, SEMANTIC_OF, cells_row, raster_place
+from sim.sensors.ground_texture import cell_places_row, ground_texels_row, raster_place
+from sim.sensors.lamps import DARK, TAIL, add_face_beam_run, add_ground_beam_row, beam_row, lamp_kind
+from sim.sensors.light import AMBIENT, BEAM, CLOUD, DIRECT, HAZE, HORIZON, LAMP, LAMPS, SUN, WET, ZENITH
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
+from sim.sensors.rain import gloss_row
+from sim.sensors.sky import clouds_row, hills_row, sky_row
+from sim.sensors.surfaces import (
+    ASIDE,
+    DOWN,
+    PER_STOREY,
+    UP,
+    curved_run,
+    facade_run,
+    foliage_run,
+    gloss_run,
+)
 from sim.solids import Material, Shape
 
-_GLASS, _FACADE, _FOLIAGE = int(Material.GLASS), int(Material.FACADE), int(Material.FOLIAGE)
-_LAMP_ON = int(Material.LAMP_ON)
+_GLASS, _FACADE, _FOLIAGE, _PAINT = (
+    int(m) for m in (Material.GLASS, Material.FACADE, Material.FOLIAGE, Material.PAINT)
+)
+_SIGN = int(Material.SIGN)
 _BOX, _WEDGE = int(Shape.BOX), int(Shape.WEDGE)
 _SKY_CLASS = np.uint8(SemanticClass.SKY)
-HAZE_M = np.float32(900.0)
-PER_STOREY = np.float32(1.0 / 3.1)
+# In thicker air than this, haze is worked out for every pixel instead of every box.
+_THICK_PER_M = np.float32(1.0 / 600.0)
 # Columns of a box's panes: what is mirrored in its glass (RGB), window bays per metre along x and y, whole storeys, a number
-# that tells its windows or leaves from those of others, and the haze before it (RGB).
-PANE, BAYS, STOREYS, TILE, VEIL = 0, 3, 5, 6, 7
-PANE_COLUMNS = 10
-# Light that reaches a face from the sky, by which way it faces: aside, up, down.
-_ASIDE, _UP, _DOWN = np.float32(0.78), np.float32(1.0), np.float32(0.45)
-# Rows of scratch: float32 red, green, blue, then red, green, blue and texture of the ground; int32 its column and row.
-COLOR_ROWS, CELL_ROWS = 7, 2
+# that tells its windows or leaves from those of others, the haze before it (RGB), how wide and high its windows are, whether
+# it has shops and balconies, how bright its window frames are, and 1 where it is a lamp that shines.
+PANE, BAYS, STOREYS, TILE, VEIL, WIDE, HIGH, SHOP, BALCONY, TRIM, LIT = 0, 3, 5, 6, 7, 10, 11, 12, 13, 14, 15
+PANE_COLUMNS = 16
+# Rows of scratch: float32 red, green, blue, then red, green, blue and texture of the ground, then the ego's own low beam,
+# then where in its cell of the ground a ray ends; int32 that cell's column and row.
+COLOR_ROWS, CELL_ROWS = 10, 2
 
 
 @njit(**FAST)
-def light_faces(boxes, attributes, drawn, count, origin, sun, ambient, direct, horizon, zenith, faces, panes):
+def haze_share(distance, per_m):
+    """Share of the light that haze of that extinction replaces, about 1 - exp(-distance * per_m)."""
+    x = distance * per_m
+    x *= np.float32(1.0) + x * (np.float32(0.5) + x * np.float32(1.0 / 6.0))
+    return x / (np.float32(1.0) + x)
+
+
+@njit(**FAST)
+def _plan_facade(box, pane, tile):
+    """How the windows of a house are: of numbers that belong to it alone."""
+    one = np.float32(1.0)
+    for side in range(2):
+        width = np.float32(2.0) * box[HX + side]
+        bays = max(
+            one, np.float32(math.floor(width / (np.float32(2.5) + np.float32(0.25) * np.float32((tile >> 3) & 3))))
+        )
+        pane[BAYS + side] = bays / width
+    pane[STOREYS] = np.float32(math.floor(np.float32(2.0) * box[HZ] * PER_STOREY + np.float32(0.1)))
+    pane[WIDE] = np.float32(0.22) + np.float32(0.05) * np.float32((tile >> 5) & 3)
+    pane[HIGH] = np.float32(0.23) + np.float32(0.03) * np.float32((tile >> 7) & 3)
+    pane[SHOP] = one if (tile >> 9) & 3 == 0 else np.float32(0.0)
+    pane[BALCONY] = one if ((tile >> 11) & 3 == 0) & (pane[STOREYS] > np.float32(2.0)) else np.float32(0.0)
+    pane[TRIM] = np.float32(0.62) if (tile >> 13) & 1 == 0 else np.float32(1.16)
+
+
+@njit(**FAST)
+def light_faces(boxes, attributes, drawn, count, origin, light, faces, panes):
     """Colour (float32 RGB) of the faces that the sensor can see of boxes drawn[:count]; faces: (4 * MAX_BOXES, 3).
 
     A curved face gets its colour in full light: each pixel has a normal of its own. Haze is that of the box's nearest point,
-    so that a pixel need not work it out. panes: (MAX_BOXES, PANE_COLUMNS).
+    so that a pixel need not work it out, except where it is thick. panes: (MAX_BOXES, PANE_COLUMNS).
     """
     one, zero = np.float32(1.0), np.float32(0.0)
+    thick = light[HAZE] > _THICK_PER_M
+    sun_x, sun_y, sun_z = light[SUN], light[SUN + 1], light[SUN + 2]
     for place in range(count):
         k = drawn[place]
-        box, attribute = boxes[k], attributes[k]
+        box, attribute, pane = boxes[k], attributes[k], panes[k]
         facade = attribute[MATERIAL] == _FACADE
+        # Knuth's multiplicative hash: neighbours in number become unlike.
+        tile = (np.uint32(attribute[INSTANCE]) * np.uint32(2654435761)) >> np.uint32(12)
+        pane[TILE] = np.float32(np.int32(tile))
         if facade:
-            for side in range(2):
-                width = np.float32(2.0) * box[HX + side]
-                bays = max(one, np.float32(math.floor(width / np.float32(2.9))))
-                panes[k, BAYS + side] = bays / width
-            panes[k, STOREYS] = np.float32(math.floor(np.float32(2.0) * box[HZ] * PER_STOREY + np.float32(0.1)))
-        panes[k, TILE] = np.float32(attribute[INSTANCE] & 0xFFFFF)
+            _plan_facade(box, pane, np.int32(tile))
         x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
         away = max(math.sqrt(x * x + y * y) - max(box[HX], box[HY]), zero)
-        haze = away / (away + HAZE_M)
+        haze = zero if thick else haze_share(away, light[HAZE])
         clear = one - haze
         for c in range(3):
-            pane = (np.float32(40.0) + np.float32(0.22) * zenith[c]) if facade else zenith[c]
-            panes[k, PANE + c] = pane * clear + horizon[c] * haze
-            panes[k, VEIL + c] = horizon[c] * haze
+            mirrored = light[ZENITH + c]
+            if facade:
+                mirrored = np.float32(80.0) * light[AMBIENT + c] + np.float32(0.22) * mirrored
+            pane[VEIL + c] = light[HORIZON + c] * haze
+            pane[PANE + c] = mirrored * clear + pane[VEIL + c]
+        lamp = lamp_kind(attribute, light[LAMPS])
+        pane[LIT] = zero if lamp == DARK else one
+        shine = np.float32(1.6) if lamp == TAIL else np.float32(1.25)
+        # At night signs throw the headlights back.
+        gain = np.float32(1.0) + (np.float32(1.5) * light[BEAM] if attribute[MATERIAL] == _SIGN else zero)
         side_x = one if box[COS] * x + box[SIN] * y > 0 else -one
         side_y = one if box[COS] * y - box[SIN] * x > 0 else -one
         side_z = one if z > 0 else -one
-        light_x = side_x * (box[COS] * sun[0] + box[SIN] * sun[1])
-        light_y = side_y * (box[COS] * sun[1] - box[SIN] * sun[0])
-        light_z = side_z * sun[2]
+        light_x = side_x * (box[COS] * sun_x + box[SIN] * sun_y)
+        light_y = side_y * (box[COS] * sun_y - box[SIN] * sun_x)
         for axis in range(3):
-            cosine = light_x if axis == 0 else (light_y if axis == 1 else light_z)
-            sky = _ASIDE if axis < 2 else (_UP if side_z > 0 else _DOWN)
-            light = ambient * sky + direct * max(cosine, zero)
-            if attribute[MATERIAL] == _LAMP_ON:
-                light = np.float32(1.25)
+            cosine = light_x if axis == 0 else (light_y if axis == 1 else side_z * sun_z)
+            cosine = max(cosine, zero)
+            sky = ASIDE if axis < 2 else (UP if side_z > 0 else DOWN)
             for c in range(3):
-                faces[4 * k + axis, c] = np.float32(attribute[RED + c]) * light * clear + panes[k, VEIL + c]
+                level = shine if lamp != DARK else (light[AMBIENT + c] * sky + light[DIRECT + c] * cosine) * gain
+                faces[4 * k + axis, c] = np.float32(attribute[RED + c]) * level * clear + pane[VEIL + c]
         shape = np.int32(box[SHAPE])
         if shape != _BOX:
-            light = one
+            cosine, sky = zero, one
             if shape == _WEDGE:
                 nx, ny, nz = face_normal(box, CURVED)
-                cosine = nx * sun[0] + ny * sun[1] + nz * sun[2]
-                light = ambient * (_ASIDE + (_UP - _ASIDE) * nz) + direct * max(cosine, zero)
+                cosine = max(nx * sun_x + ny * sun_y + nz * sun_z, zero)
+                sky = ASIDE + (UP - ASIDE) * nz
             for c in range(3):
-                faces[4 * k + CURVED, c] = np.float32(attribute[RED + c]) * light * clear + panes[k, VEIL + c]
+                level = light[AMBIENT + c] * sky + light[DIRECT + c] * cosine if shape == _WEDGE else one
+                level = shine if lamp != DARK else level
+                faces[4 * k + CURVED, c] = np.float32(attribute[RED + c]) * level * clear + pane[VEIL + c]
 
 
 @njit(**FAST)
-def _hash_share(i, j, tile):
-    """A number in [-0.5, 0.5) that belongs to the cell (i, j) of a tile; int32 in, float32 out."""
-    h = np.uint32(i) * np.uint32(0x9E3779B1) ^ np.uint32(j) * np.uint32(0x85EBCA77) ^ tile
-    h = (h ^ (h >> np.uint32(15))) * np.uint32(0xC2B2AE3D)
-    h = h ^ (h >> np.uint32(13))
-    return np.float32(np.int32(h & np.uint32(0xFFFF)) - np.int32(0x8000)) * np.float32(1.0 / 0x10000)
-
-
-@njit(**FAST)
-def _floor(value):
-    """The next lower whole number as int32, in a form that vectorises."""
-    whole = np.int32(value)
-    return whole - np.int32(1) if value < np.float32(whole) else whole
-
-
-@njit(**FAST)
-def _row_contents(code):
-    """Whether a row has sky, and whether it has ground."""
-    sky, ground = 0, 0
+def _row_contents(code, dx, dy, dz):
+    """Whether a row has sky, whether it has ground, and whether it looks so low that hills may hide its sky."""
+    sky, ground, low = 0, 0, 0
     for i in range(code.shape[0]):
         sky += 1 if code[i] == SKY else 0
         ground += 1 if code[i] == GROUND else 0
-    return sky > 0, ground > 0
-
-
-@njit(**FAST)
-def _sky_row(dx, dy, dz, sx, sy, sz, horizon, zenith, red, green, blue):
-    """The sky in the directions of a row, s being the sun: brighter around it, deeper blue higher up."""
-    one, zero = np.float32(1.0), np.float32(0.0)
-    r, g, b = horizon[0], horizon[1], horizon[2]
-    up_r, up_g, up_b = zenith[0] - r, zenith[1] - g, zenith[2] - b
-    for i in range(dx.shape[0]):
-        per_length = one / math.sqrt(dx[i] * dx[i] + dy[i] * dy[i] + dz[i] * dz[i])
-        glow = (dx[i] * sx + dy[i] * sy + dz[i] * sz) * per_length
-        glow = glow if glow > zero else zero
-        glow *= glow
-        glow *= glow
-        glow *= glow
-        glow *= np.float32(38.0)
-        up = np.float32(1.7) * dz[i] * per_length
-        up = up if up > zero else zero
-        up = math.sqrt(up if up < one else one)
-        red[i], green[i], blue[i] = r + up_r * up + glow, g + up_g * up + glow, b + up_b * up + glow
-
-
-@njit(**FAST)
-def _ground_texels_row(code, level, cell_column, cell_row, ground, noise, colors, semantic, labels):
-    """Base colour and texture of the ground pixels of a row, into the last four rows of colors (and their class)."""
-    texels, offset, columns, classes, _, _ = ground
-    low = np.uint32(255)
-    rows_0, columns_0 = np.uint32(classes.shape[0]), np.uint32(classes.shape[1])
-    for u in range(code.shape[0]):
-        if code[u] != GROUND:
-            continue
-        c, r = cell_column[u], cell_row[u]
-        inside = (np.uint32(c) < columns_0) & (np.uint32(r) < rows_0)
-        kind = classes[np.uint32(r), np.uint32(c)] if inside else np.uint8(0)
-        if labels:
-            semantic[u] = SEMANTIC_OF[kind]
-        fine = np.int32(level[u])
-        rough = noise[np.uint32(r >> 4) & low, np.uint32(c >> 4) & low]
-        if (fine == 0) | (not inside):
-            grainy = noise[np.uint32(r) & low, np.uint32(c) & low] if fine == 0 else np.float32(0.0)
-            colors[6, u] = GRAIN_OF[kind] * (np.float32(0.6) * grainy + np.float32(0.4) * rough)
-            colors[3, u], colors[4, u], colors[5, u] = PALETTE[kind, 0], PALETTE[kind, 1], PALETTE[kind, 2]
-        else:
-            at = np.uint64(offset[fine] + (r >> fine) * columns[fine] + (c >> fine))
-            colors[6, u] = GRAIN_OF[kind] * np.float32(0.5) * rough
-            colors[3, u] = np.float32(texels[at, 0])
-            colors[4, u] = np.float32(texels[at, 1])
-            colors[5, u] = np.float32(texels[at, 2])
+        low += 1 if dz[i] * dz[i] < np.float32(0.0025) * (dx[i] * dx[i] + dy[i] * dy[i]) else 0
+    return sky > 0, ground > 0, low > 0
 
 
 @njit(**FAST)
 def _ground_light_row(
-    code, depth, dx, dy, dz, shade, open_sun, horizon, base_r, base_g, base_b, texture, red, green, blue
+    code,
+    depth,
+    dx,
+    dy,
+    dz,
+    shade,
+    contact,
+    light,
+    span_r,
+    span_g,
+    span_b,
+    base_r,
+    base_g,
+    base_b,
+    texture,
+    red,
+    green,
+    blue,
 ):
-    """Light and haze on the ground pixels of a row; shade: uint8, 255 where the sun shines."""
-    one = np.float32(1.0)
-    r, g, b = horizon[0], horizon[1], horizon[2]
-    per_level = open_sun * np.float32(1.0 / 255.0)
+    """Light and haze on the ground pixels of a row; shade: uint8, 255 where the sun (or a lamp) shines with full span; contact:
+    uint8, 255 where nothing stands so near that it hides the sky."""
+    one, per_level = np.float32(1.0), np.float32(1.0 / 255.0)
+    r, g, b = light[HORIZON], light[HORIZON + 1], light[HORIZON + 2]
+    ambient_r, ambient_g, ambient_b = light[AMBIENT], light[AMBIENT + 1], light[AMBIENT + 2]
+    dry = (one - np.float32(0.42) * light[WET]) * per_level
+    per_m = light[HAZE]
     for i in range(code.shape[0]):
         distance = depth[i] * math.sqrt(dx[i] * dx[i] + dy[i] * dy[i] + dz[i] * dz[i])
-        haze = distance / (distance + HAZE_M)
-        light = (one + texture[i]) * per_level * np.float32(np.int32(shade[i])) * (one - haze)
+        haze = haze_share(distance, per_m)
+        share = np.float32(np.int32(shade[i])) * per_level
+        level = (one + texture[i]) * dry * np.float32(np.int32(contact[i])) * (one - haze)
         ground = code[i] == GROUND
-        red[i] = base_r[i] * light + r * haze if ground else red[i]
-        green[i] = base_g[i] * light + g * haze if ground else green[i]
-        blue[i] = base_b[i] * light + b * haze if ground else blue[i]
+        red[i] = base_r[i] * level * (ambient_r + span_r * share) + r * haze if ground else red[i]
+        green[i] = base_g[i] * level * (ambient_g + span_g * share) + g * haze if ground else green[i]
+        blue[i] = base_b[i] * level * (ambient_b + span_b * share) + b * haze if ground else blue[i]
 
 
 @njit(**FAST)
-def _facade_run(
-    red, green, blue, depth, dx, dy, dz, along, per_x, per_y, up, per_bay, storeys, tile, pane_r, pane_g, pane_b, pixel_angle
-):  # fmt: skip
-    """Windows on a run of pixels of one wall. along + depth * (per_x * dx + per_y * dy): metres along the wall; up +
-    depth * dz: metres above its foot."""
-    zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
-    for i in range(red.shape[0]):
-        t = depth[i]
-        u = (along + t * (per_x * dx[i] + per_y * dy[i])) * per_bay
-        v = (up + t * dz[i]) * PER_STOREY
-        footprint = t * math.sqrt(dx[i] * dx[i] + dy[i] * dy[i] + dz[i] * dz[i]) * pixel_angle
-        bay, storey = np.int32(u), np.int32(v)
-        sharp = one / (footprint * per_bay + np.float32(0.02))
-        across = (np.float32(0.27) - abs(u - np.float32(bay) - half)) * sharp + half
-        upward = (np.float32(0.25) - abs(v - np.float32(storey) - np.float32(0.55))) * sharp + half
-        across = across if across > zero else zero
-        across = across if across < one else one
-        upward = upward if upward > zero else zero
-        upward = upward if upward < one else one
-        window = across * upward if v < storeys else zero
-        bright = np.float32(0.8) + half * _hash_share(bay, storey, tile)
-        red[i] += (pane_r * bright - red[i]) * window
-        green[i] += (pane_g * bright - green[i]) * window
-        blue[i] += (pane_b * bright - blue[i]) * window
-
-
-@njit(**FAST)
-def _foliage_run(red, green, blue, depth, dx, dy, dz, ox, oy, z0, cos_yaw, sin_yaw, per_half, tile, pixel_angle):
-    """Leaves on a run of pixels; o is the sensor in the box's frame, z0 its height above the box's middle."""
-    one, four = np.float32(1.0), np.float32(4.0)
-    for i in range(red.shape[0]):
-        t = depth[i]
-        px = ox + t * (cos_yaw * dx[i] + sin_yaw * dy[i])
-        py = oy + t * (cos_yaw * dy[i] - sin_yaw * dx[i])
-        z = z0 + t * dz[i]
-        footprint = t * math.sqrt(dx[i] * dx[i] + dy[i] * dy[i] + dz[i] * dz[i]) * pixel_angle
-        leaf = _hash_share(_floor(px * four) + _floor(z * four) * np.int32(17), _floor(py * four), tile)
-        light = np.float32(0.8) + np.float32(0.25) * z * per_half
-        light *= one + np.float32(0.55) * leaf / (one + np.float32(12.0) * footprint)
-        red[i], green[i], blue[i] = red[i] * light, green[i] * light, blue[i] * light
-
-
-@njit(**FAST)
-def _glass_run(red, green, blue, depth, dz, z0, per_half, pane_r, pane_g, pane_b):
-    """The sky in a run of pixels of a vehicle's glass, more of it higher up."""
-    for i in range(red.shape[0]):
-        height = (z0 + depth[i] * dz[i]) * per_half
-        mirror = np.float32(0.20) + np.float32(0.125) * (height + np.float32(1.0))
-        red[i] += (pane_r - red[i]) * mirror
-        green[i] += (pane_g - green[i]) * mirror
-        blue[i] += (pane_b - blue[i]) * mirror
-
-
-@njit(**FAST)
-def _curved_run(
-    red, green, blue, depth, dx, dy, dz, ox, oy, z0, cos_yaw, sin_yaw, wx, wy, wz, sun_x, sun_y, sun_z, ambient, direct,
-    veil_r, veil_g, veil_b,
-):  # fmt: skip
-    """Light on a run of pixels of a curved face; o, w (`normal_weights`) and sun are in the solid's frame."""
-    zero = np.float32(0.0)
-    for i in range(red.shape[0]):
-        t = depth[i]
-        nx = wx * (ox + t * (cos_yaw * dx[i] + sin_yaw * dy[i]))
-        ny = wy * (oy + t * (cos_yaw * dy[i] - sin_yaw * dx[i]))
-        nz = wz * (z0 + t * dz[i])
-        per = np.float32(1.0) / math.sqrt(nx * nx + ny * ny + nz * nz)
-        cosine = (nx * sun_x + ny * sun_y + nz * sun_z) * per
-        up = nz * per
-        sky = _ASIDE + up * ((_UP - _ASIDE) if up > zero else (_ASIDE - _DOWN))
-        light = ambient * sky + direct * (cosine if cosine > zero else zero)
-        red[i] = (red[i] - veil_r) * light + veil_r
-        green[i] = (green[i] - veil_g) * light + veil_g
-        blue[i] = (blue[i] - veil_b) * light + veil_b
+def _thick_haze_row(code, depth, dx, dy, dz, light, red, green, blue):
+    """Haze before the solids of a row, pixel by pixel."""
+    r, g, b, per_m = light[HORIZON], light[HORIZON + 1], light[HORIZON + 2], light[HAZE]
+    for i in range(code.shape[0]):
+        distance = depth[i] * math.sqrt(dx[i] * dx[i] + dy[i] * dy[i] + dz[i] * dz[i])
+        haze = haze_share(distance, per_m)
+        haze = haze if code[i] >= 0 else np.float32(0.0)
+        red[i] += (r - red[i]) * haze
+        green[i] += (g - green[i]) * haze
+        blue[i] += (b - blue[i]) * haze
 
 
 @njit(**FAST)
 def _face_run(
-    hit, u0, u1, depth, dx, dy, dz, origin, boxes, attributes, faces, panes, sun, ambient, direct, pixel_angle, red, green,
-    blue,
+    hit, u0, u1, depth, dx, dy, dz, origin, boxes, attributes, faces, panes, light, pixel_angle, beam, red, green, blue
 ):  # fmt: skip
     """Paint pixels u0 to u1 of a row (1-D arrays), all of which see the same face."""
     face, k = np.uint32(hit), np.uint32(hit >> 2)
     r, g, b = faces[face, 0], faces[face, 1], faces[face, 2]
     for u in range(u0, u1):
         red[u], green[u], blue[u] = r, g, b
-    material = attributes[k, MATERIAL]
-    axis = hit & 3
-    curved = (axis == CURVED) & (np.int32(boxes[k, SHAPE]) != _WEDGE) & (material != _LAMP_ON)
-    if (not curved) & (material != _FACADE) & (material != _FOLIAGE) & (material != _GLASS):
+    if panes[k, LIT] > np.float32(0.0):
         return
-    cos_yaw, sin_yaw = boxes[k, COS], boxes[k, SIN]
-    x, y, z = origin[0] - boxes[k, CX], origin[1] - boxes[k, CY], origin[2] - boxes[k, CZ]
-    ox, oy = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
-    tile = np.uint32(np.int32(panes[k, TILE])) * np.uint32(0x27D4EB2F)
     red, green, blue, t = red[u0:u1], green[u0:u1], blue[u0:u1], depth[u0:u1]
     dx, dy, dz = dx[u0:u1], dy[u0:u1], dz[u0:u1]
+    material = attributes[k, MATERIAL]
+    axis = hit & 3
+    curved = (axis == CURVED) & (np.int32(boxes[k, SHAPE]) != _WEDGE)
+    if curved | (material == _FACADE) | (material == _FOLIAGE) | (material == _GLASS) | (material == _PAINT):
+        _texture_run(
+            axis, curved, material, t, dx, dy, dz, origin, boxes[k], panes[k], light, pixel_angle, red, green, blue
+        )
+    if light[BEAM] > np.float32(0.0):
+        per_ambient = np.float32(1.0) / (np.float32(0.8) * light[AMBIENT + 1])
+        add_face_beam_run(beam[u0:u1], per_ambient, red, green, blue)
+
+
+@njit(**FAST)
+def _texture_run(axis, curved, material, t, dx, dy, dz, origin, box, pane, light, pixel_angle, red, green, blue):
+    """What makes the material of a run of pixels more than one colour."""
+    cos_yaw, sin_yaw = box[COS], box[SIN]
+    x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
+    ox, oy = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
+    tile = np.uint32(np.int32(pane[TILE])) * np.uint32(0x27D4EB2F)
+    per_half = np.float32(1.0) / box[HZ]
     if curved:
-        wx, wy, wz = normal_weights(boxes[k])
-        sun_x, sun_y = cos_yaw * sun[0] + sin_yaw * sun[1], cos_yaw * sun[1] - sin_yaw * sun[0]
-        _curved_run(
-            red, green, blue, t, dx, dy, dz, ox, oy, z, cos_yaw, sin_yaw, wx, wy, wz, sun_x, sun_y, sun[2], ambient, direct,
-            panes[k, VEIL], panes[k, VEIL + 1], panes[k, VEIL + 2],
+        wx, wy, wz = normal_weights(box)
+        sun_x, sun_y = cos_yaw * light[SUN] + sin_yaw * light[SUN + 1], cos_yaw * light[SUN + 1] - sin_yaw * light[SUN]
+        curved_run(
+            red, green, blue, t, dx, dy, dz, ox, oy, z, cos_yaw, sin_yaw, wx, wy, wz, sun_x, sun_y, light[SUN + 2],
+            (light[AMBIENT], light[AMBIENT + 1], light[AMBIENT + 2]), (light[DIRECT], light[DIRECT + 1], light[DIRECT + 2]),
+            (pane[VEIL], pane[VEIL + 1], pane[VEIL + 2]),
         )  # fmt: skip
-    pane_r, pane_g, pane_b = panes[k, PANE], panes[k, PANE + 1], panes[k, PANE + 2]
+    pane_r, pane_g, pane_b = pane[PANE], pane[PANE + 1], pane[PANE + 2]
     if material == _FACADE:
+        if axis == 2:
+            return
+        along, per_x, per_y, per_bay = ox + box[HX], cos_yaw, sin_yaw, pane[BAYS]
         if axis == 0:
-            _facade_run(
-                red, green, blue, t, dx, dy, dz, oy + boxes[k, HY], -sin_yaw, cos_yaw, z + boxes[k, HZ],
-                panes[k, BAYS + 1], panes[k, STOREYS], tile, pane_r, pane_g, pane_b, pixel_angle,
-            )  # fmt: skip
-        elif axis == 1:
-            _facade_run(
-                red, green, blue, t, dx, dy, dz, ox + boxes[k, HX], cos_yaw, sin_yaw, z + boxes[k, HZ],
-                panes[k, BAYS], panes[k, STOREYS], tile, pane_r, pane_g, pane_b, pixel_angle,
-            )  # fmt: skip
+            along, per_x, per_y, per_bay = oy + box[HY], -sin_yaw, cos_yaw, pane[BAYS + 1]
+        facade_run(
+            red, green, blue, t, dx, dy, dz, along, per_x, per_y, z + box[HZ], per_bay, pane[STOREYS], tile, pane_r, pane_g,
+            pane_b, pane[WIDE], pane[HIGH], pane[SHOP], pane[BALCONY], pane[TRIM], np.float32(0.4) * light[LAMPS], pixel_angle,
+        )  # fmt: skip
     elif material == _FOLIAGE:
-        per_half = np.float32(1.0) / boxes[k, HZ]
-        _foliage_run(red, green, blue, t, dx, dy, dz, ox, oy, z, cos_yaw, sin_yaw, per_half, tile, pixel_angle)
+        foliage_run(red, green, blue, t, dx, dy, dz, ox, oy, z, cos_yaw, sin_yaw, per_half, tile, pixel_angle)
     elif material == _GLASS:
-        _glass_run(red, green, blue, t, dz, z, np.float32(1.0) / boxes[k, HZ], pane_r, pane_g, pane_b)
+        gloss_run(red, green, blue, t, dz, z, per_half, np.float32(0.20), np.float32(0.125), pane_r, pane_g, pane_b)
+    elif material == _PAINT:
+        gloss_run(red, green, blue, t, dz, z, per_half, np.float32(0.02), np.float32(0.06), pane_r, pane_g, pane_b)
 
 
 @njit(**FAST)
@@ -338,17 +295,27 @@ def _store_row(red, green, blue, words, image):
 
 @njit(**FAST)
 def shade_camera(
-    depth, code, shade, dx, dy, dz, level, origin, pixel_angle, boxes, attributes, faces, panes, sun, ambient, direct,
-    horizon, zenith, ego_x, ego_y, ego_cos, ego_sin, ground, noise, colors, cells, image, semantic, instance, labels,
+    depth, code, shade, contact, dx, dy, dz, turns, level, origin, pixel_angle, boxes, attributes, faces, panes, light,
+    skyline, ego_x, ego_y, ego_cos, ego_sin, ground, noise, colors, cells, image, semantic, instance, labels,
 ):  # fmt: skip
     """Colour every pixel of one picture (and label it, if labels is set).
 
-    level: (H, W) uint8, the ground texture's level at each pixel. noise: (256, 256) float32 in [-0.5, 0.5). shade: (H, W)
-    uint8, share of the sun on the ground times 255. colors (COLOR_ROWS, W) float32 and cells (CELL_ROWS, W) int32 are
-    scratch.
+    turns: (H, W) float32, azimuth in ego as a share of a turn. level: (H, W) uint8, the ground texture's level at each pixel.
+    noise: of `grain_tiles`. shade: (H, W) uint8, share of the sun (by night, of the lamps) on the ground times 255, on a wet
+    road afterwards `gloss_row`; contact: (H, W) uint8, share of the sky. light: (LIGHT_COLUMNS,). colors (COLOR_ROWS, W)
+    float32 and cells (CELL_ROWS, W) int32 are scratch.
     """
-    place = raster_place(ego_x, ego_y, ego_cos, ego_sin, ground[4], ground[5])
-    open_sun = ambient + direct * sun[2]
+    place = raster_place(ego_x, ego_y, ego_cos, ego_sin, ground[5], ground[6])
+    cos_yaw, sin_yaw = np.float32(ego_cos), np.float32(ego_sin)
+    heading = np.float32(math.atan2(ego_sin, ego_cos) / (2 * math.pi))
+    heading = heading + np.float32(1.0) if heading < np.float32(0.0) else heading
+    night = light[DIRECT] <= np.float32(0.0)
+    span_r, span_g, span_b = light[LAMP], light[LAMP + 1], light[LAMP + 2]
+    if not night:
+        span_r, span_g, span_b = (
+            light[DIRECT] * light[SUN + 2], light[DIRECT + 1] * light[SUN + 2], light[DIRECT + 2] * light[SUN + 2],
+        )  # fmt: skip
+    beams, thick, wet = light[BEAM] > np.float32(0.0), light[HAZE] > _THICK_PER_M, light[WET] > np.float32(0.0)
     columns = depth.shape[1]
     red, green, blue = colors[0], colors[1], colors[2]
     for v in range(depth.shape[0]):
@@ -356,18 +323,31 @@ def shade_camera(
         if labels:
             semantic[v, :] = _SKY_CLASS
             instance[v, :] = 0
-        some_sky, some_ground = _row_contents(codes)
+        some_sky, some_ground, low = _row_contents(codes, row_dx, row_dy, row_dz)
         if some_sky:
-            _sky_row(row_dx, row_dy, row_dz, sun[0], sun[1], sun[2], horizon, zenith, red, green, blue)
+            sky_row(row_dx, row_dy, row_dz, light, red, green, blue)
+            if light[CLOUD] > np.float32(0.02):
+                clouds_row(row_dx, row_dy, row_dz, cos_yaw, sin_yaw, light, red, green, blue)
+            if low:
+                hills_row(row_dx, row_dy, row_dz, turns[v], heading, skyline, light, red, green, blue)
+        if beams:
+            beam_row(depths, row_dx, row_dy, row_dz, origin, light[BEAM], colors[7])
         if some_ground:
-            cells_row(depths, row_dx, row_dy, origin[0], origin[1], place, cells[0], cells[1])
-            _ground_texels_row(
-                codes, level[v], cells[0], cells[1], ground, noise, colors, semantic[v if labels else 0], labels
+            cell_places_row(
+                depths, row_dx, row_dy, origin[0], origin[1], place, cells[0], cells[1], colors[8], colors[9]
             )
-            _ground_light_row(
-                codes, depths, row_dx, row_dy, row_dz, shade[v], open_sun, horizon, colors[3], colors[4], colors[5],
-                colors[6], red, green, blue,
+            ground_texels_row(
+                codes, level[v], cells[0], cells[1], colors[8], colors[9], ground, noise, colors,
+                semantic[v if labels else 0], labels,
             )  # fmt: skip
+            _ground_light_row(
+                codes, depths, row_dx, row_dy, row_dz, shade[v], contact[v], light, span_r, span_g, span_b, colors[3],
+                colors[4], colors[5], colors[6], red, green, blue,
+            )  # fmt: skip
+            if wet:
+                gloss_row(codes, cells[0], cells[1], ground[3], noise, shade[v])
+            if beams:
+                add_ground_beam_row(codes, colors[7], colors[3], colors[4], colors[5], colors[6], red, green, blue)
         u = 0
         while u < columns:
             hit = codes[u]
@@ -376,12 +356,14 @@ def shade_camera(
                 while end < columns and codes[end] == hit:
                     end += 1
                 _face_run(
-                    hit, u, end, depths, row_dx, row_dy, row_dz, origin, boxes, attributes, faces, panes, sun, ambient,
-                    direct, pixel_angle, red, green, blue,
+                    hit, u, end, depths, row_dx, row_dy, row_dz, origin, boxes, attributes, faces, panes, light, pixel_angle,
+                    colors[7], red, green, blue,
                 )  # fmt: skip
                 if labels:
                     k = np.uint32(hit >> 2)
                     semantic[v, u:end] = np.uint8(attributes[k, SEMANTIC])
                     instance[v, u:end] = attributes[k, INSTANCE]
             u = end
+        if thick:
+            _thick_haze_row(codes, depths, row_dx, row_dy, row_dz, light, red, green, blue)
         _store_row(red, green, blue, cells[0], image[v])

@@ -10,13 +10,18 @@ import math
 import numpy as np
 from numba import njit
 
+from perception.sensors import SemanticClass
 from sim.sensors.camera import in_picture
 from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, SHAPE, SIN
-from sim.solids import Shape
+from sim.sensors.parts import MATERIAL, SEMANTIC
+from sim.solids import Material, Shape
 
 _BOX, _CYLINDER, _WHEEL, _WEDGE = int(Shape.BOX), int(Shape.CYLINDER), int(Shape.WHEEL), int(Shape.WEDGE)
 _ELLIPSOID = int(Shape.ELLIPSOID)
-SUNNY, SHADOW = np.uint8(255), np.uint8(133)
+_RUBBER, _VEHICLE, _TWO_WHEELER = int(Material.RUBBER), int(SemanticClass.VEHICLE), int(SemanticClass.TWO_WHEELER)
+SUNNY, SHADOW = np.uint8(255), np.uint8(0)
+OPEN = np.uint8(255)  # of the sky, where nothing stands near
+CONTACT_RANGE_M = np.float32(45.0)
 SHADOW_RANGE_M = np.float32(60.0)
 
 
@@ -154,3 +159,57 @@ def cast_shadows(boxes, count, origin, view, lens, sun, dx, dy, depth, code, sha
                     row_shade, row_code, row_depth, row_dx, row_dy, ax, ay, -boxes[k, CZ], cos_yaw, sin_yaw, one / hx, py, pz,
                     half_w, shape == _WHEEL, sx, sy, sun[2],
                 )  # fmt: skip
+
+
+@njit(**FAST)
+def _contact_row(contact, code, depth, dx, dy, ax, ay, cos_yaw, sin_yaw, hx, hy, per_reach, dark):
+    """Darken the ground pixels of one row under and around a box; a is the sensor in its frame."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for i in range(contact.shape[0]):
+        x = abs(ax + depth[i] * (cos_yaw * dx[i] + sin_yaw * dy[i])) - hx
+        y = abs(ay + depth[i] * (cos_yaw * dy[i] - sin_yaw * dx[i])) - hy
+        x = x if x > zero else zero
+        y = y if y > zero else zero
+        share = one - math.sqrt(x * x + y * y) * per_reach
+        share = share if share > zero else zero
+        level = np.float32(255.0) - dark * share * share
+        old = np.float32(np.int32(contact[i]))
+        level = level if level < old else old
+        contact[i] = np.uint8(np.int32(level)) if code[i] == GROUND else contact[i]
+
+
+@njit(**FAST)
+def cast_contact(boxes, attributes, count, origin, view, lens, dx, dy, depth, code, contact, corners, bounds, flat):
+    """Fill contact (H, W) uint8: how much of the sky the ground sees beside vehicles, people and walls, 255 for all of it.
+
+    Arguments as in `cast_shadows`.
+    """
+    one = np.float32(1.0)
+    contact[:] = OPEN
+    for k in range(count):
+        hx, hy, hz = boxes[k, HX], boxes[k, HY], boxes[k, HZ]
+        foot = boxes[k, CZ] - hz
+        if (foot > np.float32(0.45)) | (max(hx, hy) < np.float32(0.09)):
+            continue
+        x, y = boxes[k, CX], boxes[k, CY]
+        away = math.sqrt(x * x + y * y) - max(hx, hy)
+        if (away > CONTACT_RANGE_M) | (attributes[k, MATERIAL] == _RUBBER):
+            continue
+        semantic = attributes[k, SEMANTIC]
+        # Under a car it is darkest; a wall takes half of the sky at its foot.
+        dark = np.float32(185.0) if (semantic == _VEHICLE) | (semantic == _TWO_WHEELER) else np.float32(95.0)
+        reach = min(np.float32(0.25) + np.float32(0.35) * hz, np.float32(1.4))
+        flat[:] = np.float32(0.0)
+        flat[CX], flat[CY], flat[HX], flat[HY], flat[HZ] = x, y, hx + reach, hy + reach, np.float32(0.02)
+        flat[COS], flat[SIN] = boxes[k, COS], boxes[k, SIN]
+        if not in_picture(flat, origin, view, lens, corners, bounds):
+            continue
+        x, y = origin[0] - x, origin[1] - y
+        cos_yaw, sin_yaw = boxes[k, COS], boxes[k, SIN]
+        ax, ay = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
+        u0, u1 = bounds[0], bounds[1]
+        for v in range(bounds[2], bounds[3]):
+            _contact_row(
+                contact[v, u0:u1], code[v, u0:u1], depth[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], ax, ay, cos_yaw, sin_yaw,
+                hx, hy, one / reach, dark,
+            )  # fmt: skip

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from perception.geometry import inverse, transform
 from perception.sensors import CameraFrame, LidarSweep
-from sim.counter_random import Purpose, hash_key, uniform
+from sim.counter_random import Purpose, hash_key
 from sim.roads.driving_map import DrivingMap
 from sim.sensors.camera import cast_camera
 from sim.sensors.camera_effects import CameraEffects
@@ -26,20 +26,25 @@ from sim.sensors.cast import (
     pinhole_view,
     sweep_directions,
 )
-from sim.sensors.ground_texture import LEVELS, GroundTexture
+from sim.sensors.ground_texture import FINER, LEVELS, GroundTexture, grain_tiles
+from sim.sensors.lamps import add_halos, cast_pools
 from sim.sensors.lens import lens_tables, ray_directions
+from sim.sensors.light import AMBIENT, DIRECT, HAZE, HORIZON, LAMPS, RAIN, SUN, WET, Light, WeatherName
 from sim.sensors.meshes import MeshConfig, MeshLight, MeshScene, Sweep, merge_picture, merge_sweep
 from sim.sensors.parts import BINS, INSTANCE, Surroundings, empty_boxes, gather_boxes, sort_boxes
+from sim.sensors.rain import draw_drops, mirror_table, mirror_wet_ground
 from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, Air, air_extinction, measure_sweep
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
-from sim.sensors.shading import CELL_ROWS, COLOR_ROWS, HAZE_M, PANE_COLUMNS, light_faces, shade_camera
-from sim.sensors.shadows import cast_shadows
+from sim.sensors.shading import CELL_ROWS, COLOR_ROWS, PANE_COLUMNS, light_faces, shade_camera
+from sim.sensors.shadows import cast_contact, cast_shadows
+from sim.sensors.sky import skyline
 from sim.sensors.sweep_motion import MovingSweep, sweep_in_motion
 from sim.world import EGO, WorldState
 
 # Grain of the ground, the same everywhere and always.
-_NOISE_TILE = (np.random.default_rng(7).random((256, 256)) - 0.5).astype(np.float32)
-_NOISE, _WEATHER = int(Purpose.NOISE), int(Purpose.WEATHER)
+_NOISE_TILE = grain_tiles()
+_NOISE, _RAIN = int(Purpose.NOISE), int(Purpose.RAIN)
+_SKYLINE = skyline()
 
 
 @njit(**FAST_PARALLEL)
@@ -62,11 +67,11 @@ def _gather_all(
     order,
     bins,
 ):
-    (active, kind, x_m, y_m, yaw, rear, length, width, height, brake, indicator, paint, tick, signal) = arrays
+    (active, kind, x_m, y_m, yaw, rear, length, width, height, speed, brake, indicator, paint, tick, signal) = arrays
     for i in prange(which.shape[0]):
         e = which[i]
         count, actors = gather_boxes(
-            e, active, kind, x_m, y_m, yaw, rear, length, width, height, brake, indicator, paint, tick, signal, static,
+            e, active, kind, x_m, y_m, yaw, rear, length, width, height, speed, brake, indicator, paint, tick, signal, static,
             static_attributes, start, origin, cell_m, columns, rows, reach_m, heads, links, boxes[e], attributes[e],
         )  # fmt: skip
         counts[e, 0], counts[e, 1] = count, actors
@@ -75,16 +80,16 @@ def _gather_all(
 
 @njit(**FAST_PARALLEL)
 def _render_all(
-    which, pose, light, boxes, attributes, counts, order, camera, lens, scratch, ground, image, depth, code, semantic, instance,
-    labels,
+    which, pose, rain_keys, lights, boxes, attributes, counts, order, camera, lens, scratch, ground, skyline, image, depth, code,
+    semantic, instance, labels,
 ):  # fmt: skip
-    (origin, camera_from_ego, intrinsics, dx, dy, dz, level, noise) = camera
-    (shade, faces, panes, drawn, corners, bounds, flat, colors, cells) = scratch
-    (sun, ambient, direct, horizon, zenith) = light
+    (origin, camera_from_ego, intrinsics, dx, dy, dz, turns, level, noise, mirror, mirrored) = camera
+    (shade, contact, faces, panes, drawn, corners, bounds, flat, colors, cells) = scratch
     pixel_angle = np.float32(1.0) / intrinsics[0]
     for i in prange(which.shape[0]):
         e = which[i]
         view = pinhole_view(camera_from_ego, intrinsics, dz.shape[0], dz.shape[1])
+        light = lights[e]
         cast_ground(origin, dz, depth[e], code[e])
         in_view = cast_camera(
             boxes[e],
@@ -102,31 +107,35 @@ def _render_all(
             bounds[e],
             drawn[e],
         )
-        cast_shadows(
-            boxes[e],
-            counts[e, 0],
-            origin,
-            view,
-            lens,
-            sun[e],
-            dx,
-            dy,
-            depth[e],
-            code[e],
-            shade[e],
-            corners[e],
-            bounds[e],
-            flat[e],
-        )
-        light_faces(
-            boxes[e], attributes[e], drawn[e], in_view, origin, sun[e], ambient[e], direct[e], horizon[e], zenith[e],
-            faces[e], panes[e],
+        if light[DIRECT] > np.float32(0.0):
+            cast_shadows(
+                boxes[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], code[e], shade[e], corners[e], bounds[e],
+                flat[e],
+            )  # fmt: skip
+        else:
+            cast_pools(
+                boxes[e], attributes[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], code[e], shade[e],
+                corners[e], bounds[e], flat[e],
+            )  # fmt: skip
+        cast_contact(
+            boxes[e], attributes[e], counts[e, 0], origin, view, lens, dx, dy, depth[e], code[e], contact[e], corners[e],
+            bounds[e], flat[e],
         )  # fmt: skip
+        light_faces(boxes[e], attributes[e], drawn[e], in_view, origin, light, faces[e], panes[e])
         shade_camera(
-            depth[e], code[e], shade[e], dx, dy, dz, level, origin, pixel_angle, boxes[e], attributes[e], faces[e],
-            panes[e], sun[e], ambient[e], direct[e], horizon[e], zenith[e], pose[e, 0], pose[e, 1], pose[e, 2],
-            pose[e, 3], ground, noise, colors[e], cells[e], image[e], semantic[e], instance[e], labels,
+            depth[e], code[e], shade[e], contact[e], dx, dy, dz, turns, level, origin, pixel_angle, boxes[e], attributes[e],
+            faces[e], panes[e], light, skyline, pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], ground, noise, colors[e],
+            cells[e], image[e], semantic[e], instance[e], labels,
         )  # fmt: skip
+        if light[WET] > np.float32(0.0):
+            mirror_wet_ground(image[e], code[e], shade[e], dz, mirror, mirrored, light)
+        if light[LAMPS] > np.float32(0.0):
+            add_halos(
+                image[e], depth[e], code[e], boxes[e], attributes[e], drawn[e], in_view, origin, view, lens, light, corners[e],
+                bounds[e], flat[e],
+            )  # fmt: skip
+        if light[RAIN] > np.float32(0.0):
+            draw_drops(image[e], rain_keys[e] + np.uint64(dz.shape[1]), light)
 
 
 @njit(**FAST_PARALLEL)
@@ -152,25 +161,17 @@ def _sweep_all(
 
 
 @njit(cache=True)
-def _prepare(which, x_m, y_m, yaw_rad, rear_axle_m, seed, episode, tick, sun_world, pose, keys, sun):
-    """Pose of the rear axle (x, y, cosine, sine), key of the measurement noise and sun in ego, of each environment."""
+def _prepare(which, x_m, y_m, yaw_rad, rear_axle_m, seed, episode, tick, sun_world, pose, keys, rain_keys, lights):
+    """Pose of the rear axle (x, y, cosine, sine), keys of measurement noise and rain, and sun in ego, of each environment."""
     for e in which:
         c, s = math.cos(yaw_rad[e, EGO]), math.sin(yaw_rad[e, EGO])
         pose[e, 0], pose[e, 1] = x_m[e, EGO] - rear_axle_m[e, EGO] * c, y_m[e, EGO] - rear_axle_m[e, EGO] * s
         pose[e, 2], pose[e, 3] = c, s
         keys[e] = hash_key(seed[e], episode[e], tick[e], 0, _NOISE)
-        sun[e, 0] = c * sun_world[e, 0] + s * sun_world[e, 1]
-        sun[e, 1] = c * sun_world[e, 1] - s * sun_world[e, 0]
-        sun[e, 2] = sun_world[e, 2]
-
-
-@njit(cache=True)
-def _weather_draws(seed, episode):
-    """Four numbers in [0, 1) that belong to an episode."""
-    draws = np.zeros(4)
-    for k in range(4):
-        draws[k] = uniform(hash_key(seed, episode, 0, k, _WEATHER))
-    return draws
+        rain_keys[e] = hash_key(seed[e], episode[e], tick[e], 0, _RAIN)
+        lights[e, SUN] = c * sun_world[e, 0] + s * sun_world[e, 1]
+        lights[e, SUN + 1] = c * sun_world[e, 1] - s * sun_world[e, 0]
+        lights[e, SUN + 2] = sun_world[e, 2]
 
 
 class SensorSuite:
@@ -183,12 +184,12 @@ class SensorSuite:
     point point_labels (E, P, 3) int32 beam, class and instance, and point_time_us (E, P) int32 before the end of the sweep;
     otherwise these hold nothing.
     A LiDAR with motion gives points where the ego saw them at their own time, sector after sector (`sweep_motion`).
-    air: (E, AIR_COLUMNS) float32 as in `returns.Air`, what the LiDAR looks through; whoever owns the weather writes it.
+    air: (E, AIR_COLUMNS) float32 as in `returns.Air`, what the LiDAR looks through: the episode's weather.
     """
 
     def __init__(
         self, rig: RigConfig, driving_map: DrivingMap, num_envs: int, num_agents: int, labels: bool = False,
-        meshes: tuple[MeshConfig, ...] = (),
+        meshes: tuple[MeshConfig, ...] = (), weather: WeatherName = "clear",
     ) -> None:  # fmt: skip
         self.rig = rig
         self.num_envs = num_envs
@@ -201,8 +202,9 @@ class SensorSuite:
         self._bins = np.zeros((num_envs, BINS + 1), np.int32)
         self._pose = np.zeros((num_envs, 4))
         self._keys = np.zeros(num_envs, np.uint64)
+        self._rain_keys = np.zeros(num_envs, np.uint64)
         self._velocity = np.zeros((self.boxes.shape[1], 2), np.float32)  # of boxes in ego, for cameras with effects
-        self._light = _Light(num_envs)
+        self.light = Light(weather, num_envs)
         self._cameras = {
             c.name: _CameraView(c, i, self._texture.cell_m, num_envs, self.boxes.shape[1])
             for i, c in enumerate(rig.cameras)
@@ -235,15 +237,18 @@ class SensorSuite:
     def observe(self, state: WorldState, only: NDArray[np.bool_] | None = None) -> None:
         """Sense the state in all environments, or in those where `only` (E,) is true."""
         which = np.arange(self.num_envs) if only is None else np.flatnonzero(only)
-        self._light.draw(state, which)
+        for e in self.light.draw(state, which):
+            weather = self.light.weather[e]
+            self.air[e, [Air.FOG, Air.RAIN, Air.WETNESS]] = weather.fog_per_m, weather.rain_mm_h, weather.wetness
         _prepare(
             which, state.x_m, state.y_m, state.yaw_rad, state.rear_axle_m, state.seed, state.episode, state.tick,
-            self._light.sun_world, self._pose, self._keys, self._light.sun,
+            self.light.sun_world, self._pose, self._keys, self._rain_keys, self.light.rows,
         )  # fmt: skip
         s, grid = self._surroundings, self._surroundings.grid
         arrays = (
             state.active, state.kind, state.x_m, state.y_m, state.yaw_rad, state.rear_axle_m, state.length_m,
-            state.width_m, state.height_m, state.brake_light, state.indicator, state.paint, state.tick, state.signal,
+            state.width_m, state.height_m, state.speed_mps, state.brake_light, state.indicator, state.paint, state.tick,
+            state.signal,
         )  # fmt: skip
         _gather_all(
             which, arrays, grid.boxes, s.attributes, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows,
@@ -264,12 +269,12 @@ class SensorSuite:
     def render(self, which: NDArray[np.intp]) -> None:
         """Cast and colour what boxes, attributes, counts and order hold for the environments which (N,); no camera effects."""
         t = self._texture
-        ground = (t.texels, t.offset, t.columns, t.classes, t.origin, t.cell_m)
+        ground = t.arrays()
         for name, view in self._cameras.items():
             _render_all(
-                which, self._pose, self._light.arrays(), self.boxes, self.attributes, self.counts, self.order, view.constants,
-                view.lens, view.scratch, ground, self.images[name], self.depth[name], self.code[name], self.semantic[name],
-                self.instance[name], self.labels,
+                which, self._pose, self._rain_keys, self.light.rows, self.boxes, self.attributes, self.counts, self.order,
+                view.constants, view.lens, view.scratch, ground, _SKYLINE, self.images[name], self.depth[name],
+                self.code[name], self.semantic[name], self.instance[name], self.labels,
             )  # fmt: skip
         if self._lidar is not None:
             name, moving = self._lidar.name, self._lidar.moving
@@ -288,10 +293,9 @@ class SensorSuite:
             )  # fmt: skip
 
     def _add_meshes(self, meshes: MeshScene, state: WorldState, e: int) -> None:
-        light = MeshLight(
-            self._light.sun[e], np.full(3, self._light.ambient[e]), np.full(3, self._light.direct[e]), self._light.horizon[e],
-            1 / HAZE_M,
-        )  # fmt: skip
+        row = self.light.rows[e]
+        sun, ambient, direct, horizon = (row[first : first + 3] for first in (SUN, AMBIENT, DIRECT, HORIZON))
+        light = MeshLight(sun, ambient, direct, horizon, float(row[HAZE]))
         for name, view in self._cameras.items():
             merge_picture(
                 meshes, self._pose[e], view.origin, view.directions, light, self.images[name][e], self.depth[name][e],
@@ -338,38 +342,6 @@ class SensorSuite:
         return cameras, {self._lidar.name: LidarSweep(points, self._lidar.ego_from_lidar, timestamp_us, times)}
 
 
-class _Light:
-    """Sun and sky of each environment, drawn anew for each episode; daylight only."""
-
-    def __init__(self, num_envs: int) -> None:
-        self.sun_world = np.zeros((num_envs, 3))
-        self.sun = np.zeros((num_envs, 3), np.float32)
-        self.ambient = np.zeros(num_envs, np.float32)
-        self.direct = np.zeros(num_envs, np.float32)
-        self.horizon = np.zeros((num_envs, 3), np.float32)
-        self.zenith = np.zeros((num_envs, 3), np.float32)
-        self._seed = np.zeros(num_envs, np.uint64)
-        self._episode = np.full(num_envs, -1, np.int64)
-
-    def draw(self, state: WorldState, which: NDArray[np.intp]) -> None:
-        """The weather of those environments in which an episode has begun."""
-        new = (self._seed[which] != state.seed[which]) | (self._episode[which] != state.episode[which])
-        for e in which[new]:
-            self._seed[e], self._episode[e] = state.seed[e], state.episode[e]
-            draw = _weather_draws(state.seed[e], state.episode[e])
-            azimuth, elevation = 2 * math.pi * draw[0], math.radians(28.0 + 32.0 * draw[1])
-            level = math.cos(elevation)
-            self.sun_world[e] = [level * math.cos(azimuth), level * math.sin(azimuth), math.sin(elevation)]
-            cloud = draw[2]
-            self.direct[e] = 0.75 - 0.30 * cloud
-            self.ambient[e] = 0.52 + 0.12 * cloud
-            self.horizon[e] = np.array([206, 218, 230]) - 10.0 * draw[3]
-            self.zenith[e] = np.array([84, 138, 205]) * (1 - 0.45 * cloud) + np.array([150, 165, 182]) * 0.45 * cloud
-
-    def arrays(self) -> tuple[NDArray[np.float32], ...]:
-        return self.sun, self.ambient, self.direct, self.horizon, self.zenith
-
-
 class _CameraView:
     """Everything about one camera that does not change: ray tables, where they meet the ground, scratch."""
 
@@ -388,12 +360,17 @@ class _CameraView:
         across = depth / np.float32(k[0, 0])
         along = across * stretch / np.maximum(-dz / stretch, 1e-3)
         footprint = np.sqrt(across * np.minimum(along, 8 * across))
-        level = np.clip(np.round(np.log2(footprint / cell_m)), 0, LEVELS - 1).astype(np.uint8)
+        level = np.clip(np.round(np.log2(footprint / cell_m)) + FINER, 0, FINER + LEVELS - 1).astype(np.uint8)
         intrinsics = np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32)
         camera_from_ego = np.ascontiguousarray(pose[:3, :3].T, np.float32)
-        self.constants: tuple[Any, ...] = (origin, camera_from_ego, intrinsics, dx, dy, dz, level, _NOISE_TILE)
+        mirror, mirrored = mirror_table(directions, camera_from_ego, intrinsics, pinhole=len(self.lens[1]) == 0)
+        turns = (np.arctan2(dy, dx) / (2 * np.pi) % 1.0).astype(np.float32)
+        self.constants: tuple[Any, ...] = (
+            origin, camera_from_ego, intrinsics, dx, dy, dz, turns, level, _NOISE_TILE, mirror, mirrored,
+        )  # fmt: skip
         self.effects = CameraEffects(config.effects, number, directions) if config.effects.any else None
         self.scratch: tuple[Any, ...] = (
+            np.zeros((num_envs, *shape), np.uint8),
             np.zeros((num_envs, *shape), np.uint8),
             np.zeros((num_envs, 4 * max_boxes, 3), np.float32),
             np.zeros((num_envs, max_boxes, PANE_COLUMNS), np.float32),

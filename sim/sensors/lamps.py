@@ -1,0 +1,216 @@
+"""Light of lamps after dark: on the road, on what the ego's own low beam meets, and around the lamps themselves.
+
+Knows boxes, attributes and what the camera's rays met; knows nothing about traffic or the sky.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from perception.sensors import SemanticClass
+from sim.sensors.camera import in_picture
+from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, SIN
+from sim.sensors.light import BEAM, HAZE, LAMPS, WET
+from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
+from sim.solids import Material
+
+_ON, _OFF = int(Material.LAMP_ON), int(Material.LAMP_OFF)
+_POLE, _SIGNAL = int(SemanticClass.POLE), int(SemanticClass.TRAFFIC_LIGHT)
+FIRST_STATIC = 1_000_000  # instances from here on stand still for good: parked cars keep their lamps off
+POOL_RANGE_M = np.float32(70.0)
+# The ego's low beam: where its lamps are, in ego.
+BEAM_X, BEAM_Z = np.float32(3.7), np.float32(0.65)
+# What a lamp is: none that shines, a rear lamp, a white one in front, a street lamp, one that is lit by itself (brake, signal).
+DARK, TAIL, HEAD, STREET, LIT = range(5)
+
+
+@njit(**FAST)
+def lamp_kind(attribute, lamps):
+    """Whether and how a box with these attributes shines; lamps: `LAMPS` of the light."""
+    material = attribute[MATERIAL]
+    if material == _ON:
+        return LIT
+    if (material != _OFF) | (lamps == np.float32(0.0)) | (attribute[SEMANTIC] == _SIGNAL):
+        return DARK
+    if attribute[SEMANTIC] == _POLE:
+        return STREET
+    if attribute[INSTANCE] >= FIRST_STATIC:
+        return DARK
+    red, green = attribute[RED], attribute[RED + 1]
+    return HEAD if green > 180 else (TAIL if (red > 80) & (green < 40) else DARK)
+
+
+@njit(**FAST)
+def _pool_row(shade, code, depth, dx, dy, ax, ay, cos_yaw, sin_yaw, per_x, per_y, strength):
+    """Add the light of one lamp to the ground pixels of a row; a is the sensor in the pool's frame."""
+    zero, top = np.float32(0.0), np.float32(255.0)
+    for i in range(shade.shape[0]):
+        x = (ax + depth[i] * (cos_yaw * dx[i] + sin_yaw * dy[i])) * per_x
+        y = (ay + depth[i] * (cos_yaw * dy[i] - sin_yaw * dx[i])) * per_y
+        q = np.float32(1.0) - x * x - y * y
+        q = q if q > zero else zero
+        light = np.float32(np.int32(shade[i])) + strength * q * q
+        light = light if light < top else top
+        shade[i] = np.uint8(np.int32(light)) if code[i] == GROUND else shade[i]
+
+
+@njit(**FAST)
+def cast_pools(boxes, attributes, count, origin, view, lens, light, dx, dy, depth, code, shade, corners, bounds, flat):
+    """Fill shade (H, W) uint8 with the light of street lamps and other cars' headlights on the ground: 255 right under a lamp.
+
+    view, corners and bounds as in `cast_camera`; flat: (BOX_COLUMNS,) float32 scratch.
+    """
+    one = np.float32(1.0)
+    shade[:] = np.uint8(0)
+    for k in range(count):
+        kind = lamp_kind(attributes[k], light[LAMPS])
+        if (kind != STREET) & (kind != HEAD):
+            continue
+        x, y = boxes[k, CX], boxes[k, CY]
+        if x * x + y * y > POOL_RANGE_M * POOL_RANGE_M:
+            continue
+        cos_yaw, sin_yaw = boxes[k, COS], boxes[k, SIN]
+        ahead, long, wide, strength = np.float32(0.0), np.float32(11.0), np.float32(11.0), np.float32(235.0)
+        if kind == HEAD:
+            ahead, long, wide, strength = np.float32(9.5), np.float32(9.5), np.float32(2.4), np.float32(120.0)
+        x, y = x + cos_yaw * ahead, y + sin_yaw * ahead
+        flat[:] = np.float32(0.0)
+        flat[CX], flat[CY], flat[HX], flat[HY], flat[HZ] = x, y, long, wide, np.float32(0.02)
+        flat[COS], flat[SIN] = cos_yaw, sin_yaw
+        if not in_picture(flat, origin, view, lens, corners, bounds):
+            continue
+        x, y = origin[0] - x, origin[1] - y
+        ax, ay = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
+        u0, u1 = bounds[0], bounds[1]
+        for v in range(bounds[2], bounds[3]):
+            _pool_row(
+                shade[v, u0:u1], code[v, u0:u1], depth[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], ax, ay, cos_yaw, sin_yaw,
+                one / long, one / wide, strength,
+            )  # fmt: skip
+
+
+@njit(**FAST)
+def beam_row(depth, dx, dy, dz, origin, strength, beam):
+    """Light of the ego's low beam on what the rays of a row meet: wide, cut off above, falling with distance."""
+    one, zero = np.float32(1.0), np.float32(0.0)
+    ox, oy, oz = origin[0] - BEAM_X, origin[1], origin[2] - BEAM_Z
+    for i in range(depth.shape[0]):
+        t = depth[i]
+        x, y, z = ox + t * dx[i], oy + t * dy[i], oz + t * dz[i]
+        ahead = x if x > np.float32(0.3) else np.float32(0.3)
+        per = one / ahead
+        aside, up = y * per * np.float32(1.9), z * per
+        aside *= aside
+        lateral = one / (one + aside * aside * aside)
+        cut = (np.float32(0.015) - up) * np.float32(55.0)
+        cut = cut if cut < one else one
+        cut = cut if cut > np.float32(0.06) else np.float32(0.06)
+        near = (x + np.float32(0.2)) * np.float32(0.5)
+        near = near if near > zero else zero
+        near = near if near < one else one
+        beam[i] = strength * near * lateral * cut / (one + ahead * ahead * np.float32(1.0 / 500.0))
+
+
+@njit(**FAST)
+def add_ground_beam_row(code, beam, base_r, base_g, base_b, texture, red, green, blue):
+    """The low beam on the ground pixels of a row."""
+    one = np.float32(1.0)
+    for i in range(code.shape[0]):
+        light = (one + texture[i]) * beam[i] if code[i] == GROUND else np.float32(0.0)
+        red[i] += base_r[i] * light
+        green[i] += base_g[i] * light * np.float32(0.97)
+        blue[i] += base_b[i] * light * np.float32(0.88)
+
+
+@njit(**FAST)
+def add_face_beam_run(beam, per_ambient, red, green, blue):
+    """The low beam on a run of pixels that has been shaded by the sky's light; per_ambient: one over that light."""
+    one = np.float32(1.0)
+    for i in range(beam.shape[0]):
+        light = one + beam[i] * per_ambient
+        red[i], green[i], blue[i] = red[i] * light, green[i] * light, blue[i] * light
+
+
+@njit(**FAST)
+def _add_spot(image, code, depth, farthest, u, v, half_w, half_h, red, green, blue, ground_only):
+    """Add a soft spot to a picture (uint8), in front of what is further away than `farthest` (or only on the ground before it)."""
+    rows, columns = depth.shape
+    v0, v1 = max(0, math.floor(v - half_h)), min(rows, math.ceil(v + half_h) + 1)
+    u0, u1 = max(0, math.floor(u - half_w)), min(columns, math.ceil(u + half_w) + 1)
+    one = np.float32(1.0)
+    for row in range(v0, v1):
+        y = (np.float32(row) - v) / half_h
+        for column in range(u0, u1):
+            x = (np.float32(column) - u) / half_w
+            q = one - x * x - y * y
+            if q <= np.float32(0.0):
+                continue
+            ground = code[row, column] == GROUND
+            if ground_only & ((not ground) | (depth[row, column] > farthest)):
+                continue
+            q = q * q * q
+            image[row, column, 0] = min(np.int32(255), np.int32(image[row, column, 0]) + np.int32(q * red))
+            image[row, column, 1] = min(np.int32(255), np.int32(image[row, column, 1]) + np.int32(q * green))
+            image[row, column, 2] = min(np.int32(255), np.int32(image[row, column, 2]) + np.int32(q * blue))
+
+
+@njit(**FAST)
+def add_halos(
+    image, depth, code, boxes, attributes, drawn, count, origin, view, lens, light, corners, bounds, flat
+):  # fmt: skip
+    """Glare around each lamp that is seen, and its streak on a wet road. drawn[:count]: the boxes of `cast_camera`."""
+    focal, (rows, columns) = view[1][0], view[2]
+    half, one = np.float32(0.5), np.float32(1.0)
+    fog = min(light[HAZE] * np.float32(60.0), one)
+    night = min(light[BEAM], one)
+    for place in range(count):
+        k = drawn[place]
+        kind = lamp_kind(attributes[k], light[LAMPS])
+        if kind == DARK:
+            continue
+        x, y, z = boxes[k, CX] - origin[0], boxes[k, CY] - origin[1], boxes[k, CZ] - origin[2]
+        away = math.sqrt(x * x + y * y + z * z)
+        behind = boxes[k, COS] * x + boxes[k, SIN] * y > np.float32(0.0)
+        if (away < one) | ((kind == HEAD) & behind) | (not in_picture(boxes[k], origin, view, lens, corners, bounds)):
+            continue
+        nearest = corners[0, 2]
+        for c in range(1, 8):
+            nearest = min(nearest, corners[c, 2])
+        u = half * np.float32(bounds[0] + bounds[1] - 1)
+        v = half * np.float32(bounds[2] + bounds[3] - 1)
+        column, row = math.floor(u), math.floor(v)
+        if (column < 0) | (column >= columns) | (row < 0) | (row >= rows):
+            continue
+        if depth[row, column] < nearest - np.float32(0.4):
+            continue
+        red, green, blue = np.float32(255.0), np.float32(236.0), np.float32(200.0)
+        strength = np.float32(0.75)
+        if kind == STREET:
+            red, green, blue = np.float32(255.0), np.float32(206.0), np.float32(140.0)
+        elif kind == TAIL:
+            red, green, blue, strength = np.float32(255.0), np.float32(40.0), np.float32(30.0), np.float32(0.4)
+        elif kind == LIT:
+            red, green = np.float32(attributes[k, RED]), np.float32(attributes[k, RED + 1])
+            blue, strength = np.float32(attributes[k, RED + 2]), np.float32(0.6)
+        clear = one / (one + light[HAZE] * away)
+        strength *= (np.float32(0.25) + np.float32(0.75) * night) * clear
+        radius = focal * (np.float32(0.4) + fog) / away + np.float32(0.006) * np.float32(columns) + one
+        _add_spot(
+            image, code, depth, away, u, v, radius, radius, red * strength, green * strength, blue * strength, False
+        )
+        if light[WET] > np.float32(0.05):
+            for c in range(flat.shape[0]):
+                flat[c] = boxes[k, c]
+            flat[CZ] = -boxes[k, CZ]
+            if not in_picture(flat, origin, view, lens, corners, bounds):
+                continue
+            low = half * np.float32(bounds[2] + bounds[3] - 1)
+            wide = max(focal * np.float32(0.22) / away, np.float32(1.3))
+            strength *= light[WET] * np.float32(1.1)
+            _add_spot(
+                image, code, depth, away, u, low, wide, max(np.float32(0.75) * (low - v), one), red * strength,
+                green * strength, blue * strength, True,
+            )  # fmt: skip
