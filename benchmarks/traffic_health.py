@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from rich.table import Table
 
 from planning.route_follower import RouteFollower
 from sim.events import boxes_overlap
+from sim.logs.log import git_commit
 from sim.roads.driving_map import load_map
 from sim.traffic.vehicles import BEHIND
 from sim.world import TICK_S, World, WorldConfig
@@ -147,7 +147,7 @@ def drive(name: str, kilometres: float, envs: int, config: WorldConfig, verbose:
     seed = np.arange(envs, dtype=np.uint64)
     fresh = np.ones(envs, np.bool_)
     world.reset(fresh, seed, episode)
-    ticks = 0
+    ticks, longest_wait = 0, 0
     while watch.count[:, [LAWFUL_MM, BREAKER_MM]].sum() < kilometres * 1e6 and ticks < 200_000:
         before = watch.count.copy() if verbose else watch.count
         tally(
@@ -170,8 +170,12 @@ def drive(name: str, kilometres: float, envs: int, config: WorldConfig, verbose:
             world.reset(fresh, seed, episode)
         else:
             world.step(driver.act({}, world.situation()))
+        longest_wait = max(longest_wait, int(watch.was_wait[:, 1:].max()))
         ticks += 1
     return {
+        "hours": ticks * envs * TICK_S / 3600.0,
+        "episodes": int(episode.sum()) + envs,
+        "longest_wait_s": longest_wait * TICK_S,
         "map": name,
         "speeds": watch.speeds.sum(axis=0),
         "brakes": watch.brakes.sum(axis=0),
@@ -185,6 +189,9 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
     lawful_km = total["lawful_mm"] / 1e6
     ticks = max(total["lawful_ticks"], 1)
     return {
+        "hours": sum(row["hours"] for row in rows),
+        "minutes_an_episode": 60.0 * sum(row["hours"] for row in rows) / sum(row["episodes"] for row in rows),
+        "longest_wait_s": max(row["longest_wait_s"] for row in rows),
         "lawful_km": lawful_km,
         "breaker_km": total["breaker_mm"] / 1e6,
         "walker_km": total["walker_mm"] / 1e6,
@@ -239,16 +246,16 @@ def main() -> int:
     parser.add_argument("--kilometres", type=float, default=1000.0, help="in all, shared equally among the maps")
     parser.add_argument("--towns", type=int, default=10, help="generated towns, with seeds 0, 1, ...")
     parser.add_argument("--kind", default="grid-small", help="kind of generated town")
-    parser.add_argument("--envs", type=int, default=32)
+    parser.add_argument("--envs", type=int, default=2)
     parser.add_argument("--agents", type=int, default=40)
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--plot", type=Path, help="write histograms of speed and acceleration there, as PNG")
     parser.add_argument("--verbose", action="store_true", help="say where each collision was")
     args = parser.parse_args()
 
-    config = WorldConfig(agents=args.agents, spawn_radius_m=200.0)
+    # Long routes, so that an episode lasts long enough for standstills to build up.
+    config = WorldConfig(agents=args.agents, spawn_radius_m=200.0, route_min_m=2000.0, route_max_m=4000.0)
     names = [f"{args.kind}:{seed}" for seed in range(args.towns)] + args.maps
-    started = time.perf_counter()
     rows = [
         drive(name, args.kilometres / len(names), args.envs, config, args.verbose)
         for name in track(names, description="Driving", disable=args.verbose)
@@ -264,7 +271,7 @@ def main() -> int:
         maps = [{k: v for k, v in row.items() if k not in ("speeds", "brakes")} for row in rows]
         record = {
             "config": config.model_dump(),
-            "seconds": time.perf_counter() - started,
+            "commit": git_commit(),
             "figures": result,
             "maps": maps,
         }

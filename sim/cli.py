@@ -233,6 +233,19 @@ def bench_sensors(
         print(json.dumps(report))
 
 
+@bench_app.command("world")
+def bench_world(as_json: Json = False) -> None:
+    """Steps of the environment: with sensors against CarRacing, privileged, by batch size; memory; first drive."""
+    from sim.bench_world import bench_world as run
+
+    console = say(as_json)
+    with console.status("measuring, some minutes"):
+        report = run()
+    _show_values(console, "World", report)
+    if as_json:
+        print(json.dumps(report))
+
+
 @maps_app.command("list")
 def maps_list(as_json: Json = False) -> None:
     """The towns that can be driven by name."""

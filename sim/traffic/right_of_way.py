@@ -26,6 +26,8 @@ HURRIED_GAP_BEFORE_S = 0.7
 STANDING_MPS = 0.3
 DRIVING_MPS = 3.0
 ROOM_M = 1.5
+WIDE_M = 2.2  # trucks and buses, whose tails swing out in turns
+SWING_M = 2.5  # by which one stops earlier for those
 SIREN_GAP_S = 3.0
 LATE_MS = 2_500  # so long after the change to red a red-light runner still drives on
 IGNORES_SIGNALS, KEEPS_SIGNALS, RUNS_SIGNALS = 0, 1, 2
@@ -197,7 +199,8 @@ def stop_distance(
                         if inside and u > conflict.enter + 0.5:
                             continue
                         if _has_to_wait_for(graph, cars, shown, conflict, claim, i, u, inside):
-                            nearest = min(nearest, start + conflict.enter if inside else start)
+                            swing = SWING_M if max(cars[claim.car].width, me.width) > WIDE_M else 0.0
+                            nearest = min(nearest, start + conflict.enter - swing if inside else start)
                 if nearest < np.inf:
                     return max(nearest, 0.0)
         start += record.length

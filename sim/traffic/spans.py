@@ -17,7 +17,7 @@ from sim.traffic.vehicles import BEHIND, PATH
 SPANS = 5  # of one vehicle: the lane it is on, up to three behind, and the one that it is leaving
 SIDE_GAP_M = 0.5  # between two of which one is narrow, so that they pass within one lane
 PASSING_RANGE_M = 30.0
-PASSING_OFFSET_M = 0.85
+PASSING_OFFSET_M = 0.6
 PASSING_MARGIN_M = 14.0  # of lane that is left when the bicycle has been passed
 AFTER_PASSING_M = 3.0
 PULLED_OUT_M = 0.3  # to the side of the leader on the lane that one is leaving

@@ -21,7 +21,7 @@ KIND_SHARES = (0.66, 0.12, 0.06, 0.03, 0.05)  # and bicycles the rest
 SIREN_SHARE = 0.05  # of the vans
 RUNS_RED, SPEEDS, TAILGATES, GIVES_NO_SIGNAL = 1, 2, 4, 8
 BICYCLE_LIMIT_MPS = 17.0  # no bicycles where more is allowed
-BICYCLE_OFFSET_M = -1.2
+BICYCLE_OFFSET_M = -1.3
 TRIES = 40
 _PROFILE, _TURN, _SPAWN = int(Purpose.PROFILE), int(Purpose.TURN), int(Purpose.SPAWN)
 
@@ -113,9 +113,10 @@ def _is_free(cars: NDArray[np.void], agent: int, x: float, y: float, yaw: float,
             continue
         dx, dy = cars[j].x - x, cars[j].y - y
         reach = 0.5 * (length + cars[j].length)
-        if abs(c * dx + s * dy) < reach + gap and abs(c * dy - s * dx) < 2.6:
+        across = 2.6 if cars[j].from_lane < 0 else 4.6  # who changes lanes needs both
+        if abs(c * dx + s * dy) < reach + gap and abs(c * dy - s * dx) < across:
             return False
-        if dx * dx + dy * dy < (reach + 1.5) * (reach + 1.5) and abs(c * dy - s * dx) < 2.6:
+        if dx * dx + dy * dy < (reach + 1.5) * (reach + 1.5) and abs(c * dy - s * dx) < across:
             return False
     return True
 

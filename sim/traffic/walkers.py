@@ -23,6 +23,8 @@ GREEN = 3
 TICK_S = 0.1
 TRIES = 40
 TURN_BACK_TICKS = 400
+PATIENT_TICKS = 50  # a vehicle waits so long for somebody at the kerb who does not come
+MARGIN_M = 0.7  # between a vehicle that stops and the crosswalk, beyond what it keeps to any line
 LOOK_M = 70.0
 HASTE = 1.15  # on the road people walk a little faster
 KEEP_RIGHT_M = 0.4
@@ -156,7 +158,7 @@ def _may_cross(
                 away = start + crossing.enter
                 if start + crossing.exit + car.length < 0.0:
                     continue
-                if away < 0.5:
+                if away < 0.0 or (away < 0.5 and car.speed > 0.3):
                     return False
                 brake = CAREFUL_BRAKE_MPS2 if j == 0 else YIELD_BRAKE_MPS2
                 needed = car.speed * car.speed / (2.0 * max(away - 1.5 - 0.2 * car.speed, 0.1))
@@ -310,7 +312,7 @@ def walker_stop_distance(
                 if cars[first + n].active == 0:
                     continue
                 if walker.state == WAITING:
-                    if walker.next // 2 != crossing.way or away < 0.5:
+                    if walker.next // 2 != crossing.way or away < 0.5 or me.wait > PATIENT_TICKS:
                         continue
                     way = walk.ways[crossing.way]
                     if way.kind != CROSSWALK or (way.link >= 0 and shown[way.link] != GREEN):
@@ -336,4 +338,4 @@ def walker_stop_distance(
                 elif to_enter < 0.3 and start + 0.5 * (crossing.enter + crossing.exit) > 0.3:
                     best = 0.0
         start += graph.lanes[lane].length
-    return best
+    return max(best - MARGIN_M, 0.0)
