@@ -56,6 +56,7 @@ REASON_M = 10.0  # what stands within this distance is a reason to stand still
 GIVE_UP_TICKS = 600  # a vehicle that has stood that long, out of sight, drives on elsewhere
 RESET_GAP_M = 9.0
 RESPAWN_GAP_M = 16.0
+BOX_M = 2.0  # by which the middle of a box may lie from the place that was looked for
 DESPAWN_FACTOR = 1.25
 SHIFT_RANGE_MS = 600_000
 _COUNT, _ROUTE, _SHIFT = int(Purpose.COUNT), int(Purpose.ROUTE), int(Purpose.SIGNAL_SHIFT)
@@ -199,12 +200,12 @@ def _recycle(
             if i - last < people:
                 spawn_walker(
                     walk, cars, walkers[i - last], paint[i], i, seed, episode, tick,
-                    rules.respawn_distance_m, rules.spawn_radius_m * 1.1,
+                    rules.respawn_distance_m + BOX_M, rules.spawn_radius_m * 1.1,
                 )  # fmt: skip
         elif i <= vehicles:
             spawn(
                 graph, cars, paths[i], paint[i], i, seed, episode, tick,
-                rules.respawn_distance_m, rules.spawn_radius_m * 1.1, RESPAWN_GAP_M, rules.speed_factor_spread,
+                rules.respawn_distance_m + BOX_M, rules.spawn_radius_m * 1.1, RESPAWN_GAP_M, rules.speed_factor_spread,
                 rules.rule_breakers,
             )  # fmt: skip
 
