@@ -23,7 +23,7 @@ from sim.sensors.suite import SensorSuite
 
 Picture = NDArray[np.uint8]
 
-TOWN, SEED, TICKS = "grid-small", 31, 120
+TOWN, SEED, TICKS = "grid-small", 23, 180
 WEATHERS: tuple[WeatherName, ...] = (
     "clear-noon", "cloudy-noon", "clear-sunset", "dusk", "clear-night", "wet-night", "rain-noon", "hard-rain-noon",
     "wet-sunset", "rain-night", "fog-noon", "fog-night",
