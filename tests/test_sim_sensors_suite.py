@@ -233,7 +233,7 @@ def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
             colors = np.zeros((3, camera.width_px), np.float32)
             _face_run(
                 code[v, u], u, u + 1, depth[v], *directions[:, v], origin, boxes, attributes, faces, panes, light,
-                np.float32(0.01), colors[0], *colors,
+                np.float32(0.01), colors[0], np.zeros((3, camera.width_px), np.float32), *colors,
             )  # fmt: skip
             n = normals[v, u]
             aside_up_down = 0.78 + n[2] * (0.22 if n[2] > 0 else 0.33)

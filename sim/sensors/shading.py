@@ -23,6 +23,7 @@ from sim.sensors.cast import (
     HX,
     HY,
     HZ,
+    LANES,
     SHAPE,
     SIN,
     SKY,
@@ -152,13 +153,21 @@ def light_faces(boxes, attributes, drawn, count, origin, light, faces, panes):
 
 @njit(**FAST)
 def _row_contents(code, dx, dy, dz):
-    """Whether a row has sky, whether it has ground, and whether it looks so low that hills may hide its sky."""
-    sky, ground, low = 0, 0, 0
+    """Columns (first, end) that hold all sky of a row, the same for its ground, in whole vectors; and whether it looks so low
+    that hills may hide its sky."""
+    columns = np.int32(code.shape[0])
+    sky_0, sky_1, ground_0, ground_1, low = columns, np.int32(-1), columns, np.int32(-1), 0
     for i in range(code.shape[0]):
-        sky += 1 if code[i] == SKY else 0
-        ground += 1 if code[i] == GROUND else 0
+        u = np.int32(i)
+        sky, ground = code[i] == SKY, code[i] == GROUND
+        sky_0 = min(sky_0, u if sky else columns)
+        sky_1 = max(sky_1, u if sky else np.int32(-1))
+        ground_0 = min(ground_0, u if ground else columns)
+        ground_1 = max(ground_1, u if ground else np.int32(-1))
         low += 1 if dz[i] * dz[i] < np.float32(0.0025) * (dx[i] * dx[i] + dy[i] * dy[i]) else 0
-    return sky > 0, ground > 0, low > 0
+    sky_0, ground_0 = (sky_0 // LANES) * LANES, (ground_0 // LANES) * LANES
+    sky_1, ground_1 = min(columns, (sky_1 // LANES + 1) * LANES), min(columns, (ground_1 // LANES + 1) * LANES)
+    return sky_0, sky_1, ground_0, ground_1, low > 0
 
 
 @njit(**FAST)
@@ -215,27 +224,35 @@ def _thick_haze_row(code, depth, dx, dy, dz, light, red, green, blue):
 
 @njit(**FAST)
 def _face_run(
-    hit, u0, u1, depth, dx, dy, dz, origin, boxes, attributes, faces, panes, light, pixel_angle, beam, red, green, blue
+    hit, u0, u1, depth, dx, dy, dz, origin, boxes, attributes, faces, panes, light, pixel_angle, beam, spare, red, green, blue
 ):  # fmt: skip
-    """Paint pixels u0 to u1 of a row (1-D arrays), all of which see the same face."""
+    """Paint pixels u0 to u1 of a row (1-D arrays), all of which see the same face. spare: three rows of scratch.
+
+    Runs are short: a texture is worked out beside the picture, for whole vectors of pixels, and the run is taken from there.
+    """
     face, k = np.uint32(hit), np.uint32(hit >> 2)
     r, g, b = faces[face, 0], faces[face, 1], faces[face, 2]
-    for u in range(u0, u1):
-        red[u], green[u], blue[u] = r, g, b
-    if panes[k, LIT] > np.float32(0.0):
-        return
-    red, green, blue, t = red[u0:u1], green[u0:u1], blue[u0:u1], depth[u0:u1]
-    dx, dy, dz = dx[u0:u1], dy[u0:u1], dz[u0:u1]
     material = attributes[k, MATERIAL]
     axis = hit & 3
     curved = (axis == CURVED) & (np.int32(boxes[k, SHAPE]) != _WEDGE)
-    if curved | (material == _FACADE) | (material == _FOLIAGE) | (material == _GLASS) | (material == _PAINT):
+    textured = curved | (material == _FACADE) | (material == _FOLIAGE) | (material == _GLASS) | (material == _PAINT)
+    if textured & (panes[k, LIT] <= np.float32(0.0)):
+        a0, a1 = (u0 // LANES) * LANES, min(red.shape[0], -(-u1 // LANES) * LANES)
+        spare_r, spare_g, spare_b = spare[0, a0:a1], spare[1, a0:a1], spare[2, a0:a1]
+        for i in range(a1 - a0):
+            spare_r[i], spare_g[i], spare_b[i] = r, g, b
         _texture_run(
-            axis, curved, material, t, dx, dy, dz, origin, boxes[k], panes[k], light, pixel_angle, red, green, blue
-        )
-    if light[BEAM] > np.float32(0.0):
+            axis, curved, material, depth[a0:a1], dx[a0:a1], dy[a0:a1], dz[a0:a1], origin, boxes[k], panes[k], light,
+            pixel_angle, spare_r, spare_g, spare_b,
+        )  # fmt: skip
+        for u in range(u0, u1):
+            red[u], green[u], blue[u] = spare[0, u], spare[1, u], spare[2, u]
+    else:
+        for u in range(u0, u1):
+            red[u], green[u], blue[u] = r, g, b
+    if (light[BEAM] > np.float32(0.0)) & (panes[k, LIT] <= np.float32(0.0)):
         per_ambient = np.float32(1.0) / (np.float32(0.8) * light[AMBIENT + 1])
-        add_face_beam_run(beam[u0:u1], per_ambient, red, green, blue)
+        add_face_beam_run(beam[u0:u1], per_ambient, red[u0:u1], green[u0:u1], blue[u0:u1])
 
 
 @njit(**FAST)
@@ -323,26 +340,30 @@ def shade_camera(
         if labels:
             semantic[v, :] = _SKY_CLASS
             instance[v, :] = 0
-        some_sky, some_ground, low = _row_contents(codes, row_dx, row_dy, row_dz)
-        if some_sky:
-            sky_row(row_dx, row_dy, row_dz, light, red, green, blue)
+        s0, s1, g0, g1, low = _row_contents(codes, row_dx, row_dy, row_dz)
+        if s1 > s0:
+            sx, sy, sz, sr, sg, sb = row_dx[s0:s1], row_dy[s0:s1], row_dz[s0:s1], red[s0:s1], green[s0:s1], blue[s0:s1]
+            sky_row(sx, sy, sz, light, sr, sg, sb)
             if light[CLOUD] > np.float32(0.02):
-                clouds_row(row_dx, row_dy, row_dz, cos_yaw, sin_yaw, light, red, green, blue)
+                clouds_row(sx, sy, sz, cos_yaw, sin_yaw, light, sr, sg, sb)
             if low:
-                hills_row(row_dx, row_dy, row_dz, turns[v], heading, skyline, light, red, green, blue)
+                hills_row(sx, sy, sz, turns[v, s0:s1], heading, skyline, light, sr, sg, sb)
         if beams:
             beam_row(depths, row_dx, row_dy, row_dz, origin, light[BEAM], colors[7])
-        if some_ground:
+        if g1 > g0:
+            gx, gy, gz = row_dx[g0:g1], row_dy[g0:g1], row_dz[g0:g1]
             cell_places_row(
-                depths, row_dx, row_dy, origin[0], origin[1], place, cells[0], cells[1], colors[8], colors[9]
-            )
+                depths[g0:g1], gx, gy, origin[0], origin[1], place, cells[0, g0:g1], cells[1, g0:g1], colors[8, g0:g1],
+                colors[9, g0:g1],
+            )  # fmt: skip
             ground_texels_row(
-                codes, level[v], cells[0], cells[1], colors[8], colors[9], ground, noise, colors,
-                semantic[v if labels else 0], labels,
+                codes[g0:g1], level[v, g0:g1], cells[0, g0:g1], cells[1, g0:g1], colors[8, g0:g1], colors[9, g0:g1], ground,
+                noise, colors[:, g0:g1], semantic[v if labels else 0, g0:g1], labels,
             )  # fmt: skip
             _ground_light_row(
-                codes, depths, row_dx, row_dy, row_dz, shade[v], contact[v], light, span_r, span_g, span_b, colors[3],
-                colors[4], colors[5], colors[6], red, green, blue,
+                codes[g0:g1], depths[g0:g1], gx, gy, gz, shade[v, g0:g1], contact[v, g0:g1], light, span_r, span_g, span_b,
+                colors[3, g0:g1], colors[4, g0:g1], colors[5, g0:g1], colors[6, g0:g1], red[g0:g1], green[g0:g1],
+                blue[g0:g1],
             )  # fmt: skip
             if wet:
                 gloss_row(codes, cells[0], cells[1], ground[3], noise, shade[v])
@@ -357,7 +378,7 @@ def shade_camera(
                     end += 1
                 _face_run(
                     hit, u, end, depths, row_dx, row_dy, row_dz, origin, boxes, attributes, faces, panes, light, pixel_angle,
-                    colors[7], red, green, blue,
+                    colors[7], colors[3:6], red, green, blue,
                 )  # fmt: skip
                 if labels:
                     k = np.uint32(hit >> 2)

@@ -58,7 +58,8 @@ def sky_row(dx, dy, dz, light, red, green, blue):
         glow *= glow
         wide = glow
         glow *= glow
-        tight = glow * glow
+        # Away from the sun nothing is left of a high power, and numbers that small are very slow.
+        tight = glow * glow if glow > np.float32(0.6) else zero
         tight *= tight
         tight *= tight
         tight *= tight

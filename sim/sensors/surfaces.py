@@ -20,8 +20,9 @@ ASIDE, UP, DOWN = np.float32(0.78), np.float32(1.0), np.float32(0.45)
 @njit(**FAST)
 def _hash_share(i, j, tile):
     """A number in [-0.5, 0.5) that belongs to the cell (i, j) of a tile; int32 in, float32 out."""
-    h = np.uint32(i) * np.uint32(0x9E3779B1) ^ np.uint32(j) * np.uint32(0x85EBCA77) ^ tile
-    h = (h ^ (h >> np.uint32(15))) * np.uint32(0xC2B2AE3D)
+    # A product of uint32 is uint64 to numba; cut back each time, it vectorises.
+    h = np.uint32(np.uint32(i) * np.uint32(0x9E3779B1)) ^ np.uint32(np.uint32(j) * np.uint32(0x85EBCA77)) ^ tile
+    h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(0xC2B2AE3D))
     h = h ^ (h >> np.uint32(13))
     return np.float32(np.int32(h & np.uint32(0xFFFF)) - np.int32(0x8000)) * np.float32(1.0 / 0x10000)
 
