@@ -152,21 +152,31 @@ def light_faces(boxes, attributes, drawn, count, origin, light, faces, panes):
 
 
 @njit(**FAST)
+def _span_of(code, wanted):
+    """Columns (first, end) that hold all of a code that is there, widened to whole vectors."""
+    first, last = 0, code.shape[0] - 1
+    while code[first] != wanted:
+        first += 1
+    while code[last] != wanted:
+        last -= 1
+    return (first // LANES) * LANES, min(code.shape[0], (last // LANES + 1) * LANES)
+
+
+@njit(**FAST)
 def _row_contents(code, dx, dy, dz):
     """Columns (first, end) that hold all sky of a row, the same for its ground, in whole vectors; and whether it looks so low
     that hills may hide its sky."""
-    columns = np.int32(code.shape[0])
-    sky_0, sky_1, ground_0, ground_1, low = columns, np.int32(-1), columns, np.int32(-1), 0
-    for i in range(code.shape[0]):
-        u = np.int32(i)
-        sky, ground = code[i] == SKY, code[i] == GROUND
-        sky_0 = min(sky_0, u if sky else columns)
-        sky_1 = max(sky_1, u if sky else np.int32(-1))
-        ground_0 = min(ground_0, u if ground else columns)
-        ground_1 = max(ground_1, u if ground else np.int32(-1))
+    columns = code.shape[0]
+    sky, ground, low = 0, 0, 0
+    for i in range(columns):
+        sky += 1 if code[i] == SKY else 0
+        ground += 1 if code[i] == GROUND else 0
         low += 1 if dz[i] * dz[i] < np.float32(0.0025) * (dx[i] * dx[i] + dy[i] * dy[i]) else 0
-    sky_0, ground_0 = (sky_0 // LANES) * LANES, (ground_0 // LANES) * LANES
-    sky_1, ground_1 = min(columns, (sky_1 // LANES + 1) * LANES), min(columns, (ground_1 // LANES + 1) * LANES)
+    sky_0, sky_1, ground_0, ground_1 = 0, 0, 0, 0
+    if sky > 0:
+        sky_0, sky_1 = _span_of(code, SKY)
+    if ground > 0:
+        ground_0, ground_1 = _span_of(code, GROUND)
     return sky_0, sky_1, ground_0, ground_1, low > 0
 
 
