@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 import sim.numba_setup  # noqa: F401 (chooses the threading layer)
 from sim.solids import Shape
 
-# What LLVM may do to floats: no promise about infinities or NaN is given up, the slab test needs them. Kernels run without
-# numba's reference counts (`_nrt`, an option that numba keeps for itself): they own no array, and counting every view of a
-# row, atomically, took half of the caster's time. What such a kernel returns must hold no array: nobody would have counted it.
-ROUNDING_FREEDOM = {"contract", "arcp", "nsz", "reassoc"}
+# What LLVM may do to floats: ignore the sign of zero, no more. Where it may contract or reassociate, the last bits of a result
+# depend on what a function is inlined into, and a process that has just compiled its kernels runs other copies than one that
+# found them in the cache. The slab test needs infinities and NaN. Kernels run without numba's reference counts (`_nrt`, an
+# option that numba keeps for itself): they own no array, and counting every view of a row, atomically, took half of the
+# caster's time. What such a kernel returns must hold no array: nobody would have counted it.
+ROUNDING_FREEDOM = {"nsz"}
 FAST: dict[str, Any] = {"cache": True, "_nrt": False, "fastmath": ROUNDING_FREEDOM, "error_model": "numpy"}
 FAST_PARALLEL: dict[str, Any] = {**FAST, "_nrt": True, "parallel": True}
 
