@@ -8,6 +8,7 @@ single calls in turn, in which each finds the caches full of the other's data.
 
 from __future__ import annotations
 
+import importlib.util
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -124,6 +125,18 @@ def sensor_scaling(map_name: str = "grid-small", seed: int = 3, rounds: int = 15
                 suite.observe(world.state)
         growth = _resident_bytes() / before - 1.0
     return {"solids": solids, "distance": distances, "rigs": rigs, "rss_growth": growth}
+
+
+class BenchError(ValueError):
+    """A measurement that cannot be made or drawn here."""
+
+
+def require_plot(path: Path) -> None:
+    """Raises BenchError, with what to do, where `plot_scaling` could not draw into that file."""
+    if path.suffix != ".png" or not path.parent.is_dir():
+        raise BenchError(f"--plot {path}: give the name of a .png file in a folder that exists")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise BenchError("--plot needs matplotlib: pip install 'automedon[plots]'")
 
 
 def plot_scaling(report: dict[str, Any], path: Path) -> None:

@@ -100,7 +100,7 @@ def drive(
 
     Example: automedon drive --policy expert --map grid-small --seed 7 --record runs --video runs/drive.mp4
     """
-    from sim.config import ConfigError, load_config
+    from sim.config import load_config
     from sim.drive import DriveConfig
     from sim.drive import drive as run
 
@@ -110,8 +110,7 @@ def drive(
     }  # fmt: skip
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     resolved = load_config(DriveConfig, config, [*(override or []), *overrides])
-    if video is not None and video.suffix != ".mp4":
-        raise ConfigError(f"--video writes MP4, got {video.name!r}; give a name that ends with .mp4")
+    _require_mp4(video)
     if view and record is None:
         record = Path("runs")
     console = say(as_json)
@@ -199,8 +198,7 @@ def replay(
 
     if not resimulate and policy is None:
         raise ConfigError("replay needs --policy CHECKPOINT (or --resimulate, for a log of ours)")
-    if video is not None and video.suffix != ".mp4":
-        raise ConfigError(f"--video writes MP4, got {video.name!r}; give a name that ends with .mp4")
+    _require_mp4(video)
     if video is not None and len(logs) > 1:
         raise ConfigError(f"--video writes one file, but {len(logs)} logs were given; replay them one at a time")
     console = say(as_json)
@@ -219,8 +217,10 @@ def bench_sensors(
 ) -> None:
     """Camera and LiDAR against Open3D/Embree on the same rays and the same scene, one thread."""
     from sim.bench_sensors import bench_sensors as run
-    from sim.bench_sensors import plot_scaling, sensor_scaling
+    from sim.bench_sensors import plot_scaling, require_plot, sensor_scaling
 
+    if plot is not None:
+        require_plot(plot)  # before minutes are spent
     console = say(as_json)
     with console.status("measuring, about a minute"):
         report = run()
@@ -396,6 +396,13 @@ def _one_line(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     hint = f" See: {context.command_path} --help" if isinstance(error, UsageError) and context is not None else ""
     return " ".join(text.split()) + hint
+
+
+def _require_mp4(video: Path | None) -> None:
+    from sim.config import ConfigError
+
+    if video is not None and video.suffix != ".mp4":
+        raise ConfigError(f"--video writes MP4, got {video.name!r}; give a name that ends with .mp4")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,11 +1,16 @@
-"""Fixtures that every test may use: where the real recordings and maps are."""
+"""Fixtures that every test may use: where the real recordings and maps are, a town, and a moment in it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from sim.env import EnvConfig
+from sim.roads.driving_map import DrivingMap, load_map
+from sim.world import World, WorldState
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +21,19 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}: set AUTOMEDON_TEST_DATA to a folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def town() -> DrivingMap:
+    """The small grid town; not to be changed."""
+    return load_map("grid-small")
+
+
+@pytest.fixture(scope="session")
+def state(town: DrivingMap) -> WorldState:
+    """Two environments in the town after three seconds of driving off; not to be changed."""
+    world = World(town, EnvConfig.of().world, 2)
+    world.reset(np.ones(2, np.bool_), np.array([3, 4], np.uint64), np.zeros(2, np.int64))
+    for _ in range(30):
+        world.step(np.full((2, 2), [0.0, 0.3], np.float32))
+    return world.state

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from perception.sensors import SemanticClass
 from sim.events import CORNER_TOLERANCE_M, boxes_overlap, build_surroundings, is_off_road
-from sim.roads.driving_map import DrivingMap, GroundRaster, load_map
+from sim.roads.driving_map import DrivingMap, GroundRaster
 from sim.solids import Boxes, Material
 from sim.traffic.vehicles import CAR
 from sim.world import CollisionKind, World, WorldConfig
@@ -29,11 +29,6 @@ def test_overlap_agrees_with_opencv(x, y, a_yaw, a_length, a_width, b_yaw, b_len
 
     assume(overlap(0.02) == overlap(-0.02))  # leave out boxes that just touch
     assert ours == overlap(0.0)
-
-
-@pytest.fixture(scope="module")
-def town() -> DrivingMap:
-    return load_map("grid-small")
 
 
 def put_ego(world: World, x: float, y: float, yaw: float) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from perception.sensors import SemanticClass
 from sim.config import ConfigError
 from sim.env import EnvConfig
-from sim.roads.driving_map import DrivingMap, load_map
+from sim.roads.driving_map import DrivingMap
 from sim.sensors.cast import FAR_M, GROUND
 from sim.sensors.light import DIRECT, HORIZON, LIGHT_COLUMNS, SUN, WeatherName, draw_weather, light_of
 from sim.sensors.rig import RigConfig, rig
@@ -22,11 +22,6 @@ from sim.sensors.suite import SensorSuite
 from sim.world import World, WorldState
 
 NAMES = typing.get_args(WeatherName)
-
-
-@pytest.fixture(scope="module")
-def town() -> DrivingMap:
-    return load_map("grid-small")
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from perception.sensors import SemanticClass
 from sim.config import ConfigError
 from sim.env import DriveBatch, EnvConfig
 from sim.open3d_loader import load_open3d
-from sim.roads.driving_map import DrivingMap, load_map
+from sim.roads.driving_map import DrivingMap
 from sim.sensors.cast import FAR_M
 from sim.sensors.meshes import MESH, MESH_INSTANCE, MeshConfig, MeshError, MeshScene, load_mesh
 from sim.sensors.returns import Air
@@ -43,11 +43,6 @@ def box_file(folder: Path, half: tuple[float, float, float]) -> Path:
     quads = ((0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3))
     faces = [list(t) for a, b, c, d in quads for t in ((a, b, c), (a, c, d))]
     return off_file(folder, signs * half, faces)
-
-
-@pytest.fixture(scope="module")
-def town() -> DrivingMap:
-    return load_map("grid-small")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from sim.env import EnvConfig
-from sim.roads.driving_map import DrivingMap, load_map
+from sim.roads.driving_map import DrivingMap
 from sim.sensors.navigation import (
     GRAVITY_MPS2,
     GeoOrigin,
@@ -35,11 +35,6 @@ SILENT_IMU = {
     "acceleration_noise": 0.0, "gyro_noise": 0.0, "acceleration_bias_mps2": 0.0, "gyro_bias_radps": 0.0,
     "acceleration_bias_walk": 0.0, "gyro_bias_walk": 0.0,
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def town() -> DrivingMap:
-    return load_map("grid-small")
 
 
 def new_world(town: DrivingMap, seeds: tuple[int, ...] = (3,)) -> World:

@@ -9,15 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
-from sim.env import EnvConfig
-from sim.roads.driving_map import DrivingMap, GroundClass, load_map
+from sim.roads.driving_map import DrivingMap, GroundClass
 from sim.sensors.cast import BOX_COLUMNS, COS, FAR_M, GROUND, SKY
 from sim.sensors.parts import ATTRIBUTES, MATERIAL, RED
 from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, SURFACE, Air, _noise_row, measure_sweep
 from sim.sensors.rig import LidarConfig, RigConfig
 from sim.sensors.suite import SensorSuite
 from sim.solids import Material
-from sim.world import World, WorldState
+from sim.world import WorldState
 
 BEAMS, COLUMNS = 16, 1024
 SENSITIVITY_M = 50.0
@@ -164,20 +163,6 @@ def test_water_darkens_the_ground_and_drowns_markings() -> None:
     assert ratio[1.0] < ratio[0.0]
     assert share(measure(25.0, ground=GroundClass.ROAD, cosine=0.06, air={Air.WETNESS: 1.0})) == 0.0
     assert share(measure(25.0, ground=GroundClass.ROAD, cosine=0.06)) > 0.2
-
-
-@pytest.fixture(scope="module")
-def town() -> DrivingMap:
-    return load_map("grid-small")
-
-
-@pytest.fixture(scope="module")
-def state(town: DrivingMap) -> WorldState:
-    world = World(town, EnvConfig.of().world, 2)
-    world.reset(np.ones(2, np.bool_), np.array([3, 4], np.uint64), np.zeros(2, np.int64))
-    for _ in range(30):
-        world.step(np.full((2, 2), [0.0, 0.3], np.float32))
-    return world.state
 
 
 def observed(town: DrivingMap, state: WorldState, labels: bool, fog: float = 0.0) -> SensorSuite:

@@ -7,7 +7,7 @@ import pytest
 
 from perception.sensors import SemanticClass
 from sim.env import EnvConfig
-from sim.roads.driving_map import DrivingMap, load_map
+from sim.roads.driving_map import DrivingMap
 from sim.sensors.camera import cast_camera
 from sim.sensors.cast import (
     BOX_COLUMNS,
@@ -34,20 +34,6 @@ from sim.sensors.shadows import SHADOW, SUNNY, cast_shadows
 from sim.sensors.suite import SensorSuite
 from sim.solids import Material, Shape
 from sim.world import World, WorldState
-
-
-@pytest.fixture(scope="module")
-def town() -> DrivingMap:
-    return load_map("grid-small")
-
-
-@pytest.fixture(scope="module")
-def state(town: DrivingMap) -> WorldState:
-    world = World(town, EnvConfig.of().world, 2)
-    world.reset(np.ones(2, np.bool_), np.array([3, 4], np.uint64), np.zeros(2, np.int64))
-    for _ in range(30):
-        world.step(np.full((2, 2), [0.0, 0.3], np.float32))
-    return world.state
 
 
 def test_labels_change_no_picture_and_no_return(town: DrivingMap, state: WorldState) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.env import EnvConfig
-from sim.roads.driving_map import DrivingMap, load_map
+from sim.roads.driving_map import DrivingMap
 from sim.sensors.cast import CX, CY, FAR_M
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.rig import LidarConfig, RigConfig
@@ -19,20 +19,6 @@ from sim.sensors.sweep_motion import boxes_before, ego_before
 from sim.world import World, WorldState
 
 COLUMNS = 600  # no whole number of sectors
-
-
-@pytest.fixture(scope="module")
-def town() -> DrivingMap:
-    return load_map("grid-small")
-
-
-@pytest.fixture(scope="module")
-def state(town: DrivingMap) -> WorldState:
-    world = World(town, EnvConfig.of().world, 2)
-    world.reset(np.ones(2, np.bool_), np.array([3, 4], np.uint64), np.zeros(2, np.int64))
-    for _ in range(30):
-        world.step(np.full((2, 2), [0.0, 0.3], np.float32))
-    return world.state
 
 
 def driving(state: WorldState, ego_mps: float, others_mps: float, yaw_rate: float = 0.0) -> WorldState:

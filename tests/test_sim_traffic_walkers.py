@@ -6,18 +6,13 @@ import numpy as np
 import pytest
 
 from planning.route_follower import RouteFollower
-from sim.roads.driving_map import DrivingMap, GroundClass, load_map
+from sim.roads.driving_map import GroundClass, load_map
 from sim.roads.network import LaneKind
 from sim.traffic.walk_graph import CROSSWALK, JAYWALK, LINK, build_walk_graph
 from sim.traffic.walkers import WAITING
 from sim.world import ActorKind, CollisionKind, World, WorldConfig
 
 GREEN = 3
-
-
-@pytest.fixture(scope="module")
-def town() -> DrivingMap:
-    return load_map("grid-small")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from planning.action import Action
 from planning.policy import SignalState
 from sim.birdseye import Chart, box_corners, draw_birdseye, signal_ahead
 from sim.drawing import BACKGROUND, BLUE, BRIGHT, GREEN, RED, fitted, shortened, text_width
-from sim.roads.driving_map import DrivingMap, GroundClass, load_map
+from sim.roads.driving_map import DrivingMap, GroundClass
 from sim.roads.network import LaneKind
 from sim.step import Actors, Step
 from sim.view import HEIGHT_PX, WIDTH_PX, VideoError, VideoWriter, ViewContext, compose, project
@@ -187,11 +187,6 @@ def test_actor_is_drawn_where_it_stands(x: float, y: float, yaw: float, ahead: f
     expected = CHART.pixels(np.array([ahead + 2.0, left]))  # the front bar has the pure colour
     assert np.hypot(column - expected[0], row - expected[1]) < 14
     assert (picture == BRIGHT).all(axis=-1).any(), "the ego's own symbol"
-
-
-@pytest.fixture(scope="module")
-def town() -> DrivingMap:
-    return load_map("grid-small")
 
 
 def test_ground_lies_under_the_ego_as_in_the_map(town: DrivingMap) -> None:

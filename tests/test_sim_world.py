@@ -12,13 +12,7 @@ from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M
 from planning.idle import IdlePolicy
 from planning.route_follower import RouteFollower
 from sim.events import boxes_overlap
-from sim.roads.driving_map import DrivingMap, load_map
 from sim.world import ActorKind, World, WorldConfig
-
-
-@pytest.fixture(scope="module")
-def town() -> DrivingMap:
-    return load_map("grid-small")
 
 
 def same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
