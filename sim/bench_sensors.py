@@ -29,7 +29,7 @@ from sim.roads.driving_map import DrivingMap, load_map
 from sim.sensors.cast import COS, CX, CZ, HX, HZ, SHAPE, SIN, sweep_directions
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.lens import ray_directions
-from sim.sensors.parts import sort_boxes
+from sim.sensors.parts import BINS, sort_boxes
 from sim.sensors.rig import RigConfig, RigName, rig
 from sim.sensors.suite import SensorSuite
 from sim.solids import Material, Shape
@@ -218,7 +218,7 @@ def _scene_contestants(suites: dict[str, SensorSuite], boxes: NDArray[np.float32
         suite.boxes[0, :count] = boxes
         suite.attributes[0, :count] = [int(Material.PAINT), int(SemanticClass.VEHICLE), 1, 120, 40, 40]
         suite.counts[0] = count, count
-        sort_boxes(suite.boxes[0], count, suite.order[0], np.zeros(1024, np.int32))
+        sort_boxes(suite.boxes[0], count, suite.order[0], np.zeros(BINS + 1 + count, np.int32))
         cameras, sweeps = _rays(scene, suite.rig)
         contestants[name] = partial(suite.render, everyone)
         contestants[f"{name}_embree"] = partial(_cast_all, scene, cameras + sweeps)

@@ -9,28 +9,32 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, example, given, reject, settings
 from hypothesis import strategies as st
+from kernel_arguments import view_of
+from numba import njit
 from numpy.typing import NDArray
 
 from perception.geometry import inverse, rotation_from_euler, se3, transform
 from perception.sensors import CameraCalibration, DistortionModel
 from sim.sensors.camera import cast_camera
 from sim.sensors.cast import (
+    ARC_ERROR,
     BOX_COLUMNS,
     COS,
     CURVED,
     CX,
     CZ,
     FAR_M,
+    FAST,
     HX,
     HZ,
     NEAR,
     SHAPE,
     SIN,
-    _cast_row,
+    arc,
     cast_ground,
+    cast_solid,
     cast_sweep,
     pinhole_directions,
-    pinhole_view,
     sweep_directions,
 )
 from sim.sensors.embree_oracle import EmbreeScene
@@ -129,12 +133,11 @@ def test_pictures_agree_with_embree(
         reject()
     origin = pose[:3, 3].astype(np.float32)
     depth, code = ground_hits(directions, origin)
-    intrinsics = np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32)
-    view = pinhole_view(np.ascontiguousarray(pose[:3, :3].T, np.float32), intrinsics, HEIGHT, WIDTH)
+    view = view_of(calibration)
     drawn = np.zeros(count, np.int32)
     number = cast_camera(
         boxes, np.arange(count, dtype=np.int32)[::-1].copy(), count, origin, view, lens_tables(calibration), *directions,
-        depth, code, np.zeros((8, 3), np.float32), np.zeros(4, np.int64), drawn,
+        depth, code, np.zeros((3, 8), np.float32), np.zeros(4, np.int64), drawn,
     )  # fmt: skip
     assert set(np.unique(code[code >= 0] >> 2)) <= set(drawn[:number])
     scene = EmbreeScene(boxes, SEGMENTS)
@@ -164,7 +167,7 @@ def test_sweeps_agree_with_embree(
     cast_sweep(
         boxes, np.arange(count, dtype=np.int32), count, origin, np.ascontiguousarray(pose[:3, :3].T, np.float32),
         tilt == 0.0, FAR_M, np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), np.float32(np.radians(span) / columns),
-        np.float32(0.0), *directions, depth, code, np.zeros(5, np.float32),
+        np.float32(0.0), *directions, depth, code, np.zeros(3, np.float32),
     )  # fmt: skip
     scene = EmbreeScene(boxes, SEGMENTS)
     same_depth, same_identity = agree(depth, code, scene, scene.rays(origin, directions))
@@ -173,11 +176,11 @@ def test_sweeps_agree_with_embree(
 
 
 def test_nothing_is_hit_above_an_empty_plane() -> None:
-    directions = sweep_directions(np.radians([10.0, -10.0]), np.radians([0.0, 90.0]), np.eye(4))
+    directions = sweep_directions(np.radians([10.0, -10.0]), np.radians(np.arange(9) * 40.0), np.eye(4))
     depth, code = ground_hits(directions, np.array([0, 0, 1.8], np.float32))
     assert (depth[0] == FAR_M).all()
     assert np.allclose(depth[1], 1.8 / np.sin(np.radians(10.0)), rtol=1e-6)
-    assert code.tolist() == [[-2, -2], [-1, -1]]
+    assert code.tolist() == [[-2] * 9, [-1] * 9]
 
 
 @pytest.mark.parametrize("name", ["camera_wide", "camera_tele"])
@@ -195,16 +198,36 @@ def test_a_pixels_ray_projects_back_to_it(name: str) -> None:
 
 
 def test_rays_along_a_boxs_sides_are_exact() -> None:
-    """Sixteen parallel rays, so that the row is vectorised: half of them inside the box's slabs, half beside."""
+    """Parallel rays that start within a box's slabs, and beside them: one over their speed across is infinite."""
     boxes = np.zeros((1, BOX_COLUMNS), np.float32)
     boxes[0, [CX, CX + 1, CZ, HX, HX + 1, HZ, COS]] = [10.0, 0.0, 1.0, 2.0, 1.0, 1.0, 1.0]
-    depth, code = np.full(32, FAR_M, np.float32), np.full(32, -2, np.int32)
-    ones, zeros = np.ones(32, np.float32), np.zeros(32, np.float32)
+    depth, code = np.full((1, 32), FAR_M, np.float32), np.full((1, 32), -2, np.int32)
+    ones, zeros = np.ones((1, 32), np.float32), np.zeros((1, 32), np.float32)
     for side, expected in ((0.5, 8.0), (1.5, FAR_M)):
         for direction in ((ones, zeros, zeros), (ones, -zeros, -zeros)):
             depth[:], code[:] = FAR_M, -2
-            _cast_row(
-                depth, code, *direction, np.float32(-10), np.float32(side), np.float32(0.25), np.float32(1), np.float32(0),
-                np.float32(2), np.float32(1), np.float32(1), np.int32(0),
-            )  # fmt: skip
+            cast_one(depth, code, *direction, np.array([0.0, side, 1.25], np.float32), boxes[0])
             assert (depth == expected).all()
+
+
+@njit(**FAST)
+def cast_one(depth, code, dx, dy, dz, origin, box):
+    """One solid against all rays."""
+    rows, columns = depth.shape
+    cast_solid(depth, code, dx, dy, dz, 0, rows, 0, columns, np.float32(0.0), origin, box, np.int32(0))
+
+
+@njit(**FAST)
+def arcs(y, x, out):
+    """`arc`, which is inlined into kernels, of many points."""
+    for i in range(len(y)):
+        out[i] = arc(y[i], x[i])
+
+
+def test_fast_angles_are_as_good_as_they_say() -> None:
+    turn = np.linspace(-np.pi, np.pi, 200_001)
+    scale = np.random.default_rng(0).choice([1e-3, 1.0, 1e4], len(turn))
+    y, x = (scale * np.sin(turn)).astype(np.float32), (scale * np.cos(turn)).astype(np.float32)
+    out = np.zeros(len(turn), np.float32)
+    arcs(y, x, out)
+    assert np.abs(np.angle(np.exp(1j * (out - np.arctan2(y, x).astype(np.float64))))).max() < ARC_ERROR

@@ -201,7 +201,7 @@ def test_bounds_hold_every_pixel_that_sees_the_box(
     tables = lens_tables(lens)
     rotation = tuple(np.float32(r) for r in pose[:3, :3].T.ravel())
     origin = pose[:3, 3].astype(np.float32)
-    corners, out = np.zeros((8, 3), np.float32), np.zeros(4, np.int64)
+    corners, out = np.zeros((3, 8), np.float32), np.zeros(4, np.int64)
     rng = np.random.default_rng(seed)
     for _ in range(40):
         box = random_box(rng, reach)
@@ -218,7 +218,7 @@ def test_bounds_hold_every_pixel_that_sees_the_box(
         inside[v0:v1, u0:u1] = True
         assert not (seen & ~inside).any()
         if seen.any():
-            assert corners[:, 2].min() <= distance[seen].min() * (1 + 1e-5) + 1e-5
+            assert corners[2].min() <= distance[seen].min() * (1 + 1e-5) + 1e-5
 
 
 def test_bounds_are_tight_for_what_is_small_and_far() -> None:
@@ -231,7 +231,7 @@ def test_bounds_are_tight_for_what_is_small_and_far() -> None:
     for lens in lenses:
         directions, tables = ray_directions(lens), lens_tables(lens)
         rotation = tuple(np.float32(r) for r in lens.ego_from_camera[:3, :3].T.ravel())
-        origin, corners, out = np.zeros(3, np.float32), np.zeros((8, 3), np.float32), np.zeros(4, np.int64)
+        origin, corners, out = np.zeros(3, np.float32), np.zeros((3, 8), np.float32), np.zeros(4, np.int64)
         slack = []
         for _ in range(100):
             box = random_box(rng, 30.0)

@@ -122,7 +122,7 @@ def test_sweeps_of_real_models_agree_with_embree(
         boxes, np.arange(30, dtype=np.int32), 30, origin, np.ascontiguousarray(pose[:3, :3].T, np.float32), tilt == 0.0,
         FAR_M, np.tan(elevations).astype(np.float32), np.float32(azimuths[0]),
         np.float32(np.radians(lidar.azimuth_step_deg)), np.float32(np.abs(rays - azimuths).max()), *directions,
-        depth, code, np.zeros(5, np.float32),
+        depth, code, np.zeros(3, np.float32),
     )  # fmt: skip
     scene = EmbreeScene(boxes)
     theirs, identity = scene.cast(scene.rays(origin, directions))

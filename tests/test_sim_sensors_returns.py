@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
+from sim.lanes import WIDTH, lane_numbers, store
 from sim.roads.driving_map import DrivingMap, GroundClass
-from sim.sensors.cast import BOX_COLUMNS, COS, FAR_M, GROUND, SKY
+from sim.sensors.cast import BOX_COLUMNS, COS, FAR_M, FAST, GROUND, SKY
 from sim.sensors.parts import ATTRIBUTES, MATERIAL, RED
-from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, SURFACE, Air, _noise_row, measure_sweep
+from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, SURFACE, Air, measure_sweep, shot_noise
 from sim.sensors.rig import LidarConfig, RigConfig
 from sim.sensors.suite import SensorSuite
 from sim.solids import Material
@@ -48,7 +50,7 @@ def measure(
         np.array([-500.0, -500.0]), 1.0,
         (*np.array([0.5, 500.0, SENSITIVITY_M, noise_m], np.float32), np.float32(0.4), False), columns, np.uint64(key),
         np.zeros((GROUND_CLASSES, 2), np.float32), np.zeros((RETURN_ROWS, COLUMNS), np.float32),
-        np.zeros((2, COLUMNS), np.int32), np.zeros(COLUMNS, np.bool_), points, nothing.astype(np.uint8), nothing,
+        points, nothing.astype(np.uint8), nothing,
         np.zeros((1, 3), np.int32), np.zeros(1, np.int32), False,
     )  # fmt: skip
     return points[:count]
@@ -101,9 +103,18 @@ def test_intensity_does_not_depend_on_range_but_on_incidence() -> None:
     assert measure(10.0, cosine=0.3)[:, 3].mean() < 0.5 * head_on
 
 
+@njit(**FAST)
+def draw(start, noise, chance):
+    """`shot_noise` of one place after another."""
+    for i in range(0, noise.shape[0], WIDTH):
+        drawn = shot_noise(lane_numbers() + np.int32(start + i))
+        store(noise, i, drawn[0])
+        store(chance, i, drawn[1])
+
+
 def test_range_noise_is_normal_and_tells_nothing_about_who_is_seen() -> None:
     noise, chance = np.zeros(1 << 16, np.float32), np.zeros(1 << 16, np.float32)
-    _noise_row(np.int32(-5), noise, chance)
+    draw(np.int32(-5), noise, chance)
     assert noise.mean() == pytest.approx(0.0, abs=0.015)
     assert noise.std() == pytest.approx(1.0, abs=0.01)
     assert np.mean(np.abs(noise) > 2) == pytest.approx(0.0455, abs=0.006)

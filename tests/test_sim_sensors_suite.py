@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_arguments import view_of
+from numba import njit
+from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
 from sim.env import EnvConfig
@@ -15,6 +18,7 @@ from sim.sensors.cast import (
     CX,
     CZ,
     FAR_M,
+    FAST,
     GROUND,
     HX,
     HZ,
@@ -23,15 +27,15 @@ from sim.sensors.cast import (
     cast_ground,
     pinhole_directions,
 )
-
-from sim.sensors.cast import pinhole_view  # isort: skip
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.lens import lens_tables
 from sim.sensors.light import AMBIENT, DIRECT, HAZE, HORIZON, LIGHT_COLUMNS, SUN, ZENITH
+from sim.sensors.parts import BINS, sort_boxes
 from sim.sensors.rig import rig
-from sim.sensors.shading import COLOR_ROWS, PANE_COLUMNS, _face_run, _store_row, light_faces
+from sim.sensors.shading import COLOR_ROWS, _face_pixels, light_faces, store_pixels
 from sim.sensors.shadows import SHADOW, SUNNY, cast_shadows
 from sim.sensors.suite import SensorSuite
+from sim.sensors.surfaces import PANE_COLUMNS
 from sim.solids import Material, Shape
 from sim.world import World, WorldState
 
@@ -132,9 +136,8 @@ def test_shadows_are_where_embree_sees_no_sun(seed: int) -> None:
     directions = pinhole_directions(k, pose, calibration.width_px, calibration.height_px)
     origin = pose[:3, 3].astype(np.float32)
     depth, code, shade = np.zeros(shape, np.float32), np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
-    intrinsics = np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32)
-    view = pinhole_view(np.ascontiguousarray(pose[:3, :3].T, np.float32), intrinsics, *shape)
-    corners, bounds = np.zeros((8, 3), np.float32), np.zeros(4, np.int64)
+    view = view_of(calibration)
+    corners, bounds = np.zeros((3, 8), np.float32), np.zeros(4, np.int64)
     azimuth, elevation = rng.uniform(-np.pi, np.pi), np.radians(rng.uniform(25, 65))
     level = np.cos(elevation)
     sun = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)], np.float32)
@@ -144,8 +147,8 @@ def test_shadows_are_where_embree_sees_no_sun(seed: int) -> None:
         np.zeros(count, np.int32),
     )  # fmt: skip
     cast_shadows(
-        boxes, count, origin, view, lens, sun, directions[0], directions[1], depth, code, shade, corners, bounds,
-        np.zeros(BOX_COLUMNS, np.float32),
+        boxes, nearest_first(boxes), count, origin, view, lens, sun, directions[0], directions[1], depth, code, shade,
+        corners, bounds, np.zeros(BOX_COLUMNS, np.float32),
     )  # fmt: skip
     assert set(np.unique(shade)) == {int(SHADOW), int(SUNNY)}
     # Beyond that range shadows are left out.
@@ -157,12 +160,39 @@ def test_shadows_are_where_embree_sees_no_sun(seed: int) -> None:
     assert np.mean((shade[seen] == SHADOW) == np.isfinite(distance)) > 0.995
 
 
+def nearest_first(boxes: NDArray[np.float32]) -> NDArray[np.int32]:
+    order, bins = np.zeros(len(boxes), np.int32), np.zeros(BINS + 1 + len(boxes), np.int32)
+    sort_boxes(boxes, len(boxes), order, bins)
+    assert sorted(order) == list(range(len(boxes)))
+    return order
+
+
 def test_colours_beyond_a_byte_are_cut_off() -> None:
-    colors = np.zeros((COLOR_ROWS, 4), np.float32)
-    colors[:3] = np.array([[-3.0, 0.0, 254.9, 300.0], [1.0, 2.0, 3.0, 4.0], [255.0, 1e9, -1e9, 128.5]])
-    image = np.zeros((4, 3), np.uint8)
-    _store_row(colors[0], colors[1], colors[2], np.zeros(4, np.int32), image)
-    assert image.tolist() == [[0, 1, 255], [0, 2, 255], [254, 3, 0], [255, 4, 128]]
+    colors = np.zeros((COLOR_ROWS, 9), np.float32)
+    colors[:, 1:5] = np.array([[-3.0, 0.0, 254.9, 300.0], [1.0, 2.0, 3.0, 4.0], [255.0, 1e9, -1e9, 128.5]])
+    image = np.full((3, 9, 3), 7, np.uint8)
+    store_at(colors, 1, 1, image)
+    assert image[1, 1:5].tolist() == [[0, 1, 255], [0, 2, 255], [254, 3, 0], [255, 4, 128]]
+    assert (image[1, 5:] == 0).all()
+    assert (image[[0, 2]] == 7).all()
+    assert (image[1, 0] == 7).all()
+
+
+@njit(**FAST)
+def store_at(colors, v, c, image):
+    """Kernels that are inlined cannot be called from Python."""
+    store_pixels(colors, v, c, image)
+
+
+@njit(**FAST)
+def paint_one(
+    v, u, code, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, colors
+):  # fmt: skip
+    """One pixel of a face."""
+    _face_pixels(
+        code[v, u], v, u, u + 1, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, np.float32(0.01),
+        colors,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("shape", list(Shape))
@@ -179,11 +209,7 @@ def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
     directions = pinhole_directions(k, pose, camera.width_px, camera.height_px)
     origin = pose[:3, 3].astype(np.float32)
     depth, code = np.zeros(shape_px, np.float32), np.zeros(shape_px, np.int32)
-    view = pinhole_view(
-        np.ascontiguousarray(pose[:3, :3].T, np.float32),
-        np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], np.float32),
-        *shape_px,
-    )
+    view = view_of(camera)
     cast_ground(origin, directions[2], depth, code)
     drawn = np.zeros(1, np.int32)
     assert (
@@ -197,7 +223,7 @@ def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
             *directions,
             depth,
             code,
-            np.zeros((8, 3), np.float32),
+            np.zeros((3, 8), np.float32),
             np.zeros(4, np.int64),
             drawn,
         )
@@ -217,9 +243,9 @@ def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
     for v in range(shape_px[0]):
         for u in np.flatnonzero(code[v] >= 0)[::5]:
             colors = np.zeros((3, camera.width_px), np.float32)
-            _face_run(
-                code[v, u], u, u + 1, depth[v], *directions[:, v], origin, boxes, attributes, faces, panes, light,
-                np.float32(0.01), colors[0], np.zeros((3, camera.width_px), np.float32), *colors,
+            paint_one(
+                v, u, code, depth, *directions, np.linalg.norm(directions, axis=0), origin, boxes, attributes, faces, panes,
+                light, colors,
             )  # fmt: skip
             n = normals[v, u]
             aside_up_down = 0.78 + n[2] * (0.22 if n[2] > 0 else 0.33)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sim.sensors.cast import FAST, LANES, cast_solid, pinhole_bounds, sphere_in_view
+from sim.sensors.cast import FAST, cast_solid, nearest_corner, pinhole_bounds, sphere_in_view
 from sim.sensors.lens import distorted_bounds
 
 
@@ -17,8 +17,8 @@ from sim.sensors.lens import distorted_bounds
 def in_picture(box, origin, view, lens, corners, out):
     """Whether a box may be in the picture, and which rectangle of pixels (column, end column, row, end row) surely holds it.
 
-    view: of `pinhole_view`. lens: `LensTables`, empty for a pinhole camera. corners: (8, 3) float32 scratch; afterwards the
-    smallest number in its last column is the smallest depth that the box can have.
+    view: of `pinhole_view`. lens: `LensTables`, empty for a pinhole camera. corners: (3, 8) float32 scratch; afterwards
+    `nearest_corner` knows the smallest depth that the box can have.
     """
     if lens[1].shape[0] == 0:
         return sphere_in_view(box, origin, view) and pinhole_bounds(box, origin, view, corners, out)
@@ -32,21 +32,17 @@ def cast_camera(boxes, order, count, origin, view, lens, dx, dy, dz, depth, code
     origin (3,); view of `pinhole_view` and lens of `lens_tables`; dx, dy, dz (H, W) of `ray_directions`, which says what depth
     (H, W) means. depth and code hold what `cast_ground` put there; code becomes 4 * box +
     face (0 x, 1 y, 2 z, 3 `CURVED`). drawn (K,) int32 gets the boxes that may be in the picture; returns their number.
-    Cost: boxes x pixels they may cover; with the nearest first, rows that are hidden cost a comparison a pixel.
+    Cost: boxes x pixels they may cover; with the nearest first, what is hidden costs a comparison for eight pixels.
     """
-    columns = depth.shape[1]
     in_view = 0
     for place in range(count):
         k = order[place]
         box = boxes[k]
         if not in_picture(box, origin, view, lens, corners, bounds):
             continue
-        nearest = corners[0, 2]
-        for c in range(1, 8):
-            nearest = min(nearest, corners[c, 2])
-        u0, u1 = (bounds[0] // LANES) * LANES, min(columns, -(-bounds[1] // LANES) * LANES)
+        nearest = nearest_corner(corners)
         if cast_solid(
-            depth, code, dx, dy, dz, bounds[2], bounds[3], u0, u1, nearest, origin, box, np.int32(4 * k)
+            depth, code, dx, dy, dz, bounds[2], bounds[3], bounds[0], bounds[1], nearest, origin, box, np.int32(4 * k)
         ):  # fmt: skip
             drawn[in_view] = k
             in_view += 1

@@ -15,8 +15,23 @@ from numba import njit
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
+from sim.lanes import (
+    all_lanes,
+    any_lane,
+    first_false,
+    floor,
+    gather,
+    greatest,
+    lane,
+    least,
+    shift_right,
+    splat,
+    to_float,
+    to_int,
+    where,
+)  # fmt: skip
 from sim.roads.driving_map import GroundClass, GroundRaster
-from sim.sensors.cast import FAST, GROUND
+from sim.sensors.cast import FAST, INLINE
 
 LEVELS = 7
 
@@ -51,11 +66,14 @@ GRAIN_OF = np.array([_GRAIN.get(c, 0.05) for c in GroundClass], np.float32)
 _UNDER = {k: GroundClass.ROAD for k in (
     GroundClass.LINE_WHITE, GroundClass.LINE_YELLOW, GroundClass.STOP_LINE, GroundClass.CROSSWALK
 )}  # fmt: skip
+_SURFACE_CLASS = np.array([_UNDER.get(c, c) for c in GroundClass], np.uint8)
 SURFACE = np.array([_COLORS[_UNDER.get(c, c)] for c in GroundClass], np.float32)
 WHITE, YELLOW = (np.array(_COLORS[c], np.float32) for c in (GroundClass.LINE_WHITE, GroundClass.LINE_YELLOW))
 _YELLOW = int(GroundClass.LINE_YELLOW)
-# Set in `near` where a cell or one beside it has paint or another class: there, colours are interpolated.
-MIXED = np.uint8(128)
+# A class's colour, packed as texels are.
+SURFACE_WORD = np.array([sum(int(SURFACE[k, c]) << 8 * c for c in range(3)) for k in range(len(SURFACE))], np.int32)
+# Parts of `cells`: the class; whether a surface of another colour is next to it; whether it or one beside it has paint.
+CLASS, BORDER, PAINT = 15, 64, 128
 # Levels below the texture's own: how much smaller than a cell a pixel's footprint is, in powers of two.
 FINER = 2
 _TERRAIN_TEXEL = np.uint32(sum(c << 8 * k for k, c in enumerate(_COLORS[GroundClass.TERRAIN])))
@@ -63,16 +81,16 @@ _TERRAIN_TEXEL = np.uint32(sum(c << 8 * k for k, c in enumerate(_COLORS[GroundCl
 
 @dataclass(frozen=True)
 class GroundTexture:
-    """classes, near, paint: (rows, columns) uint8. texels: (N,) uint32 red, green, blue and 1 where the texel differs from one
-    beside it, from the lowest byte up: levels 1 and more after one another, each row by row.
+    """classes: (rows, columns) uint8. cells: the same in uint16: `CLASS`, `BORDER`, `PAINT`, and from the ninth bit on the share
+    of the cell that lies under a marking, 0 to 255.
 
-    near: class, and `MIXED`. paint: share of the cell under a marking, 0 to 255. Level l has cells of cell_m * 2**l; offset and
+    texels: (N,) uint32: red, green, blue, and class in the middle with `BORDER` where the texel differs from one beside it, from
+    the lowest byte up; levels 1 and more after one another, each row by row. Level l has cells of cell_m * 2**l; offset and
     columns (LEVELS,) int64 say where it lies.
     """
 
     classes: NDArray[np.uint8]
-    near: NDArray[np.uint8]
-    paint: NDArray[np.uint8]
+    cells: NDArray[np.uint16]
     texels: NDArray[np.uint32]
     offset: NDArray[np.int64]
     columns: NDArray[np.int64]
@@ -84,20 +102,23 @@ class GroundTexture:
         """Average the colours of 2 x 2 cells, again and again."""
         classes, paint = ground.classes, ground.paint
         around = np.ones((3, 3), np.uint8)
-        mixed = (cv2.erode(classes, around) != cv2.dilate(classes, around)) | (cv2.dilate(paint, around) > 0)
+        surface = _SURFACE_CLASS[classes]
+        border = cv2.erode(surface, around) != cv2.dilate(surface, around)
+        flags = border * np.uint16(BORDER) + (cv2.dilate(paint, around) > 0) * np.uint16(PAINT)
         rows, columns = classes.shape
         size = (max(1, columns // 2), max(1, rows // 2))
         picture = cv2.resize(_painted(classes, paint), size, interpolation=cv2.INTER_AREA)
         levels, widths = [np.zeros(0, np.uint32)], [columns]
-        for _ in range(1, LEVELS):
-            levels.append(_packed(picture).reshape(-1))
+        for level in range(1, LEVELS):
+            step = 2**level
+            middle = classes[step // 2 :: step, step // 2 :: step][: picture.shape[0], : picture.shape[1]]
+            levels.append(_packed(picture, middle).reshape(-1))
             widths.append(picture.shape[1])
             smaller = (max(1, picture.shape[1] // 2), max(1, picture.shape[0] // 2))
             picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
         return GroundTexture(
             classes=classes,
-            near=classes | (mixed.astype(np.uint8) * MIXED),
-            paint=paint,
+            cells=classes.astype(np.uint16) | flags | (paint.astype(np.uint16) << 8),
             texels=np.concatenate(levels),
             offset=np.cumsum([0, *[len(level) for level in levels[:-1]]]).astype(np.int64),
             columns=np.array(widths, np.int64),
@@ -107,7 +128,7 @@ class GroundTexture:
 
     def arrays(self) -> tuple[Any, ...]:
         """What the shading of cameras takes."""
-        return self.texels, self.offset, self.columns, self.near, self.paint, self.origin, self.cell_m
+        return self.texels, self.offset, self.columns, self.cells, self.origin, self.cell_m
 
 
 def _painted(classes: NDArray[np.uint8], paint: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -121,10 +142,13 @@ def _painted(classes: NDArray[np.uint8], paint: NDArray[np.uint8]) -> NDArray[np
     return picture
 
 
-def _packed(picture: NDArray[np.uint8]) -> NDArray[np.uint32]:
+def _packed(picture: NDArray[np.uint8], classes: NDArray[np.uint8]) -> NDArray[np.uint32]:
     around = np.ones((3, 3), np.uint8)
     mixed = (cv2.dilate(picture, around) - cv2.erode(picture, around)).max(axis=-1) > 3
-    return np.ascontiguousarray(np.dstack([picture, mixed.astype(np.uint8)])).view(np.uint32)[..., 0]
+    padded = np.zeros(mixed.shape, np.uint8)
+    padded[: classes.shape[0], : classes.shape[1]] = classes
+    marks = padded | (mixed * np.uint8(BORDER))
+    return np.ascontiguousarray(np.dstack([picture, marks])).view(np.uint32)[..., 0]
 
 
 def grain_tiles() -> NDArray[np.float32]:
@@ -142,116 +166,149 @@ def grain_tiles() -> NDArray[np.float32]:
     return (0.29 * np.stack([0.8 * coarse, everything, tiles[3]])).clip(-1.0, 1.0).astype(np.float32)
 
 
-@njit(**FAST)
-def ground_texels_row(code, level, cell_column, cell_row, across, along, ground, noise, colors, semantic, labels):
-    """Base colour and texture of the ground pixels of a row, into rows 3 to 6 of colors (and their class).
+@njit(**INLINE)
+def _unpacked(word):
+    """Red, green and blue of eight packed texels."""
+    low = np.int32(255)
+    return to_float(word & low), to_float((word >> 8) & low), to_float((word >> 16) & low)
 
-    across, along: places within the cell, 0 to 1. Most of the ground is of one colour and takes one look; where colours
-    meet, those of the cells around are interpolated, and the edge of a marking is drawn where its share crosses a half.
+
+@njit(**INLINE)
+def _bordered(cells, width, at, x, y):
+    """Colours of eight places where surfaces of several classes meet: those of nine cells, by quadratic B-spline weights, since
+    their edges run along whole cells."""
+    zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+    left, low = half * (one - x) * (one - x), half * (one - y) * (one - y)
+    right, high = half * x * x, half * y * y
+    middle, centre = one - left - right, one - low - high
+    red, green, blue = splat(zero), splat(zero), splat(zero)
+    for j in range(3):
+        weight_y = low if j == 0 else (centre if j == 1 else high)
+        for i in range(3):
+            weight = weight_y * (left if i == 0 else (middle if i == 1 else right))
+            kind = gather(cells, at + np.int32((j - 1) * width + i - 1)) & np.int32(CLASS)
+            r, g, b = _unpacked(gather(SURFACE_WORD, kind))
+            red += weight * r
+            green += weight * g
+            blue += weight * b
+    return red, green, blue
+
+
+@njit(**INLINE)
+def _painted_share(cells, width, at, x, y, step):
+    """How much of eight places lies under a marking, and which markings are yellow: the shares of four cells are interpolated, and
+    the edge is drawn where they cross a half."""
+    one, half = np.float32(1.0), np.float32(0.5)
+    left, low = x < half, y < half
+    first = at - where(left, splat(np.int32(1)), 0) - where(low, splat(np.int32(width)), 0)
+    fx, fy = where(left, x + half, x - half), where(low, y + half, y - half)
+    c00, c01 = gather(cells, first), gather(cells, first + np.int32(1))
+    c10, c11 = gather(cells, first + np.int32(width)), gather(cells, first + np.int32(width + 1))
+    lower = to_float(c00 >> 8) + (to_float(c01 >> 8) - to_float(c00 >> 8)) * fx
+    upper = to_float(c10 >> 8) + (to_float(c11 >> 8) - to_float(c10 >> 8)) * fx
+    cover = (lower + (upper - lower) * fy) * np.float32(1.0 / 255.0)
+    sharp = np.float32(2.6) if step == 0 else (np.float32(1.9) if step == 1 else np.float32(1.25))
+    kind = np.int32(CLASS)
+    yellow = (
+        ((c00 & kind) == _YELLOW) | ((c01 & kind) == _YELLOW) | ((c10 & kind) == _YELLOW) | ((c11 & kind) == _YELLOW)
+    )
+    return least(greatest((cover - half) * sharp + half, np.float32(0.0)), one), yellow
+
+
+@njit(**INLINE)
+def _between(texels, first, width, height, fine, column, row, x, y):
+    """Colours of eight places at a coarse level, interpolated between four texels."""
+    one, half = np.float32(1.0), np.float32(0.5)
+    cells = np.int32(1) << fine
+    per, within = one / np.float32(cells), cells - np.int32(1)
+    fx, fy = (to_float(column & within) + x) * per, (to_float(row & within) + y) * per
+    left, low, zero = fx < half, fy < half, splat(np.int32(0))
+    c0 = (column >> fine) - where(left, splat(np.int32(1)), 0)
+    r0 = (row >> fine) - where(low, splat(np.int32(1)), 0)
+    fx, fy = where(left, fx + half, fx - half), where(low, fy + half, fy - half)
+    c0, r0 = least(greatest(c0, zero), width - np.int32(2)), least(greatest(r0, zero), height - np.int32(2))
+    at = first + r0 * width + c0
+    w00, w01, w10, w11 = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
+    ra, ga, ba = _unpacked(gather(texels, at))
+    rb, gb, bb = _unpacked(gather(texels, at + np.int32(1)))
+    rc, gc, bc = _unpacked(gather(texels, at + width))
+    rd, gd, bd = _unpacked(gather(texels, at + (width + np.int32(1))))
+    return (
+        w00 * ra + w01 * rb + w10 * rc + w11 * rd,
+        w00 * ga + w01 * gb + w10 * gc + w11 * gd,
+        w00 * ba + w01 * bb + w10 * bc + w11 * bd,
+    )
+
+
+@njit(**INLINE)
+def _texels_of_level(step, inside, column, row, x, y, ground, noise):
+    """What `ground_texels` gives, at one level and with cells that are inside the raster."""
+    texels, offset, columns, cells, _, _ = ground
+    fine, low = step - np.int32(FINER), np.int32(255)
+    place = ((row & low) << 8) | (column & low)
+    if fine > 0:
+        first, width, height = np.int32(offset[fine]), np.int32(columns[fine]), np.int32(cells.shape[0]) >> fine
+        last_row, last_column = height - np.int32(1), width - np.int32(1)
+        at = first + least(row >> fine, last_row) * width + least(column >> fine, last_column)
+        word = where(inside, gather(texels, at), np.int32(_TERRAIN_TEXEL))
+        red, green, blue = _unpacked(word)
+        mark = shift_right(word, 24)
+        mixed = (mark & np.int32(BORDER)) != 0
+        if any_lane(mixed):
+            r, g, b = _between(texels, first, width, height, fine, column, row, x, y)
+            red, green, blue = where(mixed, r, red), where(mixed, g, green), where(mixed, b, blue)
+        return red, green, blue, gather(noise, place), mark & np.int32(CLASS)
+    width = np.int32(columns[0])
+    at = row * width + column
+    cell = where(inside, gather(cells, at), np.int32(0))
+    kind = cell & np.int32(CLASS)
+    grain = gather(noise, place + np.int32(65536))
+    if step == 0:
+        finer_row, finer_column = (row << 2) + to_int(np.float32(4.0) * y), (column << 2) + to_int(np.float32(4.0) * x)
+        finest = np.int32(131072) + (((finer_row & low) << 8) | (finer_column & low))
+        grain += np.float32(0.5) * gather(noise, finest)
+    first = lane(kind, 0)
+    word = splat(SURFACE_WORD[first]) if all_lanes(kind == first) else gather(SURFACE_WORD, kind)
+    red, green, blue = _unpacked(word)
+    border, paint = (cell & np.int32(BORDER)) != 0, (cell & np.int32(PAINT)) != 0
+    if any_lane(border):
+        r, g, b = _bordered(cells, width, at, x, y)
+        red, green, blue = where(border, r, red), where(border, g, green), where(border, b, blue)
+    if any_lane(paint):
+        cover, yellow = _painted_share(cells, width, at, x, y, step)
+        cover = where(paint, cover, np.float32(0.0))
+        red += (where(yellow, splat(YELLOW[0]), WHITE[0]) - red) * cover
+        green += (where(yellow, splat(YELLOW[1]), WHITE[1]) - green) * cover
+        blue += (where(yellow, splat(YELLOW[2]), WHITE[2]) - blue) * cover
+    return red, green, blue, grain, kind
+
+
+@njit(**INLINE)
+def ground_texels(wanted, steps, column, row, x, y, ground, noise):
+    """Base colour (red, green, blue), brightness, class and semantic class of eight places on the ground, where `wanted`.
+
+    steps: levels of the texture; column, row: the cell; x, y: where in it, 0 to 1. Most of the ground is of one colour and
+    takes one look. Neighbours may be of different levels: they are done one level after another.
     """
-    texels, offset, columns, near, paint, _, _ = ground
-    low, one, half = np.uint32(255), np.float32(1.0), np.float32(0.5)
-    rows_0, columns_0 = np.uint32(near.shape[0] - 2), np.uint32(near.shape[1] - 2)
-    for u in range(code.shape[0]):
-        if code[u] != GROUND:
-            continue
-        c, r = cell_column[u], cell_row[u]
-        step = np.int32(level[u])
-        fine = step - np.int32(FINER)
-        inside = (np.uint32(c - 1) < columns_0) & (np.uint32(r - 1) < rows_0)
-        mark = near[np.uint32(r), np.uint32(c)] if inside else np.uint8(0)
-        kind = mark & np.uint8(127)
-        if labels:
-            semantic[u] = SEMANTIC_OF[kind]
-        tile = np.uint32(1) if fine <= 0 else np.uint32(0)
-        grain = noise[tile, np.uint32(r) & low, np.uint32(c) & low]
-        x, y = across[u], along[u]
-        if step == 0:
-            grain += (
-                half
-                * noise[
-                    2,
-                    np.uint32(4 * r + np.int32(np.float32(4.0) * y)) & low,
-                    np.uint32(4 * c + np.int32(np.float32(4.0) * x)) & low,
-                ]
-            )
-        colors[6, u] = GRAIN_OF[kind] * grain
-        if (fine <= 0) & (mark < MIXED):
-            colors[3, u], colors[4, u], colors[5, u] = SURFACE[kind, 0], SURFACE[kind, 1], SURFACE[kind, 2]
-            continue
-        if fine <= 0:
-            # Paint by bilinear, surfaces by quadratic B-spline weights: their edges come from whole cells and need more.
-            left, low_y = half * (one - x) * (one - x), half * (one - y) * (one - y)
-            right, high_y = half * x * x, half * y * y
-            paint_left, paint_low = max(half - x, np.float32(0.0)), max(half - y, np.float32(0.0))
-            paint_right, paint_high = max(x - half, np.float32(0.0)), max(y - half, np.float32(0.0))
-            red, green, blue, cover, yellow = (
-                np.float32(0.0),
-                np.float32(0.0),
-                np.float32(0.0),
-                np.float32(0.0),
-                np.int32(0),
-            )
-            for j in range(3):
-                weight_y = low_y if j == 0 else (one - low_y - high_y if j == 1 else high_y)
-                paint_y = paint_low if j == 0 else (one - paint_low - paint_high if j == 1 else paint_high)
-                for i in range(3):
-                    weight = weight_y * (left if i == 0 else (one - left - right if i == 1 else right))
-                    thick = paint_y * (
-                        paint_left if i == 0 else (one - paint_left - paint_right if i == 1 else paint_right)
-                    )
-                    at_r, at_c = np.uint32(r + j - 1), np.uint32(c + i - 1)
-                    there = near[at_r, at_c] & np.uint8(127)
-                    red += weight * SURFACE[there, 0]
-                    green += weight * SURFACE[there, 1]
-                    blue += weight * SURFACE[there, 2]
-                    cover += thick * np.float32(np.int32(paint[at_r, at_c]))
-                    yellow += 1 if there == _YELLOW else 0
-            sharp = np.float32(2.6) if step == 0 else (np.float32(1.9) if step == 1 else np.float32(1.25))
-            cover = (cover * np.float32(1.0 / 255.0) - half) * sharp + half
-            cover = min(max(cover, np.float32(0.0)), one)
-            white = yellow == 0
-            red += ((WHITE[0] if white else YELLOW[0]) - red) * cover
-            green += ((WHITE[1] if white else YELLOW[1]) - green) * cover
-            blue += ((WHITE[2] if white else YELLOW[2]) - blue) * cover
-            colors[3, u], colors[4, u], colors[5, u] = red, green, blue
-            continue
-        width = columns[fine]
-        texel = texels[np.uint64(offset[fine] + (r >> fine) * width + (c >> fine))] if inside else _TERRAIN_TEXEL
-        red, green, blue = _red(texel), _green(texel), _blue(texel)
-        if (texel >> np.uint32(24)) > np.uint32(0):
-            cells = np.int32(1) << fine
-            per = one / np.float32(cells)
-            fx = (np.float32(c & (cells - 1)) + x) * per
-            fy = (np.float32(r & (cells - 1)) + y) * per
-            last_c, last_r = np.int32(width - 1), np.int32(np.int32(near.shape[0]) >> fine) - np.int32(1)
-            c0, r0 = (c >> fine) - (1 if fx < half else 0), (r >> fine) - (1 if fy < half else 0)
-            fx = fx + half if fx < half else fx - half
-            fy = fy + half if fy < half else fy - half
-            c0, r0 = min(max(c0, 0), last_c - 1), min(max(r0, 0), last_r - 1)
-            at = offset[fine] + r0 * width + c0
-            t00, t01 = texels[np.uint64(at)], texels[np.uint64(at + 1)]
-            t10, t11 = texels[np.uint64(at + width)], texels[np.uint64(at + width + 1)]
-            w00, w01, w10, w11 = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
-            red = w00 * _red(t00) + w01 * _red(t01) + w10 * _red(t10) + w11 * _red(t11)
-            green = w00 * _green(t00) + w01 * _green(t01) + w10 * _green(t10) + w11 * _green(t11)
-            blue = w00 * _blue(t00) + w01 * _blue(t01) + w10 * _blue(t10) + w11 * _blue(t11)
-        colors[3, u], colors[4, u], colors[5, u] = red, green, blue
-
-
-@njit(**FAST)
-def _red(texel):
-    return np.float32(np.int32(texel & np.uint32(255)))
-
-
-@njit(**FAST)
-def _green(texel):
-    return np.float32(np.int32((texel >> np.uint32(8)) & np.uint32(255)))
-
-
-@njit(**FAST)
-def _blue(texel):
-    return np.float32(np.int32((texel >> np.uint32(16)) & np.uint32(255)))
+    _, _, columns, cells, _, _ = ground
+    width, rows = np.int32(columns[0]), np.int32(cells.shape[0])
+    inside = (column >= 1) & (column < width - np.int32(1)) & (row >= 1) & (row < rows - np.int32(1))
+    column, row = where(inside, column, np.int32(1)), where(inside, row, np.int32(1))
+    # In a loop from the first level on it takes half as long again: nearly always there is but one.
+    step = lane(steps, first_false(~wanted))
+    red, green, blue, grain, kind = _texels_of_level(step, inside, column, row, x, y, ground, noise)
+    todo = wanted & (steps != step)
+    while any_lane(todo):
+        step = lane(steps, first_false(~todo))
+        now = todo & (steps == step)
+        r, g, b, more, other = _texels_of_level(step, inside, column, row, x, y, ground, noise)
+        red, green, blue = where(now, r, red), where(now, g, green), where(now, b, blue)
+        grain, kind = where(now, more, grain), where(now, other, kind)
+        todo = todo & (steps != step)
+    one, first = np.float32(1.0), lane(kind, first_false(~wanted))
+    if all_lanes((kind == first) | ~wanted):
+        return red, green, blue, one + grain * GRAIN_OF[first], kind, splat(np.int32(SEMANTIC_OF[first]))
+    return red, green, blue, one + grain * gather(GRAIN_OF, kind), kind, gather(SEMANTIC_OF, kind)
 
 
 @njit(**FAST)
@@ -268,28 +325,11 @@ def raster_place(ego_x, ego_y, ego_cos, ego_sin, raster_origin, cell_m):
     )  # fmt: skip
 
 
-@njit(**FAST)
-def cells_row(depth, dx, dy, ox, oy, place, columns, rows):
-    """Cells of the raster under where the rays of a row end; int32, outside the raster for rays that meet nothing."""
+@njit(**INLINE)
+def cell_places(t, dx, dy, ox, oy, place):
+    """Cells of the raster (column, row) under where eight rays end, and where in its cell each ends, 0 to 1."""
     column, row, rest_x, rest_y, cos_cell, sin_cell = place
-    for i in range(depth.shape[0]):
-        x, y = ox + depth[i] * dx[i], oy + depth[i] * dy[i]
-        across, along = rest_x + cos_cell * x - sin_cell * y, rest_y + sin_cell * x + cos_cell * y
-        c, r = np.int32(across), np.int32(along)
-        c -= np.int32(1) if across < np.float32(c) else np.int32(0)
-        r -= np.int32(1) if along < np.float32(r) else np.int32(0)
-        columns[i], rows[i] = column + c, row + r
-
-
-@njit(**FAST)
-def cell_places_row(depth, dx, dy, ox, oy, place, columns, rows, across, along):
-    """The same as `cells_row`, and where in its cell each ray ends, 0 to 1."""
-    column, row, rest_x, rest_y, cos_cell, sin_cell = place
-    for i in range(depth.shape[0]):
-        x, y = ox + depth[i] * dx[i], oy + depth[i] * dy[i]
-        at_x, at_y = rest_x + cos_cell * x - sin_cell * y, rest_y + sin_cell * x + cos_cell * y
-        c, r = np.int32(at_x), np.int32(at_y)
-        c -= np.int32(1) if at_x < np.float32(c) else np.int32(0)
-        r -= np.int32(1) if at_y < np.float32(r) else np.int32(0)
-        columns[i], rows[i] = column + c, row + r
-        across[i], along[i] = at_x - np.float32(c), at_y - np.float32(r)
+    x, y = ox + t * dx, oy + t * dy
+    at_x, at_y = rest_x + cos_cell * x - sin_cell * y, rest_y + sin_cell * x + cos_cell * y
+    whole_x, whole_y = floor(at_x), floor(at_y)
+    return column + to_int(whole_x), row + to_int(whole_y), at_x - whole_x, at_y - whole_y

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from perception.geometry import inverse, transform
 from sim.sensors.camera import cast_camera, in_picture
-from sim.sensors.cast import FAR_M, FAST, LANES, SKY, pinhole_view
+from sim.sensors.cast import FAR_M, FAST, SKY, pinhole_view
 from sim.sensors.lens import lens_tables, project, ray_directions
 from sim.sensors.parts import INSTANCE
 from sim.sensors.rig import CameraConfig
@@ -106,7 +106,6 @@ def _alone(boxes, order, view, lens, origin, dx, dy, dz, depth, code, corners, b
             u0, u1, v0, v1 = min(u0, bounds[0]), max(u1, bounds[1]), min(v0, bounds[2]), max(v1, bounds[3])
     if u0 >= u1 or v0 >= v1:
         return 0
-    u0, u1 = (u0 // LANES) * LANES, min(columns, -(-u1 // LANES) * LANES)
     depth[v0:v1, u0:u1] = FAR_M
     code[v0:v1, u0:u1] = SKY
     cast_camera(boxes, order, order.shape[0], origin, seen, lens, dx, dy, dz, depth, code, corners, bounds, drawn)
@@ -136,7 +135,7 @@ class _Camera:
         rays = self.directions.reshape(3, -1).astype(np.float64)
         self.least_cosine = float((pose[:3, 2] @ rays / np.linalg.norm(rays, axis=0)).min())
         self.depth, self.code = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
-        self.corners, self.bounds = np.zeros((8, 3), np.float32), np.zeros(4, np.int64)
+        self.corners, self.bounds = np.zeros((3, 8), np.float32), np.zeros(4, np.int64)
         self.drawn = np.zeros(max_boxes, np.int32)
 
     def inside(self, points_in_ego: NDArray[np.float64]) -> NDArray[np.bool_]:

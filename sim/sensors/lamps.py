@@ -11,8 +11,9 @@ import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
+from sim.lanes import WIDTH, any_lane, greatest, lane_numbers, least, load2, store2, to_float, to_int, where
 from sim.sensors.camera import in_picture
-from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, SIN
+from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, INLINE, SIN, nearest_corner
 from sim.sensors.light import BEAM, HAZE, LAMPS, WET
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
 from sim.solids import Material
@@ -43,18 +44,23 @@ def lamp_kind(attribute, lamps):
     return HEAD if green > 180 else (TAIL if (red > 80) & (green < 40) else DARK)
 
 
-@njit(**FAST)
-def _pool_row(shade, code, depth, dx, dy, ax, ay, cos_yaw, sin_yaw, per_x, per_y, strength):
-    """Add the light of one lamp to the ground pixels of a row; a is the sensor in the pool's frame."""
-    zero, top = np.float32(0.0), np.float32(255.0)
-    for i in range(shade.shape[0]):
-        x = (ax + depth[i] * (cos_yaw * dx[i] + sin_yaw * dy[i])) * per_x
-        y = (ay + depth[i] * (cos_yaw * dy[i] - sin_yaw * dx[i])) * per_y
-        q = np.float32(1.0) - x * x - y * y
-        q = q if q > zero else zero
-        light = np.float32(np.int32(shade[i])) + strength * q * q
-        light = light if light < top else top
-        shade[i] = np.uint8(np.int32(light)) if code[i] == GROUND else shade[i]
+@njit(**INLINE)
+def _pool(shade, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, per_x, per_y, strength):
+    """Add the light of one lamp to the ground pixels of a rectangle; a is the sensor in the pool's frame."""
+    zero, one, last = np.float32(0.0), np.float32(1.0), depth.shape[1] - WIDTH
+    for v in range(bounds[2], bounds[3]):
+        for u in range(bounds[0], bounds[1], WIDTH):
+            c = min(u, last)
+            t, across, along = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
+            x = (ax + t * (cos_yaw * across + sin_yaw * along)) * per_x
+            y = (ay + t * (cos_yaw * along - sin_yaw * across)) * per_y
+            q = greatest(one - x * x - y * y, zero)
+            # A vector that was moved back from the edge has pixels that are done already.
+            lit = (load2(code, v, c) == GROUND) & (q > zero) & (lane_numbers() >= np.int32(u - c))
+            if any_lane(lit):
+                old = load2(shade, v, c)
+                light = least(to_float(old) + strength * q * q, np.float32(255.0))
+                store2(shade, v, c, where(lit, to_int(light), old))
 
 
 @njit(**FAST)
@@ -84,54 +90,24 @@ def cast_pools(boxes, attributes, count, origin, view, lens, light, dx, dy, dept
             continue
         x, y = origin[0] - x, origin[1] - y
         ax, ay = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
-        u0, u1 = bounds[0], bounds[1]
-        for v in range(bounds[2], bounds[3]):
-            _pool_row(
-                shade[v, u0:u1], code[v, u0:u1], depth[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], ax, ay, cos_yaw, sin_yaw,
-                one / long, one / wide, strength,
-            )  # fmt: skip
+        _pool(
+            shade, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, one / long, one / wide, strength
+        )  # fmt: skip
 
 
-@njit(**FAST)
-def beam_row(depth, dx, dy, dz, origin, strength, beam):
-    """Light of the ego's low beam on what the rays of a row meet: wide, cut off above, falling with distance."""
+@njit(**INLINE)
+def beam_light(t, dx, dy, dz, origin, strength):
+    """Light of the ego's low beam on what eight rays meet: wide, cut off above, falling with distance."""
     one, zero = np.float32(1.0), np.float32(0.0)
-    ox, oy, oz = origin[0] - BEAM_X, origin[1], origin[2] - BEAM_Z
-    for i in range(depth.shape[0]):
-        t = depth[i]
-        x, y, z = ox + t * dx[i], oy + t * dy[i], oz + t * dz[i]
-        ahead = x if x > np.float32(0.3) else np.float32(0.3)
-        per = one / ahead
-        aside, up = y * per * np.float32(1.9), z * per
-        aside *= aside
-        lateral = one / (one + aside * aside * aside)
-        cut = (np.float32(0.015) - up) * np.float32(55.0)
-        cut = cut if cut < one else one
-        cut = cut if cut > np.float32(0.06) else np.float32(0.06)
-        near = (x + np.float32(0.2)) * np.float32(0.5)
-        near = near if near > zero else zero
-        near = near if near < one else one
-        beam[i] = strength * near * lateral * cut / (one + ahead * ahead * np.float32(1.0 / 500.0))
-
-
-@njit(**FAST)
-def add_ground_beam_row(code, beam, base_r, base_g, base_b, texture, red, green, blue):
-    """The low beam on the ground pixels of a row."""
-    one = np.float32(1.0)
-    for i in range(code.shape[0]):
-        light = (one + texture[i]) * beam[i] if code[i] == GROUND else np.float32(0.0)
-        red[i] += base_r[i] * light
-        green[i] += base_g[i] * light * np.float32(0.97)
-        blue[i] += base_b[i] * light * np.float32(0.88)
-
-
-@njit(**FAST)
-def add_face_beam_run(beam, per_ambient, red, green, blue):
-    """The low beam on a run of pixels that has been shaded by the sky's light; per_ambient: one over that light."""
-    one = np.float32(1.0)
-    for i in range(beam.shape[0]):
-        light = one + beam[i] * per_ambient
-        red[i], green[i], blue[i] = red[i] * light, green[i] * light, blue[i] * light
+    x, y = (origin[0] - BEAM_X) + t * dx, origin[1] + t * dy
+    ahead = greatest(x, np.float32(0.3))
+    per = one / ahead
+    aside, up = y * per * np.float32(1.9), ((origin[2] - BEAM_Z) + t * dz) * per
+    aside *= aside
+    lateral = one / (one + aside * aside * aside)
+    cut = greatest(least((np.float32(0.015) - up) * np.float32(55.0), one), np.float32(0.06))
+    near = least(greatest((x + np.float32(0.2)) * np.float32(0.5), zero), one)
+    return strength * near * lateral * cut / (one + ahead * ahead * np.float32(1.0 / 500.0))
 
 
 @njit(**FAST)
@@ -176,9 +152,7 @@ def add_halos(
         behind = boxes[k, COS] * x + boxes[k, SIN] * y > np.float32(0.0)
         if (away < one) | ((kind == HEAD) & behind) | (not in_picture(boxes[k], origin, view, lens, corners, bounds)):
             continue
-        nearest = corners[0, 2]
-        for c in range(1, 8):
-            nearest = min(nearest, corners[c, 2])
+        nearest = nearest_corner(corners)
         u = half * np.float32(bounds[0] + bounds[1] - 1)
         v = half * np.float32(bounds[2] + bounds[3] - 1)
         column, row = math.floor(u), math.floor(v)

@@ -314,7 +314,7 @@ def _stereographic_bounds(box, origin, rotation, corners):
     Straight edges become arcs of circles whose radius is at least 1, because each great circle passes two opposite places of
     the unit circle. So a piece of an edge lies close to its chord, which is widened by the largest sagitta. Two samples that
     are less than 1 apart are joined by the shorter arc: the other one would hold opposite directions, which are 2 apart or more.
-    corners: (8, 3) float32, filled with the corners in the camera's frame.
+    corners: (3, 8) float32, filled with the corners in the camera's frame.
     """
     (m00, m01, m02, m10, m11, m12, m20, m21, m22) = rotation
     zero, one, huge = np.float32(0.0), np.float32(1.0), np.float32(1e9)
@@ -325,9 +325,9 @@ def _stereographic_bounds(box, origin, rotation, corners):
         sy = hy if k & 2 else -hy
         px, py = x + box[COS] * sx - box[SIN] * sy, y + box[SIN] * sx + box[COS] * sy
         pz = z + hz if k & 4 else z - hz
-        corners[k, 0] = m00 * px + m01 * py + m02 * pz
-        corners[k, 1] = m10 * px + m11 * py + m12 * pz
-        corners[k, 2] = m20 * px + m21 * py + m22 * pz
+        corners[0, k] = m00 * px + m01 * py + m02 * pz
+        corners[1, k] = m10 * px + m11 * py + m12 * pz
+        corners[2, k] = m20 * px + m21 * py + m22 * pz
     # The ray straight back, which has no place, in the box's frame; around it the box would be everything outside its edges.
     ox, oy = -box[COS] * x - box[SIN] * y, box[SIN] * x - box[COS] * y
     bx, by = -(box[COS] * m20 + box[SIN] * m21), box[SIN] * m20 - box[COS] * m21
@@ -347,8 +347,8 @@ def _stereographic_bounds(box, origin, rotation, corners):
             if k & bit:
                 continue
             other = k | bit
-            ax, ay, az = corners[k, 0], corners[k, 1], corners[k, 2]
-            ex, ey, ez = corners[other, 0] - ax, corners[other, 1] - ay, corners[other, 2] - az
+            ax, ay, az = corners[0, k], corners[1, k], corners[2, k]
+            ex, ey, ez = corners[0, other] - ax, corners[1, other] - ay, corners[2, other] - az
             last_x, last_y = zero, zero
             for j in range(pieces + 1):
                 t = np.float32(j) * share
@@ -377,8 +377,8 @@ def _stereographic_bounds(box, origin, rotation, corners):
 def distorted_bounds(box, origin, rotation, lens, corners, out):
     """Rectangle of pixels (column, end column, row, end row) that surely holds the box, under any lens.
 
-    rotation: camera_from_ego, row after row, as nine float32. lens: `LensTables`. corners: (8, 3) float32 scratch; afterwards
-    the smallest number in its last column is the smallest depth that the box can have, in the camera's sense of depth.
+    rotation: camera_from_ego, row after row, as nine float32. lens: `LensTables`. corners: (3, 8) float32 scratch; afterwards
+    the smallest number in its last row is the smallest depth that the box can have, in the camera's sense of depth.
     Returns False if the box is out of the picture. Cost: up to 156 samples of edges for a box nearby, 24 for a small one, and 66
     binary searches at most.
     """
@@ -406,7 +406,7 @@ def distorted_bounds(box, origin, rotation, lens, corners, out):
         gap_x = max(abs(box[COS] * x + box[SIN] * y) - hx, np.float32(0.0))
         gap_y = max(abs(box[COS] * y - box[SIN] * x) - hy, np.float32(0.0))
         gap_z = max(abs(z) - hz, np.float32(0.0))
-        corners[0, 2] = math.sqrt(gap_x * gap_x + gap_y * gap_y + gap_z * gap_z) * np.float32(0.9999)
+        corners[2, 0] = math.sqrt(gap_x * gap_x + gap_y * gap_y + gap_z * gap_z) * np.float32(0.9999)
         for k in range(1, 8):
-            corners[k, 2] = corners[0, 2]
+            corners[2, k] = corners[2, 0]
     return out[1] > out[0]

@@ -17,7 +17,7 @@ from perception.sensors import SemanticClass
 from planning.policy import SignalState
 from sim.bodies import Lamp, Part, bicycle, bus, car, motorcycle, pedestrian, truck, van
 from sim.roads.driving_map import DrivingMap, SignalHeads
-from sim.sensors.cast import BOX_COLUMNS, COS, CX, CY, CZ, FAST, HX, HY, HZ, SHAPE, SIN
+from sim.sensors.cast import BOX_COLUMNS, COS, CX, CY, CZ, FAST, HX, HY, HZ, INLINE, SHAPE, SIN
 from sim.solids import Material, Shape
 from sim.visibility import BoxGrid
 from sim.world import ActorKind
@@ -108,10 +108,12 @@ _STRIDE_RAD_PER_TICK = 2 * math.pi * 0.1 / 1.1
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What stands still in a map, sorted for kernels. attributes: (B, ATTRIBUTES) int32 in the grid's order."""
+    """What stands still in a map, sorted for kernels; in the grid's order attributes (B, ATTRIBUTES) int32 and turns (B, 2)
+    float64, cosine and sine of the yaw."""
 
     grid: BoxGrid
     attributes: NDArray[np.int32]
+    turns: NDArray[np.float64]
     heads: NDArray[np.float64]
     head_links: NDArray[np.int32]
 
@@ -120,7 +122,9 @@ class Surroundings:
         solids, heads = driving_map.scenery, driving_map.signal_heads
         grid = BoxGrid(solids)
         attributes = np.column_stack([solids.material, solids.semantic, solids.instance, solids.color])
-        return Surroundings(grid, attributes.astype(np.int32)[grid.order], _head_array(heads), heads.link)
+        yaw = grid.boxes[:, 3]
+        turns = np.ascontiguousarray(np.column_stack([np.cos(yaw), np.sin(yaw)]))
+        return Surroundings(grid, attributes.astype(np.int32)[grid.order], turns, _head_array(heads), heads.link)
 
 
 def _head_array(heads: SignalHeads) -> NDArray[np.float64]:
@@ -128,7 +132,7 @@ def _head_array(heads: SignalHeads) -> NDArray[np.float64]:
     return np.ascontiguousarray(np.column_stack(columns), np.float64)
 
 
-@njit(**FAST)
+@njit(**INLINE)
 def _put(
     box, attribute, x, y, z, cos_yaw, sin_yaw, hx, hy, hz, shape, material, semantic, instance, red, green, blue
 ):  # fmt: skip
@@ -141,28 +145,33 @@ def _put(
 
 @njit(**FAST)
 def sort_boxes(boxes, count, order, bins):
-    """Fill order[:count] with the boxes' indices, nearest first to within BIN_M; bins: (BINS + 1,) int32 scratch."""
-    bins[:] = 0
+    """Fill order[:count] with the boxes' indices, nearest first to within BIN_M, that is by `distance_of`.
+
+    bins: (BINS + 1 + MAX_BOXES,) int32 scratch.
+    """
+    bins[: BINS + 1] = 0
     for k in range(count):
-        bins[_bin(boxes[k]) + 1] += 1
+        b = min(max(math.floor(distance_of(boxes[k]) / np.float32(BIN_M)), 0), BINS - 1)
+        bins[BINS + 1 + k] = b
+        bins[b + 1] += 1
     for b in range(BINS):
         bins[b + 1] += bins[b]
     for k in range(count):
-        b = _bin(boxes[k])
+        b = bins[BINS + 1 + k]
         order[bins[b]] = k
         bins[b] += 1
 
 
-@njit(**FAST)
-def _bin(box):
-    away = math.sqrt(box[CX] * box[CX] + box[CY] * box[CY]) - max(box[HX], box[HY])
-    return min(max(math.floor(away / np.float32(BIN_M)), 0), BINS - 1)
+@njit(**INLINE)
+def distance_of(box):
+    """Horizontal distance from the ego's origin to the circle in which the longer side of the box moves; negative inside."""
+    return math.sqrt(box[CX] * box[CX] + box[CY] * box[CY]) - max(box[HX], box[HY])
 
 
 @njit(**FAST)
 def gather_boxes(
     e, active, kind, x_m, y_m, yaw_rad, rear_axle_m, length_m, width_m, height_m, speed_mps, brake_light, indicator, paint, tick,
-    signal, static, static_attributes, start, origin, cell_m, columns, rows, reach_m, heads, head_links, boxes,
+    signal, static, static_attributes, static_turns, start, origin, cell_m, columns, rows, reach_m, heads, head_links, boxes,
     attributes,
 ):  # fmt: skip
     """Fill boxes (MAX_BOXES, BOX_COLUMNS) float32 and attributes (MAX_BOXES, ATTRIBUTES) int32 of environment e.
@@ -250,16 +259,14 @@ def gather_boxes(
     for row in range(r0, r1 + 1):
         for k in range(start[row * columns + c0], start[row * columns + c1 + 1]):
             dx, dy = static[k, 0] - ego_x, static[k, 1] - ego_y
-            distance = math.sqrt(dx * dx + dy * dy)
-            size = max(static[k, 7], static[k, 6])
-            if distance - static[k, 7] > SCENERY_RANGE_M or size < MIN_ANGLE * distance or count >= limit:
+            square, reach, size = dx * dx + dy * dy, SCENERY_RANGE_M + static[k, 7], max(static[k, 7], static[k, 6])
+            if (square > reach * reach) | (size * size < MIN_ANGLE * MIN_ANGLE * square) | (count >= limit):
                 continue
-            attribute = static_attributes[k]
-            ca, sa = math.cos(static[k, 3] - yaw), math.sin(static[k, 3] - yaw)
+            attribute, cw, sw = static_attributes[k], static_turns[k, 0], static_turns[k, 1]
             _put(
-                boxes[count], attributes[count], c * dx + s * dy, c * dy - s * dx, static[k, 2], ca, sa, static[k, 4],
-                static[k, 5], static[k, 6], static[k, 8], attribute[0], attribute[1], attribute[2], attribute[3], attribute[4],
-                attribute[5],
+                boxes[count], attributes[count], c * dx + s * dy, c * dy - s * dx, static[k, 2], c * cw + s * sw,
+                c * sw - s * cw, static[k, 4], static[k, 5], static[k, 6], static[k, 8], attribute[0], attribute[1], attribute[2],
+                attribute[3], attribute[4], attribute[5],
             )  # fmt: skip
             count += 1
     return count, actors

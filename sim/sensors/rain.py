@@ -10,8 +10,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.counter_random import mix
+from sim.lanes import gather, greatest, least, to_int
 from sim.roads.ground import GroundClass
-from sim.sensors.cast import FAST, GROUND
+from sim.sensors.cast import FAST, GROUND, INLINE
 from sim.sensors.light import HORIZON, RAIN, WET, ZENITH
 
 _GLOSS = {GroundClass.TERRAIN: 20.0, GroundClass.SIDEWALK: 110.0, GroundClass.KERB: 110.0}
@@ -43,27 +44,19 @@ def mirror_table(
     return place, (share * np.clip(8.0 * cosine, 0.35, 1.0)).astype(np.float32)
 
 
-@njit(**FAST)
-def gloss_row(code, cell_column, cell_row, classes, noise, gloss):
-    """How well the ground pixels of a row mirror when wet, uint8: puddles and paving do, earth does not."""
-    low = np.uint32(255)
-    rows, columns = np.uint32(classes.shape[0]), np.uint32(classes.shape[1])
-    for i in range(code.shape[0]):
-        if code[i] != GROUND:
-            continue
-        c, r = np.uint32(cell_column[i]), np.uint32(cell_row[i])
-        kind = classes[r, c] & np.uint8(127) if (c < columns) & (r < rows) else np.uint8(0)
-        puddle = min(
-            max(noise[0, r & low, c & low] * np.float32(2.0) + np.float32(0.5), np.float32(0.0)), np.float32(1.0)
-        )
-        most = _GLOSS_OF[kind]
-        gloss[i] = np.uint8(most * (np.float32(0.7) + np.float32(0.3) * puddle))
+@njit(**INLINE)
+def gloss(kind, column, row, noise):
+    """How well eight places on the ground mirror when wet, 0 to 255: puddles and paving do, earth does not."""
+    low = np.int32(255)
+    coarse = gather(noise, ((row & low) << 8) | (column & low))
+    puddle = least(greatest(coarse * np.float32(2.0) + np.float32(0.5), np.float32(0.0)), np.float32(1.0))
+    return to_int(gather(_GLOSS_OF, kind) * (np.float32(0.7) + np.float32(0.3) * puddle))
 
 
 @njit(**FAST)
-def mirror_wet_ground(image, code, gloss, dz, mirror, share, light):
+def mirror_wet_ground(image, code, shade, dz, mirror, share, light):
     """Mix what the water mirrors into the ground pixels of image (H, W, 3) uint8; a rough road smears it upright.
-    gloss: (H, W) uint8 of `gloss_row`."""
+    shade: (H, W) uint8 of `gloss`."""
     rows, columns = code.shape
     spread = max(1, rows // 60)
     wet = light[WET]
@@ -73,7 +66,7 @@ def mirror_wet_ground(image, code, gloss, dz, mirror, share, light):
                 continue
             at = mirror[v, u]
             mix_share = (
-                np.float32(0.85) * wet * share[v, u] * np.float32(np.int32(gloss[v, u])) * np.float32(1.0 / 255.0)
+                np.float32(0.85) * wet * share[v, u] * np.float32(np.int32(shade[v, u])) * np.float32(1.0 / 255.0)
             )
             if at < 0:
                 up = min(np.float32(1.0), np.float32(-1.7) * dz[v, u])

@@ -18,9 +18,43 @@ import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
+from sim.lanes import (
+    WIDTH,
+    all_lanes,
+    any_lane,
+    gather,
+    lane,
+    lane_numbers,
+    least,
+    load,
+    load2,
+    mask_bits,
+    shift_right,
+    splat,
+    sqrt,
+    store,
+    store2,
+    store_rows,
+    to_float,
+    where,
+)  # fmt: skip
 from sim.roads.driving_map import GroundClass
-from sim.sensors.cast import COS, CURVED, CX, CY, CZ, FAST, GROUND, SHAPE, SIN, face_normal, normal_weights
-from sim.sensors.ground_texture import SEMANTIC_OF, cells_row, raster_place
+from sim.sensors.cast import (
+    COS,
+    CURVED,
+    CX,
+    CY,
+    CZ,
+    FAST,
+    GROUND,
+    INLINE,
+    SHAPE,
+    SIN,
+    end_of_run,
+    face_normal,
+    normal_weights,
+)  # fmt: skip
+from sim.sensors.ground_texture import SEMANTIC_OF, cell_places, raster_place
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
 from sim.solids import Material, Shape
 
@@ -87,7 +121,7 @@ _AIR_LEAST = np.float32(0.02)
 _AIR_FROM_M, _AIR_MEAN_M = np.float32(1.0), np.float32(2.0)
 # One over the standard deviation of the sum of four bytes.
 _PER_BYTE_SUM = np.float32(1.0 / math.sqrt(4 * (256**2 - 1) / 12))
-RETURN_ROWS = 4  # of scratch: light that comes back, noise, chance, range
+RETURN_ROWS = 2  # of scratch: light that comes back, range
 
 
 @njit(**FAST)
@@ -100,18 +134,18 @@ def wet_ground(wetness, ground):
         ground[k, 0], ground[k, 1] = retro + diffuse * rough, diffuse * (np.float32(1.0) - rough)
 
 
-@njit(**FAST)
-def _ground_row(code, dz, cell_column, cell_row, classes, ground, light, semantic, labels):
-    """Light that comes back where a beam meets the ground; 0 elsewhere."""
-    rows_0, columns_0 = np.uint32(classes.shape[0]), np.uint32(classes.shape[1])
-    for i in range(code.shape[0]):
-        light[i] = np.float32(0.0)
-        if code[i] == GROUND:
-            c, r = np.uint32(cell_column[i]), np.uint32(cell_row[i])
-            kind = np.uint32(classes[r, c]) if (c < columns_0) & (r < rows_0) else np.uint32(0)
-            light[i] = ground[kind, 0] - ground[kind, 1] * dz[i]
-            if labels:
-                semantic[i] = SEMANTIC_OF[kind]
+@njit(**INLINE)
+def _ground_light(b, c, on_ground, t, dx, dy, dz, origin, place, classes, ground, semantic, labels):
+    """Light that comes back from the ground to those of eight rays that meet it; 0 for the others."""
+    column, row, _, _ = cell_places(t, load2(dx, b, c), load2(dy, b, c), origin[0], origin[1], place)
+    rows, columns = np.int32(classes.shape[0]), np.int32(classes.shape[1])
+    inside = on_ground & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+    at = where(inside, row * columns + column, np.int32(0))
+    kind = where(inside, gather(classes, at), np.int32(0))
+    if labels:
+        store2(semantic, b, c, where(on_ground, gather(SEMANTIC_OF, kind), load2(semantic, b, c)))
+    light = gather(ground, kind << 1) - gather(ground, (kind << 1) + np.int32(1)) * load2(dz, b, c)
+    return where(on_ground, light, np.float32(0.0))
 
 
 @njit(**FAST)
@@ -124,30 +158,63 @@ def _surface_of(attribute):
     return diffuse * surface[1] + surface[2], diffuse * (one - surface[1])
 
 
-@njit(**FAST)
-def _face_run(always, facing, nx, ny, nz, dx, dy, dz, light):
-    """Light that comes back from a run of rays that meet one face with the normal n."""
-    for i in range(dx.shape[0]):
-        light[i] = always + facing * abs(nx * dx[i] + ny * dy[i] + nz * dz[i])
-
-
-@njit(**FAST)
-def _curved_run(always, facing, box, origin, depth, dx, dy, dz, light):
-    """The same for a run of rays (unit length) that meet the curved face of one solid."""
-    wx, wy, wz = normal_weights(box)
+@njit(**INLINE)
+def _face_light(hit, b, c0, c1, box, attribute, origin, depth, dx, dy, dz, light):
+    """Light that comes back from one face to rays c0 to c1 (of unit length) of beam b, which all meet it."""
+    always, facing = _surface_of(attribute)
+    curved = (hit & 3 == CURVED) & (np.int32(box[SHAPE]) != _WEDGE)
     cos_yaw, sin_yaw = box[COS], box[SIN]
-    x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
+    x, y, oz = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
     ox, oy = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
-    for i in range(dx.shape[0]):
-        along, across = cos_yaw * dx[i] + sin_yaw * dy[i], cos_yaw * dy[i] - sin_yaw * dx[i]
-        nx, ny, nz = wx * (ox + depth[i] * along), wy * (oy + depth[i] * across), wz * (z + depth[i] * dz[i])
-        cosine = abs(nx * along + ny * across + nz * dz[i]) / math.sqrt(nx * nx + ny * ny + nz * nz)
-        light[i] = always + facing * cosine
+    wx, wy, wz = normal_weights(box)
+    fx, fy, fz = face_normal(box, hit & 3)
+    last = dx.shape[1] - WIDTH
+    for u in range(c0, c1, WIDTH):
+        c = min(u, last)
+        x, y, z = load2(dx, b, c), load2(dy, b, c), load2(dz, b, c)
+        if curved:
+            t, along, across = load2(depth, b, c), cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
+            nx, ny, nz = wx * (ox + t * along), wy * (oy + t * across), wz * (oz + t * z)
+            cosine = abs(nx * along + ny * across + nz * z) / sqrt(nx * nx + ny * ny + nz * nz)
+        else:
+            cosine = abs(fx * x + fy * y + fz * z)
+        at = lane_numbers() + np.int32(c)
+        own = (at >= np.int32(u)) & (at < np.int32(c1))
+        store(light, c, where(own, always + facing * cosine, load(light, c)))
+
+
+@njit(**INLINE)
+def _mixed(h, factor):
+    """Hash of eight int32, wrapping."""
+    h = (h ^ shift_right(h, 16)) * np.int32(0x7FEB352D)
+    h = (h ^ shift_right(h, 15)) * factor
+    return h ^ shift_right(h, 16)
+
+
+@njit(**INLINE)
+def shot_noise(place):
+    """For each of eight places (int32) a normal number and an independent one in [0, 1), both from a hash of it.
+
+    The normal number is the sum of the hash's four bytes, which ends at 3.5 standard deviations and needs no table.
+    """
+    low = np.int32(255)
+    h = _mixed(place, np.int32(-2048144777))
+    total = (h & low) + (shift_right(h, 8) & low) + (shift_right(h, 16) & low) + shift_right(h, 24)
+    normal = (to_float(total) - np.float32(510.0)) * _PER_BYTE_SUM
+    h = h * np.int32(0x2C1B3C6D)
+    h = h ^ shift_right(h, 15)
+    return normal, to_float(shift_right(h, 8)) * np.float32(2.0**-24)
 
 
 @njit(**FAST)
-def _mixed(h, factor):
-    """Hash of an int32, wrapping. Numba widens what it multiplies: cut back to 32 bits at once, so that rows vectorise."""
+def air_extinction(fog, rain):
+    """Extinction of air in 1/m, of fog's in 1/m and rain in mm/h (float32)."""
+    return fog + (_RAIN_EXTINCTION * rain ** np.float32(0.67) if rain > 0 else np.float32(0.0))
+
+
+@njit(**FAST)
+def _hashed(h, factor):
+    """`_mixed` of one int32. Numba widens what it multiplies: cut back to 32 bits at once."""
     h = np.int32(np.int32(h ^ ((h >> 16) & 0xFFFF)) * np.int32(0x7FEB352D))
     h = np.int32(np.int32(h ^ ((h >> 15) & 0x1FFFF)) * factor)
     return np.int32(h ^ ((h >> 16) & 0xFFFF))
@@ -157,26 +224,6 @@ def _mixed(h, factor):
 def _unit(h):
     """Number in [0, 1) of the upper bits of an int32."""
     return np.float32(np.int32((h >> 8) & 0xFFFFFF)) * np.float32(2.0**-24)
-
-
-@njit(**FAST)
-def _noise_row(start, noise, chance):
-    """For ray after ray a normal number and an independent one in [0, 1), both from a hash of start + i (int32).
-
-    The normal number is the sum of the hash's four bytes, which ends at 3.5 standard deviations and needs no table.
-    """
-    for i in range(noise.shape[0]):
-        h = _mixed(np.int32(start + i), np.int32(-2048144777))
-        total = np.int32((h & 255) + ((h >> 8) & 255) + ((h >> 16) & 255) + ((h >> 24) & 255))
-        noise[i] = (np.float32(total) - np.float32(510.0)) * _PER_BYTE_SUM
-        h = np.int32(h * np.int32(0x2C1B3C6D))
-        chance[i] = _unit(np.int32(h ^ ((h >> 15) & 0x1FFFF)))
-
-
-@njit(**FAST)
-def air_extinction(fog, rain):
-    """Extinction of air in 1/m, of fog's in 1/m and rain in mm/h (float32)."""
-    return fog + (_RAIN_EXTINCTION * rain ** np.float32(0.67) if rain > 0 else np.float32(0.0))
 
 
 @njit(**FAST)
@@ -190,11 +237,11 @@ def _air_row(start, fog, rain, sensitivity, depth, light, distance):
     extinction = air_extinction(fog, rain)
     drops = min(_DROP_SHARE * rain, np.float32(0.2))
     for i in range(light.shape[0]):
-        h = _mixed(np.int32(start + i), np.int32(0x68E31DA5))
+        h = _hashed(np.int32(start + i), np.int32(0x68E31DA5))
         u = one - _unit(h)
-        h = _mixed(h, np.int32(0x1B56C4E9))
+        h = _hashed(h, np.int32(0x1B56C4E9))
         v = one - _unit(h)
-        w = _unit(_mixed(h, np.int32(0x2545F491)))
+        w = _unit(_hashed(h, np.int32(0x2545F491)))
         t = depth[i]
         behind = light[i] * math.exp(np.float32(-2.0) * extinction * min(t, np.float32(1000.0)))
         away = _AIR_FROM_M - _AIR_MEAN_M * math.log(u)
@@ -206,116 +253,117 @@ def _air_row(start, fog, rain, sensitivity, depth, light, distance):
         distance[i] = away if of_air else t
 
 
-@njit(**FAST)
-def _kept_row(distance, light, noise, chance, min_range, max_range, sensitivity, noise_m, white, rooted, kept):
-    """Which rays come back; their measured range (into noise's place) and intensity (into chance's place)."""
-    one, half = np.float32(1.0), np.float32(0.5)
-    per_range = one / sensitivity
-    for i in range(distance.shape[0]):
-        t, back = distance[i], light[i]
-        share = t * per_range
-        enough = back > _TENTH * share * share * (half + chance[i])
-        kept[i] = enough & (back > np.float32(0.0)) & (t >= min_range) & (t <= max_range)
-        noise[i] = t + noise_m * noise[i]
-        shown = white * (math.sqrt(back) if rooted else back)
-        chance[i] = shown if shown < one else one
+@njit(**INLINE)
+def _put_points(points, count, kept, x, y, z, intensity):
+    """Put those of eight returns that are kept one after another from row `count` on."""
+    if all_lanes(kept):
+        store_rows(points, count, (x, y, z, intensity))
+        return count + WIDTH
+    bits = mask_bits(kept)
+    for k in range(WIDTH):
+        if (bits >> k) & 1:
+            points[count, 0], points[count, 1], points[count, 2] = lane(x, k), lane(y, k), lane(z, k)
+            points[count, 3] = lane(intensity, k)
+            count += 1
+    return count
 
 
-@njit(**FAST)
-def _pack_row(which, count, distance, intensity, dx, dy, dz, ox, oy, oz, points):
-    """Put the returns of rays which[:count] one after another into points (at least count, 4)."""
-    for i in range(count):
-        c = np.uint32(which[i])
-        r = distance[c]
-        points[i, 0], points[i, 1], points[i, 2] = ox + r * dx[c], oy + r * dy[c], oz + r * dz[c]
-        points[i, 3] = intensity[c]
-
-
-@njit(**FAST)
-def _label_row(which, count, beam, times, semantic, instance, distance, depth, point_labels, point_time):
-    """Beam, class and instance of the returns of rays which[:count] (count, 3) int32, and their times (count,) int32."""
-    for i in range(count):
-        c = np.uint32(which[i])
-        air = distance[c] != depth[c]
-        point_labels[i, 0] = beam
-        point_labels[i, 1] = _SKY_CLASS if air else semantic[c]
-        point_labels[i, 2] = 0 if air else instance[c]
-        point_time[i] = times[c]
+@njit(**INLINE)
+def _put_labels(point_labels, point_time, count, kept, beam, kind, own, times):
+    """The same for beam, class and instance (N, 3) int32, and times (N,) int32."""
+    if all_lanes(kept):
+        store_rows(point_labels, count, (splat(np.int32(beam)), kind, own))
+        store(point_time, count, times)
+        return
+    bits = mask_bits(kept)
+    for k in range(WIDTH):
+        if (bits >> k) & 1:
+            point_labels[count, 0], point_labels[count, 1], point_labels[count, 2] = beam, lane(kind, k), lane(own, k)
+            point_time[count] = lane(times, k)
+            count += 1
 
 
 @njit(**FAST)
 def measure_sweep(
     depth, code, dx, dy, dz, times, origin, boxes, attributes, ego_x, ego_y, ego_cos, ego_sin, classes, raster_origin, cell_m,
-    limits, air, key, ground, scratch, cells, kept, points, semantic, instance, point_labels, point_time, labels,
+    limits, air, key, ground, scratch, points, semantic, instance, point_labels, point_time, labels,
 ):  # fmt: skip
     """Turn hits into returns: points (P, 4) float32 x y z intensity in ego, packed beam after beam; their number.
 
     limits: least and greatest range, sensitivity and noise (standard deviation) in metres, intensity of white, and whether
     intensity grows with the square root. air (AIR_COLUMNS,) float32 as in `Air`. key: a uint64 of (seed, episode, tick), of
     which all chance comes. times (beams, columns) int32.
-    ground (GROUND_CLASSES, 2), scratch (RETURN_ROWS, columns) float32, cells (2, columns) int32 and kept (columns,) bool are
-    scratch. With labels, semantic and instance (beams, columns) get what each ray met, point_labels (P, 3) int32 beam,
-    class and instance of each point, and point_time (P,) int32 its time; a point of the air is of class SKY.
+    ground (GROUND_CLASSES, 2) and scratch (RETURN_ROWS, columns) float32 are scratch. With labels, semantic and instance
+    (beams, columns) get what each ray met, point_labels (P, 3) int32 beam, class and instance of each point, and point_time
+    (P,) int32 its time; a point of the air is of class SKY.
     """
     (min_range, max_range, sensitivity, noise_m, white, rooted) = limits
     beams, columns = depth.shape
-    place = np.int64(key >> np.uint64(32))
-    raster = raster_place(ego_x, ego_y, ego_cos, ego_sin, raster_origin, cell_m)
-    light, noise, chance = scratch[0], scratch[1], scratch[2]
+    last = columns - WIDTH
+    zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+    per_range = one / sensitivity
+    base = np.int64(key >> np.uint64(32))
+    place = raster_place(ego_x, ego_y, ego_cos, ego_sin, raster_origin, cell_m)
+    light, distance = scratch[0], scratch[1]
     wet_ground(air[_WETNESS], ground)
     clear = (air[_FOG] <= 0) & (air[_RAIN] <= 0)
     count = 0
     for b in range(beams):
-        codes, beam_dx, beam_dy, beam_dz = code[b], dx[b], dy[b], dz[b]
-        if labels:
-            semantic[b, :] = _SKY_CLASS
-            instance[b, :] = 0
-        cells_row(depth[b], beam_dx, beam_dy, origin[0], origin[1], raster, cells[0], cells[1])
-        _ground_row(codes, beam_dz, cells[0], cells[1], classes, ground, light, semantic[b if labels else 0], labels)
-        c = 0
-        while c < columns:
-            hit = codes[c]
-            end = c + 1
+        first_solid, end_solid = columns, 0
+        for u in range(0, columns, WIDTH):
+            c = min(u, last)
+            codes = load2(code, b, c)
+            if labels:
+                store2(semantic, b, c, splat(np.int32(_SKY_CLASS)))
+                store2(instance, b, c, splat(np.int32(0)))
+            on_ground = codes == GROUND
+            back = splat(zero)
+            if any_lane(on_ground):
+                back = _ground_light(
+                    b, c, on_ground, load2(depth, b, c), dx, dy, dz, origin, place, classes, ground, semantic, labels
+                )
+            store(light, c, back)
+            if any_lane(codes >= 0):
+                first_solid, end_solid = min(first_solid, c), c + WIDTH
+        u = first_solid
+        while u < end_solid:
+            hit = code[b, u]
+            end = u + 1
             if hit >= 0:
-                while end < columns and codes[end] == hit:
-                    end += 1
-                k = np.uint32(hit >> 2)
-                box = boxes[k]
-                always, facing = _surface_of(attributes[k])
-                if (hit & 3 == CURVED) & (np.int32(box[SHAPE]) != _WEDGE):
-                    _curved_run(
-                        always, facing, box, origin, depth[b, c:end], beam_dx[c:end], beam_dy[c:end], beam_dz[c:end],
-                        light[c:end],
-                    )  # fmt: skip
-                else:
-                    nx, ny, nz = face_normal(box, hit & 3)
-                    _face_run(always, facing, nx, ny, nz, beam_dx[c:end], beam_dy[c:end], beam_dz[c:end], light[c:end])
+                end = end_of_run(code, b, u, hit)
+                k = hit >> 2
+                _face_light(hit, b, u, end, boxes[k], attributes[k], origin, depth, dx, dy, dz, light)
                 if labels:
-                    semantic[b, c:end] = np.uint8(attributes[k, SEMANTIC])
-                    instance[b, c:end] = attributes[k, INSTANCE]
-            c = end
-        start = np.int32(place + b * columns)
-        _noise_row(start, noise, chance)
-        distance = depth[b]
+                    kind, own = np.uint8(attributes[k, SEMANTIC]), attributes[k, INSTANCE]
+                    for i in range(u, end):
+                        semantic[b, i], instance[b, i] = kind, own
+            u = end
+        start = np.int32(base + b * columns)
         if not clear:
-            distance = scratch[3]
             _air_row(start, air[_FOG], air[_RAIN], sensitivity, depth[b], light, distance)
-        _kept_row(distance, light, noise, chance, min_range, max_range, sensitivity, noise_m, white, rooted, kept)
-        which = cells[0]
-        returns = 0
-        for c in range(columns):
-            which[returns] = c  # overwritten by the next ray if this one does not come back
-            returns += 1 if kept[c] else 0
-        _pack_row(
-            which, returns, noise, chance, beam_dx, beam_dy, beam_dz, origin[0], origin[1], origin[2], points[count:]
-        )
-        if labels:
-            _label_row(
-                which, returns, b, times[b], semantic[b], instance[b], distance, depth[b], point_labels[count:],
-                point_time[count:],
-            )  # fmt: skip
-        count += returns
+        for u in range(0, columns, WIDTH):
+            c = min(u, last)
+            t = load2(depth, b, c) if clear else load(distance, c)
+            back = load(light, c)
+            noise, chance = shot_noise(lane_numbers() + np.int32(start + c))
+            share = t * per_range
+            kept = (back > _TENTH * share * share * (half + chance)) & (back > zero)
+            # What was moved back from the edge is done in part.
+            kept = kept & (t >= min_range) & (t <= max_range) & (lane_numbers() >= np.int32(u - c))
+            if not any_lane(kept):
+                continue
+            r = t + noise_m * noise
+            shown = white * (sqrt(back) if rooted else back)
+            x, y, z = load2(dx, b, c), load2(dy, b, c), load2(dz, b, c)
+            if labels:
+                of_air = t != load2(depth, b, c)
+                kinds = where(of_air, np.int32(_SKY_CLASS), load2(semantic, b, c))
+                owners = where(of_air, np.int32(0), load2(instance, b, c))
+                _put_labels(point_labels, point_time, count, kept, b, kinds, owners, load2(times, b, c))
+            count = _put_points(
+                points, count, kept, origin[0] + r * x, origin[1] + r * y, origin[2] + r * z, least(shown, one)
+            )
     for k in range(count, points.shape[0]):
         for c in range(4):
-            points[k, c] = np.float32(0.0)
+            points[k, c] = zero
     return count

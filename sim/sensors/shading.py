@@ -1,7 +1,7 @@
 """Colours of what a camera's rays met: one pass over the picture after casting, row by row.
 
 Knows hits, materials, the ground's texture and the light; knows nothing about traffic or environments. A row is shaded as
-sky and as ground as a whole, which vectorises, then each run of pixels with the same face is painted over it.
+sky and as ground, eight pixels at a time, then each run of pixels with the same face is painted over it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,20 @@ import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
+from sim.lanes import (
+    WIDTH,
+    any_lane,
+    greatest,
+    lane_numbers,
+    least,
+    load2,
+    splat,
+    store2,
+    store_rgb,
+    to_float,
+    to_int,
+    where,
+)
 from sim.sensors.cast import (
     COS,
     CURVED,
@@ -23,28 +37,40 @@ from sim.sensors.cast import (
     HX,
     HY,
     HZ,
-    LANES,
+    INLINE,
     SHAPE,
     SIN,
     SKY,
+    end_of_run,
     face_normal,
     normal_weights,
 )
-from sim.sensors.ground_texture import cell_places_row, ground_texels_row, raster_place
-from sim.sensors.lamps import DARK, TAIL, add_face_beam_run, add_ground_beam_row, beam_row, lamp_kind
+from sim.sensors.ground_texture import cell_places, ground_texels, raster_place
+from sim.sensors.lamps import DARK, TAIL, beam_light, lamp_kind
 from sim.sensors.light import AMBIENT, BEAM, CLOUD, DIRECT, HAZE, HORIZON, LAMP, LAMPS, SUN, WET, ZENITH
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
-from sim.sensors.rain import gloss_row
-from sim.sensors.sky import clouds_row, hills_row, sky_row
+from sim.sensors.rain import gloss
+from sim.sensors.sky import add_clouds, add_hills, sky_color
 from sim.sensors.surfaces import (
     ASIDE,
+    BALCONY,
+    BAYS,
     DOWN,
+    HIGH,
+    LIT,
+    PANE,
     PER_STOREY,
+    SHOP,
+    STOREYS,
+    TILE,
+    TRIM,
     UP,
-    curved_run,
-    facade_run,
-    foliage_run,
-    gloss_run,
+    VEIL,
+    WIDE,
+    add_gloss,
+    add_windows,
+    leaf_light,
+    light_curved,
 )
 from sim.solids import Material, Shape
 
@@ -56,14 +82,9 @@ _BOX, _WEDGE = int(Shape.BOX), int(Shape.WEDGE)
 _SKY_CLASS = np.uint8(SemanticClass.SKY)
 # In thicker air than this, haze is worked out for every pixel instead of every box.
 _THICK_PER_M = np.float32(1.0 / 600.0)
-# Columns of a box's panes: what is mirrored in its glass (RGB), window bays per metre along x and y, whole storeys, a number
-# that tells its windows or leaves from those of others, the haze before it (RGB), how wide and high its windows are, whether
-# it has shops and balconies, how bright its window frames are, and 1 where it is a lamp that shines.
-PANE, BAYS, STOREYS, TILE, VEIL, WIDE, HIGH, SHOP, BALCONY, TRIM, LIT = 0, 3, 5, 6, 7, 10, 11, 12, 13, 14, 15
-PANE_COLUMNS = 16
-# Rows of scratch: float32 red, green, blue, then red, green, blue and texture of the ground, then the ego's own low beam,
-# then where in its cell of the ground a ray ends; int32 that cell's column and row.
-COLOR_ROWS, CELL_ROWS = 10, 2
+COLOR_ROWS = 3
+# Spreads the bits of a house's number.
+_MIX = np.int32(0x27D4EB2F)
 
 
 @njit(**FAST)
@@ -151,250 +172,213 @@ def light_faces(boxes, attributes, drawn, count, origin, light, faces, panes):
                 faces[4 * k + CURVED, c] = np.float32(attribute[RED + c]) * level * clear + pane[VEIL + c]
 
 
-@njit(**FAST)
-def _span_of(code, wanted):
-    """Columns (first, end) that hold all of a code that is there, widened to whole vectors."""
-    first, last = 0, code.shape[0] - 1
-    while code[first] != wanted:
-        first += 1
-    while code[last] != wanted:
-        last -= 1
-    return (first // LANES) * LANES, min(code.shape[0], (last // LANES + 1) * LANES)
+@njit(**INLINE)
+def _sky_pixels(v, c, mask, dx, dy, dz, lengths, turns, heading, cos_yaw, sin_yaw, skyline, light, colors):
+    """Sky in those of eight pixels (row v, columns from c) that see it."""
+    x, y, z = load2(dx, v, c), load2(dy, v, c), load2(dz, v, c)
+    per_length = np.float32(1.0) / load2(lengths, v, c)
+    red, green, blue = sky_color(x, y, z, per_length, light)
+    if light[CLOUD] > np.float32(0.02):
+        red, green, blue = add_clouds(x, y, z, per_length, cos_yaw, sin_yaw, light, red, green, blue)
+    if any_lane(mask & (z * z < np.float32(0.0025) * (x * x + y * y))):
+        red, green, blue = add_hills(x, y, z, load2(turns, v, c), heading, skyline, light, red, green, blue)
+    store2(colors, 0, c, red)
+    store2(colors, 1, c, green)
+    store2(colors, 2, c, blue)
 
 
-@njit(**FAST)
-def _row_contents(code, dx, dy, dz):
-    """Columns (first, end) that hold all sky of a row, the same for its ground, in whole vectors; and whether it looks so low
-    that hills may hide its sky."""
-    columns = code.shape[0]
-    sky, ground, low = 0, 0, 0
-    for i in range(columns):
-        sky += 1 if code[i] == SKY else 0
-        ground += 1 if code[i] == GROUND else 0
-        low += 1 if dz[i] * dz[i] < np.float32(0.0025) * (dx[i] * dx[i] + dy[i] * dy[i]) else 0
-    sky_0, sky_1, ground_0, ground_1 = 0, 0, 0, 0
-    if sky > 0:
-        sky_0, sky_1 = _span_of(code, SKY)
-    if ground > 0:
-        ground_0, ground_1 = _span_of(code, GROUND)
-    return sky_0, sky_1, ground_0, ground_1, low > 0
-
-
-@njit(**FAST)
-def _ground_light_row(
-    code,
-    depth,
-    dx,
-    dy,
-    dz,
-    shade,
-    contact,
-    light,
-    span_r,
-    span_g,
-    span_b,
-    base_r,
-    base_g,
-    base_b,
-    texture,
-    red,
-    green,
-    blue,
-):
-    """Light and haze on the ground pixels of a row; shade: uint8, 255 where the sun (or a lamp) shines with full span; contact:
-    uint8, 255 where nothing stands so near that it hides the sky."""
-    one, per_level = np.float32(1.0), np.float32(1.0 / 255.0)
-    r, g, b = light[HORIZON], light[HORIZON + 1], light[HORIZON + 2]
-    ambient_r, ambient_g, ambient_b = light[AMBIENT], light[AMBIENT + 1], light[AMBIENT + 2]
-    dry = (one - np.float32(0.42) * light[WET]) * per_level
-    per_m = light[HAZE]
-    for i in range(code.shape[0]):
-        distance = depth[i] * math.sqrt(dx[i] * dx[i] + dy[i] * dy[i] + dz[i] * dz[i])
-        haze = haze_share(distance, per_m)
-        share = np.float32(np.int32(shade[i])) * per_level
-        level = (one + texture[i]) * dry * np.float32(np.int32(contact[i])) * (one - haze)
-        ground = code[i] == GROUND
-        red[i] = base_r[i] * level * (ambient_r + span_r * share) + r * haze if ground else red[i]
-        green[i] = base_g[i] * level * (ambient_g + span_g * share) + g * haze if ground else green[i]
-        blue[i] = base_b[i] * level * (ambient_b + span_b * share) + b * haze if ground else blue[i]
-
-
-@njit(**FAST)
-def _thick_haze_row(code, depth, dx, dy, dz, light, red, green, blue):
-    """Haze before the solids of a row, pixel by pixel."""
-    r, g, b, per_m = light[HORIZON], light[HORIZON + 1], light[HORIZON + 2], light[HAZE]
-    for i in range(code.shape[0]):
-        distance = depth[i] * math.sqrt(dx[i] * dx[i] + dy[i] * dy[i] + dz[i] * dz[i])
-        haze = haze_share(distance, per_m)
-        haze = haze if code[i] >= 0 else np.float32(0.0)
-        red[i] += (r - red[i]) * haze
-        green[i] += (g - green[i]) * haze
-        blue[i] += (b - blue[i]) * haze
-
-
-@njit(**FAST)
-def _face_run(
-    hit, u0, u1, depth, dx, dy, dz, origin, boxes, attributes, faces, panes, light, pixel_angle, beam, spare, red, green, blue
+@njit(**INLINE)
+def _ground_pixels(
+    v, c, mask, depth, dx, dy, dz, lengths, level, shade, contact, origin, place, ground, noise, light, span, colors,
+    semantic, labels,
 ):  # fmt: skip
-    """Paint pixels u0 to u1 of a row (1-D arrays), all of which see the same face. spare: three rows of scratch.
+    """Ground in those of eight pixels (row v, columns from c) that see it. span: RGB that the sun, or lamps, add where shade is
+    255; shade becomes `rain.gloss` where it rains."""
+    one, per_level = np.float32(1.0), np.float32(1.0 / 255.0)
+    t, x, y = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
+    column, row, across, along = cell_places(t, x, y, origin[0], origin[1], place)
+    base_r, base_g, base_b, rough, kind, meaning = ground_texels(
+        mask, load2(level, v, c), column, row, across, along, ground, noise
+    )
+    if labels:
+        store2(semantic, v, c, where(mask, meaning, load2(semantic, v, c)))
+    haze = haze_share(t * load2(lengths, v, c), light[HAZE])
+    share = to_float(load2(shade, v, c)) * per_level
+    dry = (one - np.float32(0.42) * light[WET]) * per_level
+    level_here = rough * dry * to_float(load2(contact, v, c)) * (one - haze)
+    red = base_r * level_here * (light[AMBIENT] + span[0] * share) + light[HORIZON] * haze
+    green = base_g * level_here * (light[AMBIENT + 1] + span[1] * share) + light[HORIZON + 1] * haze
+    blue = base_b * level_here * (light[AMBIENT + 2] + span[2] * share) + light[HORIZON + 2] * haze
+    if light[BEAM] > np.float32(0.0):
+        beam = rough * beam_light(t, x, y, load2(dz, v, c), origin, light[BEAM])
+        red += base_r * beam
+        green += base_g * beam * np.float32(0.97)
+        blue += base_b * beam * np.float32(0.88)
+    store2(colors, 0, c, where(mask, red, load2(colors, 0, c)))
+    store2(colors, 1, c, where(mask, green, load2(colors, 1, c)))
+    store2(colors, 2, c, where(mask, blue, load2(colors, 2, c)))
+    if light[WET] > np.float32(0.0):
+        store2(shade, v, c, where(mask, gloss(kind, column, row, noise), load2(shade, v, c)))
 
-    Runs are short: a texture is worked out beside the picture, for whole vectors of pixels, and the run is taken from there.
-    """
-    face, k = np.uint32(hit), np.uint32(hit >> 2)
-    r, g, b = faces[face, 0], faces[face, 1], faces[face, 2]
-    material = attributes[k, MATERIAL]
-    axis = hit & 3
-    curved = (axis == CURVED) & (np.int32(boxes[k, SHAPE]) != _WEDGE)
-    textured = curved | (material == _FACADE) | (material == _FOLIAGE) | (material == _GLASS) | (material == _PAINT)
-    if textured & (panes[k, LIT] <= np.float32(0.0)):
-        a0, a1 = (u0 // LANES) * LANES, min(red.shape[0], -(-u1 // LANES) * LANES)
-        spare_r, spare_g, spare_b = spare[0, a0:a1], spare[1, a0:a1], spare[2, a0:a1]
-        for i in range(a1 - a0):
-            spare_r[i], spare_g[i], spare_b[i] = r, g, b
-        _texture_run(
-            axis, curved, material, depth[a0:a1], dx[a0:a1], dy[a0:a1], dz[a0:a1], origin, boxes[k], panes[k], light,
-            pixel_angle, spare_r, spare_g, spare_b,
-        )  # fmt: skip
+
+@njit(**INLINE)
+def _face_pixels(
+    hit, v, u0, u1, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, pixel_angle, colors
+):  # fmt: skip
+    """Paint pixels u0 to u1 of row v, all of which see the same face."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    k = hit >> 2
+    box, pane = boxes[k], panes[k]
+    material, axis = attributes[k, MATERIAL], hit & 3
+    dark = pane[LIT] <= zero
+    curved = (axis == CURVED) & (np.int32(box[SHAPE]) != _WEDGE)
+    windows = dark & (material == _FACADE) & (axis != 2)
+    leaves = dark & (material == _FOLIAGE)
+    glossy = dark & ((material == _GLASS) | (material == _PAINT))
+    beams = dark & (light[BEAM] > zero)
+    flat_r, flat_g, flat_b = faces[hit, 0], faces[hit, 1], faces[hit, 2]
+    if not ((curved & dark) | windows | leaves | glossy | beams):
         for u in range(u0, u1):
-            red[u], green[u], blue[u] = spare[0, u], spare[1, u], spare[2, u]
-    else:
-        for u in range(u0, u1):
-            red[u], green[u], blue[u] = r, g, b
-    if (light[BEAM] > np.float32(0.0)) & (panes[k, LIT] <= np.float32(0.0)):
-        per_ambient = np.float32(1.0) / (np.float32(0.8) * light[AMBIENT + 1])
-        add_face_beam_run(beam[u0:u1], per_ambient, red[u0:u1], green[u0:u1], blue[u0:u1])
-
-
-@njit(**FAST)
-def _texture_run(axis, curved, material, t, dx, dy, dz, origin, box, pane, light, pixel_angle, red, green, blue):
-    """What makes the material of a run of pixels more than one colour."""
+            colors[0, u], colors[1, u], colors[2, u] = flat_r, flat_g, flat_b
+        return
     cos_yaw, sin_yaw = box[COS], box[SIN]
-    x, y, z = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
+    x, y, oz = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
     ox, oy = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
-    tile = np.uint32(np.int32(pane[TILE])) * np.uint32(0x27D4EB2F)
-    per_half = np.float32(1.0) / box[HZ]
+    tile = np.int32(pane[TILE]) * _MIX
+    per_half = one / box[HZ]
+    wx, wy, wz, sun_x, sun_y = zero, zero, zero, zero, zero
     if curved:
         wx, wy, wz = normal_weights(box)
         sun_x, sun_y = cos_yaw * light[SUN] + sin_yaw * light[SUN + 1], cos_yaw * light[SUN + 1] - sin_yaw * light[SUN]
-        curved_run(
-            red, green, blue, t, dx, dy, dz, ox, oy, z, cos_yaw, sin_yaw, wx, wy, wz, sun_x, sun_y, light[SUN + 2],
-            (light[AMBIENT], light[AMBIENT + 1], light[AMBIENT + 2]), (light[DIRECT], light[DIRECT + 1], light[DIRECT + 2]),
-            (pane[VEIL], pane[VEIL + 1], pane[VEIL + 2]),
-        )  # fmt: skip
-    pane_r, pane_g, pane_b = pane[PANE], pane[PANE + 1], pane[PANE + 2]
-    if material == _FACADE:
-        if axis == 2:
-            return
-        along, per_x, per_y, per_bay = ox + box[HX], cos_yaw, sin_yaw, pane[BAYS]
-        if axis == 0:
-            along, per_x, per_y, per_bay = oy + box[HY], -sin_yaw, cos_yaw, pane[BAYS + 1]
-        facade_run(
-            red, green, blue, t, dx, dy, dz, along, per_x, per_y, z + box[HZ], per_bay, pane[STOREYS], tile, pane_r, pane_g,
-            pane_b, pane[WIDE], pane[HIGH], pane[SHOP], pane[BALCONY], pane[TRIM], np.float32(0.4) * light[LAMPS], pixel_angle,
-        )  # fmt: skip
-    elif material == _FOLIAGE:
-        foliage_run(red, green, blue, t, dx, dy, dz, ox, oy, z, cos_yaw, sin_yaw, per_half, tile, pixel_angle)
-    elif material == _GLASS:
-        gloss_run(red, green, blue, t, dz, z, per_half, np.float32(0.20), np.float32(0.125), pane_r, pane_g, pane_b)
-    elif material == _PAINT:
-        gloss_run(red, green, blue, t, dz, z, per_half, np.float32(0.02), np.float32(0.06), pane_r, pane_g, pane_b)
+    last = depth.shape[1] - WIDTH
+    for u in range(u0, u1, WIDTH):
+        c = min(u, last)
+        red, green, blue = splat(flat_r), splat(flat_g), splat(flat_b)
+        t, x, y, z = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c), load2(dz, v, c)
+        px, py = ox + t * (cos_yaw * x + sin_yaw * y), oy + t * (cos_yaw * y - sin_yaw * x)
+        pz = oz + t * z
+        if curved & dark:
+            wx, wy, wz = normal_weights(box)
+            sun_x, sun_y = (
+                cos_yaw * light[SUN] + sin_yaw * light[SUN + 1],
+                cos_yaw * light[SUN + 1] - sin_yaw * light[SUN],
+            )
+            red, green, blue = light_curved(
+                red, green, blue, wx * px, wy * py, wz * pz, sun_x, sun_y, light[SUN + 2], light, pane
+            )
+        if windows:
+            per_bay = pane[BAYS + 1] if axis == 0 else pane[BAYS]
+            along = (py + box[HY]) if axis == 0 else (px + box[HX])
+            footprint = t * load2(lengths, v, c) * pixel_angle
+            red, green, blue = add_windows(
+                red, green, blue, along * per_bay, (pz + box[HZ]) * PER_STOREY, one / (footprint * per_bay + np.float32(0.006)),
+                pane, tile, np.float32(0.4) * light[LAMPS],
+            )  # fmt: skip
+        elif leaves:
+            bright = leaf_light(px, py, pz, t * load2(lengths, v, c) * pixel_angle, per_half, tile)
+            red, green, blue = red * bright, green * bright, blue * bright
+        elif glossy:
+            glass = material == _GLASS
+            red, green, blue = add_gloss(
+                red, green, blue, pz * per_half, np.float32(0.20) if glass else np.float32(0.02),
+                np.float32(0.125) if glass else np.float32(0.06), pane,
+            )  # fmt: skip
+        if beams:
+            lit = one + beam_light(t, x, y, z, origin, light[BEAM]) * (one / (np.float32(0.8) * light[AMBIENT + 1]))
+            red, green, blue = red * lit, green * lit, blue * lit
+        at = lane_numbers() + np.int32(c)
+        own = (at >= np.int32(u)) & (at < np.int32(u1))
+        store2(colors, 0, c, where(own, red, load2(colors, 0, c)))
+        store2(colors, 1, c, where(own, green, load2(colors, 1, c)))
+        store2(colors, 2, c, where(own, blue, load2(colors, 2, c)))
 
 
-@njit(**FAST)
-def _store_row(red, green, blue, words, image):
-    """Cut off at 0 and 255 and store as bytes: whole words first, because three bytes at a time do not vectorise."""
+@njit(**INLINE)
+def _thick_haze(v, c, mask, depth, lengths, light, colors):
+    """Haze before those of eight pixels that see solids."""
+    haze = where(mask, haze_share(load2(depth, v, c) * load2(lengths, v, c), light[HAZE]), np.float32(0.0))
+    for k in range(3):
+        old = load2(colors, k, c)
+        store2(colors, k, c, old + (light[HORIZON + k] - old) * haze)
+
+
+@njit(**INLINE)
+def store_pixels(colors, v, c, image):
+    """Cut eight pixels off at 0 and 255 and store them as bytes."""
     zero, top = np.float32(0.0), np.float32(255.0)
-    for i in range(red.shape[0]):
-        r, g, b = red[i], green[i], blue[i]
-        r = r if r > zero else zero
-        g = g if g > zero else zero
-        b = b if b > zero else zero
-        r = r if r < top else top
-        g = g if g < top else top
-        b = b if b < top else top
-        words[i] = np.int32(r) | (np.int32(g) << np.int32(8)) | (np.int32(b) << np.int32(16))
-    for i in range(red.shape[0]):
-        word = np.uint32(words[i])
-        image[i, 0] = np.uint8(word)
-        image[i, 1] = np.uint8(word >> np.uint32(8))
-        image[i, 2] = np.uint8(word >> np.uint32(16))
+    red = to_int(least(greatest(load2(colors, 0, c), zero), top))
+    green = to_int(least(greatest(load2(colors, 1, c), zero), top))
+    blue = to_int(least(greatest(load2(colors, 2, c), zero), top))
+    store_rgb(image, v, c, red | (green << 8) | (blue << 16))
 
 
 @njit(**FAST)
 def shade_camera(
-    depth, code, shade, contact, dx, dy, dz, turns, level, origin, pixel_angle, boxes, attributes, faces, panes, light,
-    skyline, ego_x, ego_y, ego_cos, ego_sin, ground, noise, colors, cells, image, semantic, instance, labels,
+    depth, code, shade, contact, dx, dy, dz, lengths, turns, level, origin, pixel_angle, boxes, attributes, faces, panes,
+    light, skyline, ego_x, ego_y, ego_cos, ego_sin, ground, noise, colors, image, semantic, instance, labels,
 ):  # fmt: skip
     """Colour every pixel of one picture (and label it, if labels is set).
 
-    turns: (H, W) float32, azimuth in ego as a share of a turn. level: (H, W) uint8, the ground texture's level at each pixel.
-    noise: of `grain_tiles`. shade: (H, W) uint8, share of the sun (by night, of the lamps) on the ground times 255, on a wet
-    road afterwards `gloss_row`; contact: (H, W) uint8, share of the sky. light: (LIGHT_COLUMNS,). colors (COLOR_ROWS, W)
-    float32 and cells (CELL_ROWS, W) int32 are scratch.
+    lengths: (H, W) float32, of the rays' directions. turns: (H, W) float32, azimuth in ego as a share of a turn. level: (H, W)
+    uint8, the ground texture's level at each pixel. noise: of `grain_tiles`. shade: (H, W) uint8, share of the sun (by night,
+    of the lamps) on the ground times 255, on a wet road afterwards `rain.gloss`; contact: (H, W) uint8, share of the sky.
+    light: (LIGHT_COLUMNS,). colors (3, W) float32 is scratch: a row's red, green and blue.
     """
-    place = raster_place(ego_x, ego_y, ego_cos, ego_sin, ground[5], ground[6])
+    place = raster_place(ego_x, ego_y, ego_cos, ego_sin, ground[4], ground[5])
     cos_yaw, sin_yaw = np.float32(ego_cos), np.float32(ego_sin)
     heading = np.float32(math.atan2(ego_sin, ego_cos) / (2 * math.pi))
     heading = heading + np.float32(1.0) if heading < np.float32(0.0) else heading
-    night = light[DIRECT] <= np.float32(0.0)
-    span_r, span_g, span_b = light[LAMP], light[LAMP + 1], light[LAMP + 2]
-    if not night:
-        span_r, span_g, span_b = (
-            light[DIRECT] * light[SUN + 2], light[DIRECT + 1] * light[SUN + 2], light[DIRECT + 2] * light[SUN + 2],
-        )  # fmt: skip
-    beams, thick, wet = light[BEAM] > np.float32(0.0), light[HAZE] > _THICK_PER_M, light[WET] > np.float32(0.0)
+    span = (light[LAMP], light[LAMP + 1], light[LAMP + 2])
+    if light[DIRECT] > np.float32(0.0):
+        high = light[SUN + 2]
+        span = (light[DIRECT] * high, light[DIRECT + 1] * high, light[DIRECT + 2] * high)
+    thick = light[HAZE] > _THICK_PER_M
     columns = depth.shape[1]
-    red, green, blue = colors[0], colors[1], colors[2]
+    last = columns - WIDTH
     for v in range(depth.shape[0]):
-        codes, depths, row_dx, row_dy, row_dz = code[v], depth[v], dx[v], dy[v], dz[v]
-        if labels:
-            semantic[v, :] = _SKY_CLASS
-            instance[v, :] = 0
-        s0, s1, g0, g1, low = _row_contents(codes, row_dx, row_dy, row_dz)
-        if s1 > s0:
-            sx, sy, sz, sr, sg, sb = row_dx[s0:s1], row_dy[s0:s1], row_dz[s0:s1], red[s0:s1], green[s0:s1], blue[s0:s1]
-            sky_row(sx, sy, sz, light, sr, sg, sb)
-            if light[CLOUD] > np.float32(0.02):
-                clouds_row(sx, sy, sz, cos_yaw, sin_yaw, light, sr, sg, sb)
-            if low:
-                hills_row(sx, sy, sz, turns[v, s0:s1], heading, skyline, light, sr, sg, sb)
-        if beams:
-            beam_row(depths, row_dx, row_dy, row_dz, origin, light[BEAM], colors[7])
-        if g1 > g0:
-            gx, gy, gz = row_dx[g0:g1], row_dy[g0:g1], row_dz[g0:g1]
-            cell_places_row(
-                depths[g0:g1], gx, gy, origin[0], origin[1], place, cells[0, g0:g1], cells[1, g0:g1], colors[8, g0:g1],
-                colors[9, g0:g1],
-            )  # fmt: skip
-            ground_texels_row(
-                codes[g0:g1], level[v, g0:g1], cells[0, g0:g1], cells[1, g0:g1], colors[8, g0:g1], colors[9, g0:g1], ground,
-                noise, colors[:, g0:g1], semantic[v if labels else 0, g0:g1], labels,
-            )  # fmt: skip
-            _ground_light_row(
-                codes[g0:g1], depths[g0:g1], gx, gy, gz, shade[v, g0:g1], contact[v, g0:g1], light, span_r, span_g, span_b,
-                colors[3, g0:g1], colors[4, g0:g1], colors[5, g0:g1], colors[6, g0:g1], red[g0:g1], green[g0:g1],
-                blue[g0:g1],
-            )  # fmt: skip
-            if wet:
-                gloss_row(codes, cells[0], cells[1], ground[3], noise, shade[v])
-            if beams:
-                add_ground_beam_row(codes, colors[7], colors[3], colors[4], colors[5], colors[6], red, green, blue)
-        u = 0
-        while u < columns:
-            hit = codes[u]
+        first_solid, end_solid = columns, 0
+        for u in range(0, columns, WIDTH):
+            c = min(u, last)
+            codes = load2(code, v, c)
+            # What was moved back from the edge is done in part.
+            fresh = lane_numbers() >= np.int32(u - c)
+            sky, earth = codes == SKY, (codes == GROUND) & fresh
+            if labels:
+                kinds, owners = splat(np.int32(_SKY_CLASS)), splat(np.int32(0))
+                if c < u:
+                    kinds, owners = (
+                        where(fresh, kinds, load2(semantic, v, c)),
+                        where(fresh, owners, load2(instance, v, c)),
+                    )
+                store2(semantic, v, c, kinds)
+                store2(instance, v, c, owners)
+            if any_lane(sky):
+                _sky_pixels(v, c, sky, dx, dy, dz, lengths, turns, heading, cos_yaw, sin_yaw, skyline, light, colors)
+            if any_lane(earth):
+                _ground_pixels(
+                    v, c, earth, depth, dx, dy, dz, lengths, level, shade, contact, origin, place, ground, noise, light, span,
+                    colors, semantic, labels,
+                )  # fmt: skip
+            if any_lane(codes >= 0):
+                first_solid, end_solid = min(first_solid, c), c + WIDTH
+        u = first_solid
+        while u < end_solid:
+            hit = code[v, u]
             end = u + 1
             if hit >= 0:
-                while end < columns and codes[end] == hit:
-                    end += 1
-                _face_run(
-                    hit, u, end, depths, row_dx, row_dy, row_dz, origin, boxes, attributes, faces, panes, light, pixel_angle,
-                    colors[7], colors[3:6], red, green, blue,
+                end = end_of_run(code, v, u, hit)
+                _face_pixels(
+                    hit, v, u, end, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, pixel_angle,
+                    colors,
                 )  # fmt: skip
                 if labels:
-                    k = np.uint32(hit >> 2)
-                    semantic[v, u:end] = np.uint8(attributes[k, SEMANTIC])
-                    instance[v, u:end] = attributes[k, INSTANCE]
+                    kind, own = np.uint8(attributes[hit >> 2, SEMANTIC]), attributes[hit >> 2, INSTANCE]
+                    for i in range(u, end):
+                        semantic[v, i], instance[v, i] = kind, own
             u = end
-        if thick:
-            _thick_haze_row(codes, depths, row_dx, row_dy, row_dz, light, red, green, blue)
-        _store_row(red, green, blue, cells[0], image[v])
+        for u in range(0, columns, WIDTH):
+            c = min(u, last)
+            if thick:
+                solid = (load2(code, v, c) >= 0) & (lane_numbers() >= np.int32(u - c))
+                _thick_haze(v, c, solid, depth, lengths, light, colors)
+            store_pixels(colors, v, c, image)

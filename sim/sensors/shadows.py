@@ -5,15 +5,14 @@ Knows boxes, the sun and what the camera's rays met; knows nothing about colours
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
+from sim.lanes import WIDTH, any_lane, greatest, least, load2, splat, sqrt, store2, to_int, where
 from sim.sensors.camera import in_picture
-from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, SHAPE, SIN
-from sim.sensors.parts import MATERIAL, SEMANTIC
+from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, INLINE, SHAPE, SIN, slab
+from sim.sensors.parts import BIN_M, MATERIAL, SEMANTIC, distance_of
 from sim.solids import Material, Shape
 
 _BOX, _CYLINDER, _WHEEL, _WEDGE = int(Shape.BOX), int(Shape.CYLINDER), int(Shape.WHEEL), int(Shape.WEDGE)
@@ -25,104 +24,125 @@ CONTACT_RANGE_M = np.float32(45.0)
 SHADOW_RANGE_M = np.float32(60.0)
 
 
-@njit(**FAST)
-def _shadow_row(shade, code, depth, dx, dy, ax, ay, cos_yaw, sin_yaw, x0, x1, y0, y1, z0, z1, rx, ry, rz):
-    """Darken the ground pixels of one row from which the sun is hidden by a box.
+@njit(**INLINE)
+def _sunny_ground(shade, code, v, c):
+    """Which of eight pixels are ground that the sun still reaches."""
+    return (load2(code, v, c) == GROUND) & (load2(shade, v, c) != np.int32(SHADOW))
 
-    a is the sensor's place and x0 to z1 are the box's sides, in its own frame; r is one over the direction to the sun.
+
+@njit(**INLINE)
+def _darken(shade, v, c, hidden):
+    if any_lane(hidden):
+        store2(shade, v, c, where(hidden, np.int32(SHADOW), load2(shade, v, c)))
+
+
+@njit(**INLINE)
+def _box_shadow(shade, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, hx, hy, z0, z1, rx, ry, rz):
+    """Darken the ground pixels of a rectangle from which the sun is hidden by a box.
+
+    a is the sensor's foot in the box's frame; z0 and z1 are the heights of its lower and upper side; r is one over the
+    direction to the sun.
     """
-    for i in range(shade.shape[0]):
-        px = ax + depth[i] * (cos_yaw * dx[i] + sin_yaw * dy[i])
-        py = ay + depth[i] * (cos_yaw * dy[i] - sin_yaw * dx[i])
-        tx0, tx1 = (x0 - px) * rx, (x1 - px) * rx
-        ty0, ty1 = (y0 - py) * ry, (y1 - py) * ry
-        tz0, tz1 = z0 * rz, z1 * rz
-        near = tx0 if tx0 < tx1 else tx1
-        near_y = ty0 if ty0 < ty1 else ty1
-        near = near if near > near_y else near_y
-        near = near if near > tz0 else tz0
-        far = tx0 if tx0 > tx1 else tx1
-        far_y = ty0 if ty0 > ty1 else ty1
-        far = far if far < far_y else far_y
-        far = far if far < tz1 else tz1
-        hidden = (near < far) & (code[i] == GROUND)
-        shade[i] = SHADOW if hidden else shade[i]
+    last, low, high = depth.shape[1] - WIDTH, z0 * rz, z1 * rz
+    for v in range(bounds[2], bounds[3]):
+        for u in range(bounds[0], bounds[1], WIDTH):
+            c = min(u, last)
+            lit = _sunny_ground(shade, code, v, c)
+            if not any_lane(lit):
+                continue
+            t, x, y = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
+            near_x, far_x = slab(hx, ax + t * (cos_yaw * x + sin_yaw * y), rx)
+            near_y, far_y = slab(hy, ay + t * (cos_yaw * y - sin_yaw * x), ry)
+            near, far = greatest(greatest(near_x, near_y), low), least(least(far_x, far_y), high)
+            _darken(shade, v, c, lit & (near < far))
 
 
-@njit(**FAST)
-def _round_shadow_row(
-    shade, code, depth, dx, dy, ax, ay, az, cos_yaw, sin_yaw, px, py, pz, half_w, along_y, sx, sy, sz
+@njit(**INLINE)
+def _round_shadow(
+    shade, code, depth, dx, dy, bounds, ax, ay, az, cos_yaw, sin_yaw, px, py, pz, half_w, along_y, sx, sy, sz
 ):  # fmt: skip
     """The same for a cylinder (its axis along y or z) or, with half_w 0, an ellipsoid.
 
-    a is the sensor's foot in the solid's frame, p one over its half sizes and 0 along a cylinder's axis, s the direction to
-    the sun.
+    p is one over its half sizes and 0 along a cylinder's axis, s the direction to the sun.
     """
-    zero = np.float32(0.0)
+    zero, one, last = np.float32(0.0), np.float32(1.0), depth.shape[1] - WIDTH
     du, dv, dw = sx * px, sy * py, sz * pz
     square = du * du + dv * dv + dw * dw
+    per = one / square
     open_ended = half_w == zero
-    per_w = np.float32(1.0) / (sy if along_y else sz)
-    for i in range(shade.shape[0]):
-        x = ax + depth[i] * (cos_yaw * dx[i] + sin_yaw * dy[i])
-        y = ay + depth[i] * (cos_yaw * dy[i] - sin_yaw * dx[i])
-        u, v, w = x * px, y * py, az * pz
-        cu, cv, cw = v * dw - w * dv, w * du - u * dw, u * dv - v * du
-        room = square - (cu * cu + cv * cv + cw * cw)
-        root = math.sqrt(room if room > zero else zero)
-        middle = -(u * du + v * dv + w * dw)
-        near, far = (middle - root) / square, (middle + root) / square
-        at = y if along_y else az
-        w0, w1 = (-half_w - at) * per_w, (half_w - at) * per_w
-        low, high = (w0, w1) if w0 < w1 else (w1, w0)
-        near = near if open_ended | (near > low) else low
-        far = far if open_ended | (far < high) else high
-        hidden = (room > zero) & (near < far) & (far > zero) & (code[i] == GROUND)
-        shade[i] = SHADOW if hidden else shade[i]
+    per_w = one / (sy if along_y else sz)
+    w = az * pz
+    for v in range(bounds[2], bounds[3]):
+        for u in range(bounds[0], bounds[1], WIDTH):
+            c = min(u, last)
+            lit = _sunny_ground(shade, code, v, c)
+            if not any_lane(lit):
+                continue
+            t, across, along = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
+            x, y = ax + t * (cos_yaw * across + sin_yaw * along), ay + t * (cos_yaw * along - sin_yaw * across)
+            p, q = x * px, y * py
+            cu, cv, cw = q * dw - w * dv, w * du - p * dw, p * dv - q * du
+            room = square - (cu * cu + cv * cv + cw * cw)
+            lit = lit & (room > zero)
+            if not any_lane(lit):
+                continue
+            root, middle = sqrt(greatest(room, zero)), -(p * du + q * dv + w * dw)
+            near, far = (middle - root) * per, (middle + root) * per
+            if not open_ended:
+                low, high = slab(half_w, y if along_y else splat(az), splat(per_w))
+                near, far = greatest(near, low), least(far, high)
+            _darken(shade, v, c, lit & (near < far) & (far > zero))
 
 
-@njit(**FAST)
-def _wedge_shadow_row(
-    shade, code, depth, dx, dy, ax, ay, az, cos_yaw, sin_yaw, hx, hy, hz, sx, sy, sz
+@njit(**INLINE)
+def _wedge_shadow(
+    shade, code, depth, dx, dy, bounds, ax, ay, az, cos_yaw, sin_yaw, hx, hy, hz, sx, sy, sz
 ):  # fmt: skip
     """The same for a wedge."""
-    one, zero = np.float32(1.0), np.float32(0.0)
+    one, zero, last = np.float32(1.0), np.float32(0.0), depth.shape[1] - WIDTH
     rx, ry, rz = one / sx, one / sy, one / sz
     rise = sx / hx + sz / hz
-    for i in range(shade.shape[0]):
-        x = ax + depth[i] * (cos_yaw * dx[i] + sin_yaw * dy[i])
-        y = ay + depth[i] * (cos_yaw * dy[i] - sin_yaw * dx[i])
-        x0, x1 = (-hx - x) * rx, (hx - x) * rx
-        y0, y1 = (-hy - y) * ry, (hy - y) * ry
-        near = x0 if x0 < x1 else x1
-        far = x0 if x0 > x1 else x1
-        near_y, far_y = (y0, y1) if y0 < y1 else (y1, y0)
-        near = near if near > near_y else near_y
-        far = far if far < far_y else far_y
-        near_z, far_z = (-hz - az) * rz, (hz - az) * rz
-        near = near if near > near_z else near_z
-        far = far if far < far_z else far_z
-        slope = -(x / hx + az / hz) / rise
-        near = slope if (rise < zero) & (slope > near) else near
-        far = slope if (rise > zero) & (slope < far) else far
-        hidden = (near < far) & (far > zero) & (code[i] == GROUND)
-        shade[i] = SHADOW if hidden else shade[i]
+    per_rise, per_x, above = one / rise, one / hx, az / hz
+    low, high = slab(hz, splat(az), splat(rz))
+    for v in range(bounds[2], bounds[3]):
+        for u in range(bounds[0], bounds[1], WIDTH):
+            c = min(u, last)
+            lit = _sunny_ground(shade, code, v, c)
+            if not any_lane(lit):
+                continue
+            t, across, along = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
+            x, y = ax + t * (cos_yaw * across + sin_yaw * along), ay + t * (cos_yaw * along - sin_yaw * across)
+            near_x, far_x = slab(hx, x, rx)
+            near_y, far_y = slab(hy, y, ry)
+            near, far = greatest(greatest(near_x, near_y), low), least(least(far_x, far_y), high)
+            slope = -(x * per_x + above) * per_rise
+            if rise < zero:
+                near = greatest(near, slope)
+            else:
+                far = least(far, slope)
+            _darken(shade, v, c, lit & (near < far) & (far > zero))
 
 
 @njit(**FAST)
-def cast_shadows(boxes, count, origin, view, lens, sun, dx, dy, depth, code, shade, corners, bounds, flat):
+def cast_shadows(boxes, order, count, origin, view, lens, sun, dx, dy, depth, code, shade, corners, bounds, flat):
     """Fill shade (H, W) uint8: SHADOW where the ground is hidden from the sun (unit vector in ego), else SUNNY.
 
-    view, lens, corners and bounds as in `cast_camera`; flat: (BOX_COLUMNS,) float32 scratch.
+    boxes, order, view, lens, corners and bounds as in `cast_camera`, order being that of `sort_boxes`; flat: (BOX_COLUMNS,)
+    float32 scratch.
     """
     zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
     shade[:] = SUNNY
-    for k in range(count):
+    for rank in range(count):
+        k = order[rank]
+        away = distance_of(boxes[k])
+        if away > SHADOW_RANGE_M:
+            if away > SHADOW_RANGE_M + np.float32(BIN_M):
+                break
+            continue
         x, y = boxes[k, CX], boxes[k, CY]
         hx, hy, hz = boxes[k, HX], boxes[k, HY], boxes[k, HZ]
-        distance = math.sqrt(x * x + y * y)
         size = max(hx, hy, hz)
-        if (distance - size > SHADOW_RANGE_M) | (size < np.float32(0.01) * distance) | (size < np.float32(0.2)):
+        if (size < np.float32(0.01) * away) | (size < np.float32(0.2)):
             continue
         cos_yaw, sin_yaw = boxes[k, COS], boxes[k, SIN]
         sx, sy = cos_yaw * sun[0] + sin_yaw * sun[1], cos_yaw * sun[1] - sin_yaw * sun[0]
@@ -140,60 +160,62 @@ def cast_shadows(boxes, count, origin, view, lens, sun, dx, dy, depth, code, sha
         shape = np.int32(boxes[k, SHAPE])
         half_w = zero if shape == _ELLIPSOID else (hy if shape == _WHEEL else hz)
         py, pz = zero if shape == _WHEEL else one / hy, zero if shape == _CYLINDER else one / hz
-        u0, u1 = bounds[0], bounds[1]
-        for v in range(bounds[2], bounds[3]):
-            row_shade, row_code, row_depth = shade[v, u0:u1], code[v, u0:u1], depth[v, u0:u1]
-            row_dx, row_dy = dx[v, u0:u1], dy[v, u0:u1]
-            if shape == _BOX:
-                _shadow_row(
-                    row_shade, row_code, row_depth, row_dx, row_dy, ax, ay, cos_yaw, sin_yaw, -hx, hx, -hy, hy, foot, top,
-                    one / sx, one / sy, one / sun[2],
-                )  # fmt: skip
-            elif shape == _WEDGE:
-                _wedge_shadow_row(
-                    row_shade, row_code, row_depth, row_dx, row_dy, ax, ay, -boxes[k, CZ], cos_yaw, sin_yaw, hx, hy, hz, sx,
-                    sy, sun[2],
-                )  # fmt: skip
-            else:
-                _round_shadow_row(
-                    row_shade, row_code, row_depth, row_dx, row_dy, ax, ay, -boxes[k, CZ], cos_yaw, sin_yaw, one / hx, py, pz,
-                    half_w, shape == _WHEEL, sx, sy, sun[2],
-                )  # fmt: skip
+        if shape == _BOX:
+            _box_shadow(
+                shade, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, hx, hy, foot, top, one / sx, one / sy,
+                one / sun[2],
+            )  # fmt: skip
+        elif shape == _WEDGE:
+            _wedge_shadow(
+                shade, code, depth, dx, dy, bounds, ax, ay, -boxes[k, CZ], cos_yaw, sin_yaw, hx, hy, hz, sx, sy, sun[2]
+            )
+        else:
+            _round_shadow(
+                shade, code, depth, dx, dy, bounds, ax, ay, -boxes[k, CZ], cos_yaw, sin_yaw, one / hx, py, pz, half_w,
+                shape == _WHEEL, sx, sy, sun[2],
+            )  # fmt: skip
+
+
+@njit(**INLINE)
+def _contact(contact, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, hx, hy, per_reach, dark):
+    """Darken the ground pixels of a rectangle under and around a box; a is the sensor in its frame."""
+    zero, one, last = np.float32(0.0), np.float32(1.0), depth.shape[1] - WIDTH
+    for v in range(bounds[2], bounds[3]):
+        for u in range(bounds[0], bounds[1], WIDTH):
+            c = min(u, last)
+            ground = load2(code, v, c) == GROUND
+            if not any_lane(ground):
+                continue
+            t, across, along = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
+            x = greatest(abs(ax + t * (cos_yaw * across + sin_yaw * along)) - hx, zero)
+            y = greatest(abs(ay + t * (cos_yaw * along - sin_yaw * across)) - hy, zero)
+            share = one - sqrt(x * x + y * y) * per_reach
+            near = ground & (share > zero)
+            if any_lane(near):
+                old = load2(contact, v, c)
+                level = least(to_int(np.float32(255.0) - dark * share * share), old)
+                store2(contact, v, c, where(near, level, old))
 
 
 @njit(**FAST)
-def _contact_row(contact, code, depth, dx, dy, ax, ay, cos_yaw, sin_yaw, hx, hy, per_reach, dark):
-    """Darken the ground pixels of one row under and around a box; a is the sensor in its frame."""
-    zero, one = np.float32(0.0), np.float32(1.0)
-    for i in range(contact.shape[0]):
-        x = abs(ax + depth[i] * (cos_yaw * dx[i] + sin_yaw * dy[i])) - hx
-        y = abs(ay + depth[i] * (cos_yaw * dy[i] - sin_yaw * dx[i])) - hy
-        x = x if x > zero else zero
-        y = y if y > zero else zero
-        share = one - math.sqrt(x * x + y * y) * per_reach
-        share = share if share > zero else zero
-        level = np.float32(255.0) - dark * share * share
-        old = np.float32(np.int32(contact[i]))
-        level = level if level < old else old
-        contact[i] = np.uint8(np.int32(level)) if code[i] == GROUND else contact[i]
-
-
-@njit(**FAST)
-def cast_contact(boxes, attributes, count, origin, view, lens, dx, dy, depth, code, contact, corners, bounds, flat):
+def cast_contact(
+    boxes, attributes, order, count, origin, view, lens, dx, dy, depth, code, contact, corners, bounds, flat
+):
     """Fill contact (H, W) uint8: how much of the sky the ground sees beside vehicles, people and walls, 255 for all of it.
 
     Arguments as in `cast_shadows`.
     """
     one = np.float32(1.0)
     contact[:] = OPEN
-    for k in range(count):
+    for rank in range(count):
+        k = order[rank]
+        away = distance_of(boxes[k])
+        if away > CONTACT_RANGE_M + np.float32(BIN_M):
+            break
         hx, hy, hz = boxes[k, HX], boxes[k, HY], boxes[k, HZ]
-        foot = boxes[k, CZ] - hz
-        if (foot > np.float32(0.45)) | (max(hx, hy) < np.float32(0.09)):
-            continue
-        x, y = boxes[k, CX], boxes[k, CY]
-        away = math.sqrt(x * x + y * y) - max(hx, hy)
-        if (away > CONTACT_RANGE_M) | (attributes[k, MATERIAL] == _RUBBER):
+        x, y, foot = boxes[k, CX], boxes[k, CY], boxes[k, CZ] - hz
+        out = (away > CONTACT_RANGE_M) | (foot > np.float32(0.45)) | (max(hx, hy) < np.float32(0.09))
+        if out | (attributes[k, MATERIAL] == _RUBBER):
             continue
         semantic = attributes[k, SEMANTIC]
         # Under a car it is darkest; a wall takes half of the sky at its foot.
@@ -207,9 +229,4 @@ def cast_contact(boxes, attributes, count, origin, view, lens, dx, dy, depth, co
         x, y = origin[0] - x, origin[1] - y
         cos_yaw, sin_yaw = boxes[k, COS], boxes[k, SIN]
         ax, ay = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
-        u0, u1 = bounds[0], bounds[1]
-        for v in range(bounds[2], bounds[3]):
-            _contact_row(
-                contact[v, u0:u1], code[v, u0:u1], depth[v, u0:u1], dx[v, u0:u1], dy[v, u0:u1], ax, ay, cos_yaw, sin_yaw,
-                hx, hy, one / reach, dark,
-            )  # fmt: skip
+        _contact(contact, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, hx, hy, one / reach, dark)

@@ -35,9 +35,10 @@ from sim.sensors.parts import BINS, INSTANCE, Surroundings, empty_boxes, gather_
 from sim.sensors.rain import draw_drops, mirror_table, mirror_wet_ground
 from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, Air, air_extinction, measure_sweep
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
-from sim.sensors.shading import CELL_ROWS, COLOR_ROWS, PANE_COLUMNS, light_faces, shade_camera
+from sim.sensors.shading import COLOR_ROWS, light_faces, shade_camera
 from sim.sensors.shadows import cast_contact, cast_shadows
 from sim.sensors.sky import skyline
+from sim.sensors.surfaces import PANE_COLUMNS
 from sim.sensors.sweep_motion import MovingSweep, sweep_in_motion
 from sim.world import EGO, WorldState
 
@@ -53,6 +54,7 @@ def _gather_all(
     arrays,
     static,
     static_attributes,
+    static_turns,
     start,
     origin,
     cell_m,
@@ -72,7 +74,7 @@ def _gather_all(
         e = which[i]
         count, actors = gather_boxes(
             e, active, kind, x_m, y_m, yaw, rear, length, width, height, speed, brake, indicator, paint, tick, signal, static,
-            static_attributes, start, origin, cell_m, columns, rows, reach_m, heads, links, boxes[e], attributes[e],
+            static_attributes, static_turns, start, origin, cell_m, columns, rows, reach_m, heads, links, boxes[e], attributes[e],
         )  # fmt: skip
         counts[e, 0], counts[e, 1] = count, actors
         sort_boxes(boxes[e], count, order[e], bins[e])
@@ -83,8 +85,8 @@ def _render_all(
     which, pose, rain_keys, lights, boxes, attributes, counts, order, camera, lens, scratch, ground, skyline, image, depth, code,
     semantic, instance, labels,
 ):  # fmt: skip
-    (origin, camera_from_ego, intrinsics, dx, dy, dz, turns, level, noise, mirror, mirrored) = camera
-    (shade, contact, faces, panes, drawn, corners, bounds, flat, colors, cells) = scratch
+    (origin, camera_from_ego, intrinsics, dx, dy, dz, lengths, turns, level, noise, mirror, mirrored) = camera
+    (shade, contact, faces, panes, drawn, corners, bounds, flat, colors) = scratch
     pixel_angle = np.float32(1.0) / intrinsics[0]
     for i in prange(which.shape[0]):
         e = which[i]
@@ -109,8 +111,8 @@ def _render_all(
         )
         if light[DIRECT] > np.float32(0.0):
             cast_shadows(
-                boxes[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], code[e], shade[e], corners[e], bounds[e],
-                flat[e],
+                boxes[e], order[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], code[e], shade[e],
+                corners[e], bounds[e], flat[e],
             )  # fmt: skip
         else:
             cast_pools(
@@ -118,14 +120,14 @@ def _render_all(
                 corners[e], bounds[e], flat[e],
             )  # fmt: skip
         cast_contact(
-            boxes[e], attributes[e], counts[e, 0], origin, view, lens, dx, dy, depth[e], code[e], contact[e], corners[e],
+            boxes[e], attributes[e], order[e], counts[e, 0], origin, view, lens, dx, dy, depth[e], code[e], contact[e], corners[e],
             bounds[e], flat[e],
         )  # fmt: skip
         light_faces(boxes[e], attributes[e], drawn[e], in_view, origin, light, faces[e], panes[e])
         shade_camera(
-            depth[e], code[e], shade[e], contact[e], dx, dy, dz, turns, level, origin, pixel_angle, boxes[e], attributes[e],
-            faces[e], panes[e], light, skyline, pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], ground, noise, colors[e],
-            cells[e], image[e], semantic[e], instance[e], labels,
+            depth[e], code[e], shade[e], contact[e], dx, dy, dz, lengths, turns, level, origin, pixel_angle, boxes[e],
+            attributes[e], faces[e], panes[e], light, skyline, pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], ground, noise,
+            colors[e], image[e], semantic[e], instance[e], labels,
         )  # fmt: skip
         if light[WET] > np.float32(0.0):
             mirror_wet_ground(image[e], code[e], shade[e], dz, mirror, mirrored, light)
@@ -144,7 +146,7 @@ def _sweep_all(
     semantic, instance, point_labels, point_time, labels,
 ):  # fmt: skip
     (origin, lidar_from_ego, upright, slopes, first, step, spread, dx, dy, dz, times, limits) = view
-    (bounds, rows, cells, kept, wet) = scratch
+    (bounds, rows, wet) = scratch
     (classes, raster_origin, cell_m) = ground
     for i in prange(which.shape[0]):
         e = which[i]
@@ -155,8 +157,8 @@ def _sweep_all(
         )  # fmt: skip
         point_count[e] = measure_sweep(
             depth[e], code[e], dx, dy, dz, times, origin, boxes[e], attributes[e], pose[e, 0], pose[e, 1], pose[e, 2],
-            pose[e, 3], classes, raster_origin, cell_m, limits, air[e], keys[e], wet[e], rows[e], cells[e],
-            kept[e], points[e], semantic[e], instance[e], point_labels[e], point_time[e], labels,
+            pose[e, 3], classes, raster_origin, cell_m, limits, air[e], keys[e], wet[e], rows[e],
+            points[e], semantic[e], instance[e], point_labels[e], point_time[e], labels,
         )  # fmt: skip
 
 
@@ -199,7 +201,7 @@ class SensorSuite:
         self.boxes, self.attributes = empty_boxes(num_envs)
         self.counts = np.zeros((num_envs, 2), np.int64)
         self.order = np.zeros(self.boxes.shape[:2], np.int32)
-        self._bins = np.zeros((num_envs, BINS + 1), np.int32)
+        self._bins = np.zeros((num_envs, BINS + 1 + self.boxes.shape[1]), np.int32)
         self._pose = np.zeros((num_envs, 4))
         self._keys = np.zeros(num_envs, np.uint64)
         self._rain_keys = np.zeros(num_envs, np.uint64)
@@ -251,7 +253,7 @@ class SensorSuite:
             state.signal,
         )  # fmt: skip
         _gather_all(
-            which, arrays, grid.boxes, s.attributes, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows,
+            which, arrays, grid.boxes, s.attributes, s.turns, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows,
             grid.reach_m, s.heads, s.head_links, self.boxes, self.attributes, self.counts,
             self.order, self._bins,
         )  # fmt: skip
@@ -366,7 +368,7 @@ class _CameraView:
         mirror, mirrored = mirror_table(directions, camera_from_ego, intrinsics, pinhole=len(self.lens[1]) == 0)
         turns = (np.arctan2(dy, dx) / (2 * np.pi) % 1.0).astype(np.float32)
         self.constants: tuple[Any, ...] = (
-            origin, camera_from_ego, intrinsics, dx, dy, dz, turns, level, _NOISE_TILE, mirror, mirrored,
+            origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, turns, level, _NOISE_TILE, mirror, mirrored,
         )  # fmt: skip
         self.effects = CameraEffects(config.effects, number, directions) if config.effects.any else None
         self.scratch: tuple[Any, ...] = (
@@ -375,11 +377,10 @@ class _CameraView:
             np.zeros((num_envs, 4 * max_boxes, 3), np.float32),
             np.zeros((num_envs, max_boxes, PANE_COLUMNS), np.float32),
             np.zeros((num_envs, max_boxes), np.int32),
-            np.zeros((num_envs, 8, 3), np.float32),
+            np.zeros((num_envs, 3, 8), np.float32),
             np.zeros((num_envs, 4), np.int64),
             np.zeros((num_envs, BOX_COLUMNS), np.float32),
             np.zeros((num_envs, COLOR_ROWS, config.width_px), np.float32),
-            np.zeros((num_envs, CELL_ROWS, config.width_px), np.int32),
         )
 
 
@@ -415,9 +416,7 @@ class _LidarView:
             else None
         )
         self.scratch = (
-            np.zeros((num_envs, 5), np.float32),
+            np.zeros((num_envs, 3), np.float32),
             np.zeros((num_envs, RETURN_ROWS, config.columns), np.float32),
-            np.zeros((num_envs, 2, config.columns), np.int32),
-            np.zeros((num_envs, config.columns), np.bool_),
             np.zeros((num_envs, GROUND_CLASSES, 2), np.float32),
         )

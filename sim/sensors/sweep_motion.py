@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from sim.lanes import WIDTH
 from sim.sensors.cast import (
     COS,
     CX,
@@ -24,7 +25,6 @@ from sim.sensors.cast import (
     FAST_PARALLEL,
     HX,
     HY,
-    LANES,
     SIN,
     SKY,
     cast_ground,
@@ -129,8 +129,6 @@ def sweep_in_motion(
     (
         bounds,
         rows,
-        cells,
-        kept,
         wet,
         moved,
         part_depth,
@@ -179,7 +177,7 @@ def sweep_in_motion(
             labelled = slice(total, most) if labels else slice(0, 1)
             total += measure_sweep(
                 part_depth[e], part_code[e], dx, dy, dz, times, origin, moved[e], attributes[e], ego_x, ego_y, ego_cos,
-                ego_sin, classes, raster_origin, cell_m, limits, air[e], key, wet[e], rows[e], cells[e], kept[e],
+                ego_sin, classes, raster_origin, cell_m, limits, air[e], key, wet[e], rows[e],
                 points[e, total:most], part_semantic[e], part_instance[e], point_labels[e, labelled],
                 point_time[e, labelled], labels,
             )  # fmt: skip
@@ -204,7 +202,7 @@ class MovingSweep:
         max_boxes: int, box_columns: int, labels: bool,
     ) -> None:  # fmt: skip
         _, beams, columns = directions.shape
-        width = -(-columns // (SECTORS * LANES)) * LANES
+        width = -(-columns // (SECTORS * WIDTH)) * WIDTH
         count = -(-columns // width)
         padding = [(0, 0), (0, count * width - columns)]
 
@@ -216,10 +214,8 @@ class MovingSweep:
         self.sectors = (*(cut(rows) for rows in directions), cut(times_us), middle, columns)
         labelled = (beams, width) if labels else (1, 1)
         self.scratch: tuple[Any, ...] = (
-            np.zeros((num_envs, 5), np.float32),
+            np.zeros((num_envs, 3), np.float32),
             np.zeros((num_envs, RETURN_ROWS, width), np.float32),
-            np.zeros((num_envs, 2, width), np.int32),
-            np.zeros((num_envs, width), np.bool_),
             np.zeros((num_envs, GROUND_CLASSES, 2), np.float32),
             np.zeros((num_envs, max_boxes, box_columns), np.float32),
             np.zeros((num_envs, beams, width), np.float32),

@@ -1,0 +1,506 @@
+"""Eight numbers at once, for kernels: values that fill a vector register, with the usual operators.
+
+Knows numba's extension interface and LLVM's vectors; knows nothing about sensors. Whether LLVM turns a loop over an array into
+vector instructions depends on its types, on the processor and on how many arrays may overlap, and rows that are shorter than a
+few vectors never run the vector part. A kernel that is written with these values is vector code on every processor: eight
+float32 (`Lanes`), eight int32 (`IntLanes`) or eight truth values (`MaskLanes`). Operations are those of IEEE 754 as written,
+one by one, whatever the width of the processor's registers.
+
+Inside kernels: `load(array, i)` and `load2(array, i, j)` read eight neighbours of a float32 or integer array in C order (whose
+integers become int32), `store` and `store2` write them; `where(mask, a, b)` chooses lane by lane; `splat(x)` is eight times x.
+`+ - * /`, comparisons, `& | ^ << >> ~` and `abs` work between lanes, and between lanes and a scalar of the same type. Nobody
+checks indices: eight elements from the given place on must be there.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+WIDTH = 8
+
+_FLOAT, _INT, _BIT = ir.FloatType(), ir.IntType(32), ir.IntType(1)
+_FLOATS, _INTS, _BITS = (ir.VectorType(t, WIDTH) for t in (_FLOAT, _INT, _BIT))
+
+
+class LanesType(types.Type):
+    """Eight float32."""
+
+    vector, scalar = _FLOATS, types.float32
+
+    def __init__(self) -> None:
+        super().__init__(name="float32x8")
+
+
+class IntLanesType(types.Type):
+    """Eight int32; they wrap around."""
+
+    vector, scalar = _INTS, types.int32
+
+    def __init__(self) -> None:
+        super().__init__(name="int32x8")
+
+
+class MaskLanesType(types.Type):
+    """Eight truth values."""
+
+    vector, scalar = _BITS, types.boolean
+
+    def __init__(self) -> None:
+        super().__init__(name="boolx8")
+
+
+FLOATS, INTS, MASKS = LanesType(), IntLanesType(), MaskLanesType()
+_KINDS: tuple[Any, ...] = (FLOATS, INTS, MASKS)
+
+
+def _model(kind: Any) -> None:
+    class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+        def __init__(self, manager: Any, numba_type: Any) -> None:
+            super().__init__(manager, numba_type, kind.vector)
+
+    register_model(type(kind))(VectorModel)
+
+
+for _kind in _KINDS:
+    _model(_kind)
+
+
+def _splat(builder: Any, value: Any, vector: Any) -> Any:
+    """A scalar in all lanes."""
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_INT, 0))
+    order = ir.Constant(ir.VectorType(_INT, WIDTH), [ir.Constant(_INT, 0)] * WIDTH)
+    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), order)
+
+
+def _as_lanes(context: Any, builder: Any, value: Any, numba_type: Any, kind: Any) -> Any:
+    """A value of that kind or of its scalar, as lanes."""
+    if numba_type == kind:
+        return value
+    return _splat(builder, context.cast(builder, value, numba_type, kind.scalar), kind.vector)
+
+
+def _fits(numba_type: Any, kind: Any) -> bool:
+    """Whether a value is of that kind, or a scalar that may stand beside it without losing anything."""
+    if numba_type == kind or numba_type == kind.scalar:
+        return True
+    return kind == INTS and isinstance(numba_type, types.Integer) and not isinstance(numba_type, types.Boolean)
+
+
+def _compare(op: str) -> Callable[[Any, Any, Any], Any]:
+    def emit(builder: Any, a: Any, b: Any) -> Any:
+        if a.type == _FLOATS:
+            return builder.fcmp_unordered(op, a, b) if op == "!=" else builder.fcmp_ordered(op, a, b)
+        return builder.icmp_signed(op, a, b)
+
+    return emit
+
+
+def _pick(floats: str, ints: str) -> Callable[[Any, Any, Any], Any]:
+    return lambda builder, a, b: getattr(builder, floats if a.type == _FLOATS else ints)(a, b)
+
+
+def _simple(name: str) -> Callable[[Any, Any, Any], Any]:
+    return lambda builder, a, b: getattr(builder, name)(a, b)
+
+
+_NUMBERS, _WHOLE = (FLOATS, INTS), (INTS, MASKS)
+# operator: kinds it takes, what comes out (None: the same kind), what it becomes.
+_OPERATORS: dict[Any, tuple[tuple[Any, ...], Any, Callable[[Any, Any, Any], Any]]] = {
+    operator.add: (_NUMBERS, None, _pick("fadd", "add")),
+    operator.sub: (_NUMBERS, None, _pick("fsub", "sub")),
+    operator.mul: (_NUMBERS, None, _pick("fmul", "mul")),
+    operator.truediv: ((FLOATS,), None, _simple("fdiv")),
+    operator.and_: (_WHOLE, None, _simple("and_")),
+    operator.or_: (_WHOLE, None, _simple("or_")),
+    operator.xor: (_WHOLE, None, _simple("xor")),
+    operator.lshift: ((INTS,), None, _simple("shl")),
+    operator.rshift: ((INTS,), None, _simple("ashr")),
+    operator.lt: (_NUMBERS, MASKS, _compare("<")),
+    operator.le: (_NUMBERS, MASKS, _compare("<=")),
+    operator.gt: (_NUMBERS, MASKS, _compare(">")),
+    operator.ge: (_NUMBERS, MASKS, _compare(">=")),
+    operator.eq: (_NUMBERS, MASKS, _compare("==")),
+    operator.ne: (_NUMBERS, MASKS, _compare("!=")),
+}
+_IN_PLACE = {
+    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
+    operator.itruediv: operator.truediv, operator.iand: operator.and_, operator.ior: operator.or_, operator.ixor: operator.xor,
+}  # fmt: skip
+
+
+def _register_operator(symbol: Any, meaning: Any) -> None:
+    kinds, result, emit = _OPERATORS[meaning]
+
+    @type_callable(symbol)
+    def typing(context: Any) -> Any:
+        def typer(a: Any, b: Any) -> Any:
+            for kind in kinds:
+                if (a == kind or b == kind) and _fits(a, kind) and _fits(b, kind):
+                    return result or kind
+            return None
+
+        return typer
+
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = next(k for k in kinds if k in sig.args)
+        a, b = (_as_lanes(context, builder, v, t, kind) for v, t in zip(args, sig.args, strict=True))
+        return emit(builder, a, b)
+
+    for kind in kinds:
+        lower_builtin(symbol, type(kind), type(kind))(lower)
+        scalar = types.Integer if kind == INTS else type(kind.scalar)
+        lower_builtin(symbol, type(kind), scalar)(lower)
+        lower_builtin(symbol, scalar, type(kind))(lower)
+
+
+for _symbol in (*_OPERATORS, *_IN_PLACE):
+    _register_operator(_symbol, _IN_PLACE.get(_symbol, _symbol))
+
+
+@type_callable(operator.neg)
+def _type_neg(context: Any) -> Any:
+    return lambda a: a if a in _NUMBERS else None
+
+
+@lower_builtin(operator.neg, LanesType)
+def _lower_neg(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.fneg(args[0])
+
+
+@lower_builtin(operator.neg, IntLanesType)
+def _lower_int_neg(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.neg(args[0])
+
+
+@type_callable(operator.invert)
+def _type_invert(context: Any) -> Any:
+    return lambda a: a if a in _WHOLE else None
+
+
+@lower_builtin(operator.invert, IntLanesType)
+@lower_builtin(operator.invert, MaskLanesType)
+def _lower_invert(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.not_(args[0])
+
+
+@type_callable(abs)
+def _type_abs(context: Any) -> Any:
+    return lambda a: a if a == FLOATS else None
+
+
+@lower_builtin(abs, LanesType)
+def _lower_abs(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return _call(builder, "llvm.fabs.v8f32", args)
+
+
+def _call(builder: Any, name: str, args: Any) -> Any:
+    """One of LLVM's functions from lanes of float32 to the same."""
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_FLOATS, [_FLOATS] * len(args)), name)
+    return builder.call(function, args)
+
+
+def _wants(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise TypingError(sentence)
+
+
+def _unary(name: str, source: Any, result: Any, emit: Callable[[Any, Any], Any], text: str) -> Any:
+    """A function of one lanes value."""
+
+    def typed(typingctx: Any, value: Any) -> Any:
+        _wants(value == source, f"{name} takes {source}, got {value}")
+        return result(value), lambda context, builder, sig, args: emit(builder, args[0])
+
+    typed.__name__, typed.__doc__ = name, text
+    return intrinsic(typed)
+
+
+def _bits(builder: Any, mask: Any) -> Any:
+    return builder.bitcast(mask, ir.IntType(WIDTH))
+
+
+sqrt = _unary("sqrt", FLOATS, FLOATS, lambda b, v: _call(b, "llvm.sqrt.v8f32", [v]), "Square root, correctly rounded.")
+floor = _unary("floor", FLOATS, FLOATS, lambda b, v: _call(b, "llvm.floor.v8f32", [v]), "The next lower whole number.")
+to_int = _unary(
+    "to_int", FLOATS, INTS, lambda b, v: b.fptosi(v, _INTS), "Cut off towards 0; what int32 cannot hold is anything."
+)
+to_float = _unary("to_float", INTS, FLOATS, lambda b, v: b.sitofp(v, _FLOATS), "The nearest float32.")
+mask_bits = _unary(
+    "mask_bits", MASKS, types.int32, lambda b, v: b.zext(_bits(b, v), _INT), "Bit k of an int32 is lane k."
+)
+any_lane = _unary(
+    "any_lane", MASKS, types.boolean,
+    lambda b, v: b.icmp_unsigned("!=", _bits(b, v), ir.Constant(ir.IntType(WIDTH), 0)), "Whether one lane is true.",
+)  # fmt: skip
+all_lanes = _unary(
+    "all_lanes", MASKS, types.boolean,
+    lambda b, v: b.icmp_unsigned("==", _bits(b, v), ir.Constant(ir.IntType(WIDTH), 2**WIDTH - 1)), "Whether all are.",
+)  # fmt: skip
+
+
+def _first_false(builder: Any, mask: Any) -> Any:
+    wide = builder.zext(builder.not_(_bits(builder, mask)), _INT)
+    return builder.cttz(builder.or_(wide, ir.Constant(_INT, 1 << WIDTH)), ir.Constant(_BIT, 1))
+
+
+first_false = _unary("first_false", MASKS, types.int32, _first_false, "The first lane that is false, 8 if none is.")
+
+
+@intrinsic
+def lane_numbers(typingctx):  # type: ignore[no-untyped-def]
+    """0 to 7, int32."""
+    numbers = ir.Constant(_INTS, [ir.Constant(_INT, k) for k in range(WIDTH)])
+    return INTS(), lambda context, builder, sig, args: numbers
+
+
+@intrinsic
+def splat(typingctx, value):  # type: ignore[no-untyped-def]
+    """A float32 or int32 in all lanes."""
+    kind = FLOATS if value == types.float32 else INTS
+    _wants(_fits(value, kind), f"splat takes float32 or an integer, got {value}")
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _as_lanes(context, builder, args[0], value, kind)
+
+    return kind(value), emit
+
+
+@intrinsic
+def where(typingctx, mask, yes, no):  # type: ignore[no-untyped-def]
+    """Lane by lane, yes where mask is true, else no; one of them may be a scalar."""
+    kind = next((k for k in _KINDS if k in (yes, no)), None)
+    _wants(
+        mask == MASKS and kind is not None and _fits(yes, kind) and _fits(no, kind),
+        f"where takes a mask and two values of one kind, got {mask}, {yes}, {no}",
+    )
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        a, b = (_as_lanes(context, builder, v, t, kind) for v, t in zip(args[1:], sig.args[1:], strict=True))
+        return builder.select(args[0], a, b)
+
+    return kind(mask, yes, no), emit  # type: ignore[misc]
+
+
+def _extreme(name: str, op: str, text: str) -> Any:
+    """Lane by lane the one of two that compares so, the second where neither does: what one instruction does."""
+
+    def typed(typingctx: Any, a: Any, b: Any) -> Any:
+        kind = next((k for k in _NUMBERS if k in (a, b)), None)
+        _wants(kind is not None and _fits(a, kind) and _fits(b, kind), f"{name} takes lanes, got {a}, {b}")
+
+        def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            x, y = (_as_lanes(context, builder, v, t, kind) for v, t in zip(args, sig.args, strict=True))
+            return builder.select(_compare(op)(builder, x, y), x, y)
+
+        return kind(a, b), emit  # type: ignore[misc]
+
+    typed.__name__, typed.__doc__ = name, text
+    return intrinsic(typed)
+
+
+least = _extreme("least", "<", "The smaller one; the second if one is no number.")
+greatest = _extreme("greatest", ">", "The larger one; the second if one is no number.")
+
+
+def _of_all(name: str, op: str, text: str) -> Any:
+    """A float32 of eight: halves are compared, then halves of these."""
+
+    def emit(builder: Any, v: Any) -> Any:
+        for apart in (4, 2, 1):
+            order = ir.Constant(_INTS, [ir.Constant(_INT, (k + apart) % WIDTH) for k in range(WIDTH)])
+            other = builder.shuffle_vector(v, ir.Constant(_FLOATS, ir.Undefined), order)
+            v = builder.select(_compare(op)(builder, v, other), v, other)
+        return builder.extract_element(v, ir.Constant(_INT, 0))
+
+    return _unary(name, FLOATS, types.float32, emit, text)
+
+
+smallest = _of_all("smallest", "<", "The smallest of eight float32, none of which may be no number.")
+largest = _of_all("largest", ">", "The largest of eight float32, none of which may be no number.")
+
+
+@intrinsic
+def signs(typingctx, bit):  # type: ignore[no-untyped-def]
+    """1 in the lanes whose number has that bit (1, 2 or 4, a constant) set, -1 in the others: the corners of a box."""
+    _wants(isinstance(bit, types.IntegerLiteral), f"signs takes a constant, got {bit}")
+    which = bit.literal_value
+    numbers = ir.Constant(_FLOATS, [ir.Constant(_FLOAT, 1.0 if k & which else -1.0) for k in range(WIDTH)])
+    return FLOATS(bit), lambda context, builder, sig, args: numbers
+
+
+def _kind_of(array: Any) -> Any:
+    _wants(
+        isinstance(array, types.Array) and array.layout == "C",
+        f"lanes are read from arrays in C order, not from {array}",
+    )
+    if array.dtype == types.float32:
+        return FLOATS
+    whole = (types.int32, types.uint8, types.uint16, types.uint32)
+    _wants(array.dtype in whole, f"lanes are of float32, int32, uint8, uint16 or uint32, not {array.dtype}")
+    return INTS
+
+
+def _place(context: Any, builder: Any, sig: Any, args: Any, indices: int) -> tuple[Any, Any]:
+    """Pointer to eight elements of the array in args[0], and their type."""
+    array = context.make_array(sig.args[0])(context, builder, args[0])
+    at = [
+        context.cast(builder, v, t, types.intp)
+        for v, t in zip(args[1 : 1 + indices], sig.args[1 : 1 + indices], strict=True)
+    ]
+    pointer = cgutils.get_item_pointer(context, builder, sig.args[0], array, at, wraparound=False)
+    element = ir.VectorType(context.get_data_type(sig.args[0].dtype), WIDTH)
+    return builder.bitcast(pointer, element.as_pointer()), element
+
+
+def _emit_load(indices: int) -> Any:
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, _ = _place(context, builder, sig, args, indices)
+        value = builder.load(pointer, align=1)
+        return value if value.type in (_FLOATS, _INTS) else builder.zext(value, _INTS)
+
+    return emit
+
+
+def _emit_store(indices: int) -> Any:
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, element = _place(context, builder, sig, args, indices)
+        value = args[-1]
+        if value.type != element:
+            value = builder.trunc(value, element)
+        builder.store(value, pointer, align=1)
+        return context.get_dummy_value()
+
+    return emit
+
+
+@intrinsic
+def load(typingctx, array, i):  # type: ignore[no-untyped-def]
+    """Elements i to i + 7 of a one-dimensional array."""
+    _wants(isinstance(array, types.Array) and array.ndim == 1, f"load takes an array of one dimension, got {array}")
+    return _kind_of(array)(array, i), _emit_load(1)
+
+
+@intrinsic
+def load2(typingctx, array, i, j):  # type: ignore[no-untyped-def]
+    """Elements (i, j) to (i, j + 7) of a two-dimensional array."""
+    _wants(isinstance(array, types.Array) and array.ndim == 2, f"load2 takes an array of two dimensions, got {array}")
+    return _kind_of(array)(array, i, j), _emit_load(2)
+
+
+@intrinsic
+def store(typingctx, array, i, value):  # type: ignore[no-untyped-def]
+    """Write elements i to i + 7 of a one-dimensional array; of integers into narrower ones, the low bits."""
+    _wants(isinstance(array, types.Array) and array.ndim == 1, f"store takes an array of one dimension, got {array}")
+    _wants(_kind_of(array) == value, f"store of {value} into {array}")
+    return types.none(array, i, value), _emit_store(1)
+
+
+@intrinsic
+def store2(typingctx, array, i, j, value):  # type: ignore[no-untyped-def]
+    """Write elements (i, j) to (i, j + 7) of a two-dimensional array; of integers into narrower ones, the low bits."""
+    _wants(isinstance(array, types.Array) and array.ndim == 2, f"store2 takes an array of two dimensions, got {array}")
+    _wants(_kind_of(array) == value, f"store2 of {value} into {array}")
+    return types.none(array, i, j, value), _emit_store(2)
+
+
+@intrinsic
+def store_rgb(typingctx, image, v, u, words):  # type: ignore[no-untyped-def]
+    """Write pixels (v, u) to (v, u + 7) of image (H, W, 3) uint8: the three low bytes of each of eight integers."""
+    _wants(
+        isinstance(image, types.Array) and image.ndim == 3 and image.dtype == types.uint8 and image.layout == "C",
+        f"store_rgb takes an array (H, W, 3) uint8 in C order, got {image}",
+    )
+    _wants(words == INTS, f"store_rgb takes int32 lanes, got {words}")
+    byte = ir.IntType(8)
+    order = ir.Constant(
+        ir.VectorType(_INT, 3 * WIDTH), [ir.Constant(_INT, 4 * k + c) for k in range(WIDTH) for c in range(3)]
+    )
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array = context.make_array(sig.args[0])(context, builder, args[0])
+        zero = context.get_constant(types.intp, 0)
+        at = [*(context.cast(builder, args[k], sig.args[k], types.intp) for k in (1, 2)), zero]
+        pointer = cgutils.get_item_pointer(context, builder, sig.args[0], array, at, wraparound=False)
+        every = builder.bitcast(args[3], ir.VectorType(byte, 4 * WIDTH))
+        packed = builder.shuffle_vector(every, ir.Constant(every.type, ir.Undefined), order)
+        builder.store(packed, builder.bitcast(pointer, packed.type.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.none(image, v, u, words), emit
+
+
+@intrinsic
+def store_rows(typingctx, array, row, columns):  # type: ignore[no-untyped-def]
+    """Write rows row to row + 7 of array (N, 2 to 4) in C order; columns: as many lanes as it has columns, in a tuple."""
+    count = len(columns) if isinstance(columns, types.UniTuple) else 0  # type: ignore[attr-defined]
+    _wants(
+        isinstance(array, types.Array) and array.ndim == 2 and 2 <= count <= 4 and _kind_of(array) == columns.dtype,
+        f"store_rows takes an array of two dimensions and two to four lanes of its type, got {array} and {columns}",
+    )
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pad = [ir.Constant(columns.dtype.vector, ir.Undefined)] * (4 - count)
+        parts = [*cgutils.unpack_tuple(builder, args[2], count), *pad]
+        both = ir.Constant(ir.VectorType(_INT, 2 * WIDTH), [ir.Constant(_INT, n) for n in range(2 * WIDTH)])
+        pairs = [builder.shuffle_vector(a, b, both) for a, b in (parts[:2], parts[2:])]
+        order = [ir.Constant(_INT, WIDTH * c + k) for k in range(WIDTH) for c in range(count)]
+        rows = builder.shuffle_vector(*pairs, ir.Constant(ir.VectorType(_INT, len(order)), order))
+        struct = context.make_array(sig.args[0])(context, builder, args[0])
+        at = [context.cast(builder, args[1], sig.args[1], types.intp), context.get_constant(types.intp, 0)]
+        pointer = cgutils.get_item_pointer(context, builder, sig.args[0], struct, at, wraparound=False)
+        builder.store(rows, builder.bitcast(pointer, rows.type.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.none(array, row, columns), emit
+
+
+@intrinsic
+def gather(typingctx, array, at):  # type: ignore[no-untyped-def]
+    """Elements of an array in C order at the places `at`, int32 lanes that count all its elements and are not negative."""
+    _wants(at == INTS, f"gather takes int32 lanes as places, got {at}")
+    kind = _kind_of(array)
+    narrow = array.dtype in (types.uint8, types.uint16)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        result = ir.Constant(kind.vector, ir.Undefined)
+        for k in range(WIDTH):
+            place = builder.zext(builder.extract_element(args[1], ir.Constant(_INT, k)), ir.IntType(64))
+            value = builder.load(builder.gep(data, [place]))
+            if narrow:
+                value = builder.zext(value, _INT)
+            result = builder.insert_element(result, value, ir.Constant(_INT, k))
+        return result
+
+    return kind(array, at), emit
+
+
+@intrinsic
+def lane(typingctx, value, k):  # type: ignore[no-untyped-def]
+    """Number k (0 to 7) of eight."""
+    _wants(value in _KINDS, f"lane takes lanes, got {value}")
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.extract_element(args[0], context.cast(builder, args[1], sig.args[1], types.int32))
+
+    return value.scalar(value, k), emit
+
+
+@intrinsic
+def shift_right(typingctx, value, bits):  # type: ignore[no-untyped-def]
+    """IntLanes moved right by that many bits as if they were unsigned: zeros come in from the left."""
+    _wants(
+        value == INTS and isinstance(bits, types.Integer), f"shift_right takes int32 lanes and a number, got {value}"
+    )
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.lshr(args[0], _as_lanes(context, builder, args[1], sig.args[1], INTS))
+
+    return value(value, bits), emit

@@ -1,0 +1,206 @@
+"""Lanes against numpy: what eight values at once do must be what numpy does with each of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+from numba.core.errors import TypingError
+from numpy.typing import NDArray
+
+from sim import lanes
+from sim.lanes import (
+    all_lanes,
+    any_lane,
+    first_false,
+    floor,
+    gather,
+    greatest,
+    lane,
+    lane_numbers,
+    largest,
+    least,
+    load,
+    load2,
+    mask_bits,
+    shift_right,
+    signs,
+    smallest,
+    splat,
+    sqrt,
+    store,
+    store2,
+    store_rgb,
+    to_float,
+    to_int,
+    where,
+)
+
+KERNEL: dict[str, Any] = {"_nrt": False, "error_model": "numpy"}
+floats = st.lists(st.floats(width=32), min_size=8, max_size=8).map(lambda values: np.array(values, np.float32))
+moderate = st.lists(st.floats(-1e6, 1e6, width=32), min_size=8, max_size=8).map(lambda v: np.array(v, np.float32))
+whole = st.lists(st.integers(-(2**31), 2**31 - 1), min_size=8, max_size=8).map(lambda v: np.array(v, np.int32))
+
+
+@njit(**KERNEL)
+def float_operations(a, b, s, out):
+    x, y = load(a, 0), load(b, 0)
+    store2(out, 0, 0, x + y)
+    store2(out, 1, 0, x - s)
+    store2(out, 2, 0, s * y)
+    store2(out, 3, 0, x / y)
+    store2(out, 4, 0, -x)
+    store2(out, 5, 0, abs(x))
+    store2(out, 6, 0, sqrt(x))
+    store2(out, 7, 0, floor(x))
+    store2(out, 8, 0, least(x, y))
+    store2(out, 9, 0, greatest(x, s))
+    store2(out, 10, 0, where((x < y) & ~(x == s), x, y))
+    store2(out, 11, 0, where((x >= y) | (y != y), splat(s), y))
+
+
+@settings(max_examples=200, deadline=None)
+@given(a=floats, b=floats, s=st.floats(width=32))
+def test_floats_are_those_of_ieee_754(a: NDArray[np.float32], b: NDArray[np.float32], s: float) -> None:
+    out, s32 = np.zeros((12, 8), np.float32), np.float32(s)
+    float_operations(a, b, s32, out)
+    with np.errstate(all="ignore"):
+        expected = [
+            a + b, a - s32, s32 * b, a / b, -a, np.abs(a), np.sqrt(a), np.floor(a), np.where(a < b, a, b),
+            np.where(a > s32, a, s32), np.where((a < b) & ~(a == s32), a, b), np.where((a >= b) | np.isnan(b), s32, b),
+        ]  # fmt: skip
+    for row, wanted in zip(out, expected, strict=True):
+        assert np.array_equal(row, np.asarray(wanted, np.float32), equal_nan=True)
+
+
+@njit(**KERNEL)
+def whole_operations(a, b, s, out):
+    x, y = load(a, 0), load(b, 0)
+    store2(out, 0, 0, x + y)
+    store2(out, 1, 0, x * y)
+    store2(out, 2, 0, (x & y) | s)
+    store2(out, 3, 0, x ^ y)
+    store2(out, 4, 0, x >> 3)
+    store2(out, 5, 0, x << 5)
+    store2(out, 6, 0, shift_right(x, 7))
+    store2(out, 7, 0, ~x - s)
+    store2(out, 8, 0, least(x, y))
+    store2(out, 9, 0, where(x > y, s, y))
+    store2(out, 10, 0, lane_numbers())
+
+
+@settings(max_examples=100, deadline=None)
+@given(a=whole, b=whole, s=st.integers(-(2**31), 2**31 - 1))
+def test_whole_numbers_wrap_around(a: NDArray[np.int32], b: NDArray[np.int32], s: int) -> None:
+    out, s32 = np.zeros((11, 8), np.int32), np.int32(s)
+    whole_operations(a, b, s32, out)
+    with np.errstate(all="ignore"):
+        expected = [
+            a + b, a * b, (a & b) | s32, a ^ b, a >> 3, a << 5, (a.view(np.uint32) >> 7).view(np.int32), ~a - s32,
+            np.minimum(a, b), np.where(a > b, s32, b), np.arange(8),
+        ]  # fmt: skip
+    for row, wanted in zip(out, expected, strict=True):
+        assert row.tolist() == np.asarray(wanted).tolist()
+
+
+@njit(**KERNEL)
+def reductions(a, b, numbers, counts):
+    x, y = load(a, 0), load(b, 0)
+    counts[0], counts[1] = mask_bits(x < y), first_false(x < y)
+    counts[2], counts[3] = any_lane(x < y), all_lanes(x < y)
+    numbers[0], numbers[1], numbers[2] = smallest(x), largest(x), lane(y, 3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(a=moderate, b=moderate)
+def test_reductions(a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
+    numbers, counts = np.zeros(3, np.float32), np.zeros(4, np.int32)
+    reductions(a, b, numbers, counts)
+    less = a < b
+    assert counts[0] == sum(int(bit) << k for k, bit in enumerate(less))
+    assert counts[1] == (int(np.argmin(less)) if not less.all() else 8)
+    assert counts[2:].tolist() == [less.any(), less.all()]
+    assert numbers.tolist() == [a.min(), a.max(), b[3]]
+
+
+@njit(**KERNEL)
+def conversions(a, out):
+    x = load(a, 0)
+    store(out, 0, to_int(x))
+    store(out, 8, to_int(to_float(to_int(x)) + np.float32(1.0)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(a=moderate)
+def test_conversions_cut_off_towards_zero(a: NDArray[np.float32]) -> None:
+    out = np.zeros(16, np.int32)
+    conversions(a, out)
+    assert out[:8].tolist() == np.trunc(a).astype(np.int32).tolist()
+    assert out[8:].tolist() == (np.trunc(a) + np.float32(1)).astype(np.int32).tolist()
+
+
+@njit(**KERNEL)
+def memory(small, wide, table, at, pixels, out):
+    store2(small, 1, 3, load2(small, 0, 2) + load2(wide, 1, 1))
+    store2(out, 0, 0, gather(table, load(at, 0)))
+    store_rgb(pixels, 1, 1, load(at, 0))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint32, np.float32])
+def test_memory_is_read_and_written_where_it_should(dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (3, 16)).astype(np.uint8)
+    wide = rng.integers(-(2**30), 2**30, (2, 12)).astype(np.int32)
+    table = rng.integers(0, 200, (5, 7)).astype(dtype)
+    at = rng.integers(0, 35, 8).astype(np.int32)
+    pixels, out = np.full((3, 10, 3), 9, np.uint8), np.zeros((1, 8), np.float32 if dtype is np.float32 else np.int32)
+    expected = small.copy()
+    expected[1, 3:11] = (small[0, 2:10] + wide[1, 1:9]).astype(np.uint8)
+    memory(small, wide, table, at, pixels, out)
+    assert np.array_equal(small, expected)
+    assert np.array_equal(out[0], table.reshape(-1)[at])
+    assert np.array_equal(pixels[1, 1:9], np.stack([at & 255, at >> 8, at >> 16], -1).astype(np.uint8))
+    untouched = np.ones((3, 10), bool)
+    untouched[1, 1:9] = False
+    assert (pixels[untouched] == 9).all()
+
+
+@njit(**KERNEL)
+def corner_signs(out):
+    store2(out, 0, 0, signs(1))
+    store2(out, 1, 0, signs(2))
+    store2(out, 2, 0, signs(4))
+
+
+def test_signs_name_the_eight_corners_of_a_box() -> None:
+    out = np.zeros((3, 8), np.float32)
+    corner_signs(out)
+    assert set(np.unique(out)) == {-1.0, 1.0}
+    assert len({tuple(corner) for corner in out.T}) == 8
+    assert out[:, 5].tolist() == [1.0, -1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda a: lanes.load(a, 0) + 0.5,
+        lambda a: lanes.load(a, 0) & lanes.load(a, 0),
+        lambda a: lanes.sqrt(lanes.to_int(lanes.load(a, 0))),
+        lambda a: lanes.where(lanes.load(a, 0), lanes.load(a, 0), lanes.load(a, 0)),
+        lambda a: lanes.load2(a, 0, 0),
+    ],
+    ids=["float64", "bits of floats", "root of integers", "choice without a mask", "dimensions"],
+)
+def test_what_does_not_fit_is_refused_at_compile_time(wrong: Any) -> None:
+    inner = njit(**KERNEL)(wrong)
+
+    @njit(**KERNEL)
+    def kernel(a):
+        inner(a)
+
+    with pytest.raises(TypingError):
+        kernel(np.zeros(8, np.float32))
