@@ -77,7 +77,7 @@ class _Segment(BaseModel):
     right_lane_boundary: Line
     left_lane_mark_type: str = "NONE"
     right_lane_mark_type: str = "NONE"
-    successors: Annotated[list[int], Field(max_length=100)] = []  # noqa: RUF012 (pydantic copies it)
+    successors: Annotated[list[int], Field(max_length=100)] = []
 
 
 class _Crossing(BaseModel):
@@ -221,9 +221,7 @@ def _scene(folder: Path, poses: _Poses, boxes: dict[str, NDArray[Any]], vector_m
     x = np.interp(since, pose_s, poses.x_m) + CAR_MIDDLE_M * np.cos(yaw)
     y = np.interp(since, pose_s, poses.y_m) + CAR_MIDDLE_M * np.sin(yaw)
     origin = np.floor(np.array([x[0], y[0]]))
-    ego = ego_track(
-        LabelledTrack("ego", 0, x - origin[0], y - origin[1], yaw, np.ones(count, np.bool_), CAR_SIZE_M)
-    )
+    ego = ego_track(LabelledTrack("ego", 0, x - origin[0], y - origin[1], yaw, np.ones(count, np.bool_), CAR_SIZE_M))
     left_out: Counter[str] = Counter()
     labelled, standing, standing_kind = _things(poses, boxes, begin, ticks, origin, left_out)
     others = tidied(labelled, ego, left_out)

@@ -2,8 +2,9 @@
 
 Knows tracks and boxes; knows nothing about lanes, sensors or where tracks come from. An actor hands over when going on as
 recorded would bring it closer, than a bold driver would go, to somebody who is not where the recording has them: to
-the ego, or to another actor that has handed over. What would be as close in the recording itself is left alone. From then on
-it drives along its own recorded path, as fast as was recorded there, behind whatever is in front, and never gets ahead of its record.
+the ego, or to another actor that has handed over. What would be as close in the recording itself is left alone. From then
+on it drives along its own recorded path, as fast as was recorded there, behind whatever is in front, and never ahead of its
+record.
 """
 
 from __future__ import annotations
@@ -356,9 +357,9 @@ def play_tick(
     if p.reactive == 1:
         for n in range(len(followers)):
             mine = followers[n]
-            if mine.mode == FOLLOWS and p.along[n, p.last[n]] - p.along[n, before] > PARKED_M:
-                if _hands_over(p, cars, followers, n, before, turning):
-                    mine.mode, mine.s, mine.at = DRIVES, p.along[n, before], before
+            moves = mine.mode == FOLLOWS and p.along[n, p.last[n]] - p.along[n, before] > PARKED_M
+            if moves and _hands_over(p, cars, followers, n, before, turning):
+                mine.mode, mine.s, mine.at = DRIVES, p.along[n, before], before
         for n in range(len(followers)):
             if followers[n].mode == DRIVES:
                 cars[n + 1].acceleration = _acceleration(p, cars, followers, n, before, turning)
