@@ -337,7 +337,7 @@ def _judge(
     ego.still = ego.still + 1 if me.speed < STILL_MPS and not reason else 0
     events.stuck[e] = 1 if ego.still * 0.1 >= rules.stuck_after_s else 0
     goal, over = ego.length, True
-    if len(playback.line) > 0:  # as far as the recorded car, by the end of the recording
+    if len(playback.line) > 0:  # to keep up with the recorded car, by the end of the recording
         goal, over = max(playback.goal_m, ARRIVAL_M), state.tick[e] >= len(playback.ego) - 1
     events.arrived[e] = 1 if over and ego.progress >= goal - ARRIVAL_M else 0
     events.progress_m[e] = min(ego.progress, goal)

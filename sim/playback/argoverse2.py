@@ -272,8 +272,9 @@ def _things(
             kind = 1 if kind == 0 and size[0] >= VAN_LENGTH_M else kind
             turned = np.unwrap(yaw[rows])
             at, valid = _on_ticks(boxes["timestamp_ns"][rows], ticks)
-            values = [np.interp(at, since[rows], v) for v in (x[rows], y[rows], turned)]
-            actors.append(LabelledTrack(str(names[k]), kind, *values, valid, (size[0], size[1], size[2])))
+            there = [np.interp(at, since[rows], v) for v in (x[rows], y[rows], turned)]
+            size_m = (size[0], size[1], size[2])
+            actors.append(LabelledTrack(str(names[k]), kind, there[0], there[1], there[2], valid, size_m))
         else:
             left_out[category] += 1
     return actors, rounded(np.array(standing).reshape(-1, 6)), np.array(kinds, np.int8)

@@ -22,6 +22,7 @@ LEAST_MOVE_M = 0.5  # shorter steps are noise, and no way along a path
 PACE_BEHIND_M, PACE_AHEAD_M = 2.0, 15.0
 LEAST_PACE_MPS, LEAST_WALKING_PACE_MPS = 3.0, 1.0
 SMOOTHING_TICKS = 2
+GOAL_SHARE = 0.8  # of the recorded car's way: who comes that far in the same time has kept up with it
 LEAST_CURVED_M = 3.0
 TIGHTEST_M = 6.0
 
@@ -55,7 +56,9 @@ def playback_arrays(scene: RecordedScene, network: RoadNetwork, mode: PlaybackMo
         tracks.x_m.copy(), tracks.y_m.copy(), tracks.yaw_rad.copy(), tracks.speed_mps.copy(), acceleration, along, pace,
         first.astype(np.int64), last.astype(np.int64), tracks.size_m.copy(), tracks.kind.astype(np.int8),
         np.column_stack([ego.x_m[0], ego.y_m[0], ego.yaw_rad[0], ego.speed_mps[0]]), ego.size_m[0, :2].copy(),
-        np.ascontiguousarray(line), float(route.driven_m), _first_curvature(ego),
+        np.ascontiguousarray(line),
+        GOAL_SHARE * route.driven_m,
+        _first_curvature(ego),
         network.lane_name.index(ROUTE_LANE), int(mode == "reactive"),
     )  # fmt: skip
 

@@ -120,7 +120,7 @@ class Tracks:
 
     @property
     def num_ticks(self) -> int:
-        return self.present.shape[1]
+        return int(self.present.shape[1])
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,6 @@ class RecordedScene:
         return self.ego.num_ticks
 
 
-def rounded(values: F64) -> F64:
+def rounded(values: F64 | float) -> F64:
     """Values as a scene keeps them; zero has no sign."""
-    return np.round(np.asarray(values, np.float64), DECIMALS) + 0.0
+    return np.asarray(np.round(values, DECIMALS) + 0.0, np.float64)

@@ -21,6 +21,7 @@ LONGEST_GAP_TICKS = 20
 FASTEST_MPS = 70.0  # what moves faster between two ticks is a wrong label
 STILL_M = 0.08  # who never leaves a circle of this radius is parked, and held still
 SMOOTHING_TICKS = 2
+APART_M = 0.2
 LEAST_SIZE_M = 0.2
 LARGEST_SIZE_M = 40.0
 
@@ -70,7 +71,7 @@ def tidied(labelled: list[LabelledTrack], ego: Tracks, left_out: Counter[str]) -
     present = np.array([t.valid for t in kept], np.bool_).reshape(-1, ticks)
     size = np.array([t.size_m for t in kept]).reshape(-1, 3)
     parked = _hold_parked(x, y, yaw, present)
-    _extend_parked(x, y, present, size, parked, ego)
+    _extend_parked(x, y, yaw, present, size, parked, ego)
     speed = np.zeros_like(x)
     for k in np.flatnonzero(~parked):
         part = np.flatnonzero(present[k])
@@ -141,17 +142,24 @@ def _hold_parked(x: F64, y: F64, yaw: F64, present: NDArray[np.bool_]) -> NDArra
 
 
 def _extend_parked(
-    x: F64, y: F64, present: NDArray[np.bool_], size: F64, parked: NDArray[np.bool_], ego: Tracks
+    x: F64, y: F64, yaw: F64, present: NDArray[np.bool_], size: F64, parked: NDArray[np.bool_], ego: Tracks
 ) -> None:
-    """Lets the parked be there throughout where nobody comes near their place while they were not labelled."""
-    radius = 0.5 * np.hypot(size[:, 0], size[:, 1])
-    own_radius = 0.5 * float(np.hypot(ego.size_m[0, 0], ego.size_m[0, 1]))
+    """Lets the parked be there throughout, unless somebody is at their place while they were not labelled."""
     labelled = present.copy()
     for k in np.flatnonzero(parked):
-        away = ~labelled[k]
-        near = labelled & (np.hypot(x - x[k, 0], y - y[k, 0]) < (radius + radius[k])[:, None])
-        near[k] = False
-        own = np.hypot(ego.x_m[0] - x[k, 0], ego.y_m[0] - y[k, 0]) < own_radius + radius[k]
-        twin = labelled.any(axis=1) & parked & (np.hypot(x[:, 0] - x[k, 0], y[:, 0] - y[k, 0]) < 0.5 * radius[k])
-        if not (away & (near.any(axis=0) | own)).any() and twin.sum() == 1:
+        met = labelled & _meets(x, y, yaw, size, (x[k, 0], y[k, 0], yaw[k, 0], size[k, 0], size[k, 1]))
+        met[k] = False
+        own = _meets(ego.x_m, ego.y_m, ego.yaw_rad, ego.size_m, (x[k, 0], y[k, 0], yaw[k, 0], size[k, 0], size[k, 1]))
+        if not (~labelled[k] & (met.any(axis=0) | own[0])).any():
             present[k] = True
+
+
+def _meets(x: F64, y: F64, yaw: F64, size: F64, box: tuple[float, float, float, float, float]) -> NDArray[np.bool_]:
+    """(A, T) where the upright rectangle around each, in the frame of a box, comes within 0.2 m of it."""
+    at_x, at_y, turned, length, width = box
+    cos, sin = np.cos(turned), np.sin(turned)
+    along, across = cos * (x - at_x) + sin * (y - at_y), cos * (y - at_y) - sin * (x - at_x)
+    same, aside = np.abs(np.cos(yaw - turned)), np.abs(np.sin(yaw - turned))
+    reach_along = 0.5 * (length + same * size[:, :1] + aside * size[:, 1:2]) + APART_M
+    reach_across = 0.5 * (width + aside * size[:, :1] + same * size[:, 1:2]) + APART_M
+    return np.asarray((np.abs(along) < reach_along) & (np.abs(across) < reach_across))

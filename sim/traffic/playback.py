@@ -53,8 +53,8 @@ class Playback(NamedTuple):
     x, y, yaw, speed, acceleration: (A, T) float64, SI. along: (A, T) float64, arc length of its own path, never falling.
     pace: (A, T) float64, the speed to drive at there when handed over, m/s. first, last: (A,) int64 ticks that it is there.
     size: (A, 3) float64 length, width, height. kind: (A,) int8. ego: (T, 4) float64 x, y, yaw, speed of the recorded car;
-    ego_size: (2,) length, width. line: (P, 3) float64 x, y, yaw of the route, a metre apart. goal_m: how far along it the recorded
-    car came. curvature: of its path at the first tick, 1/m. route_lane: lane of the road network that is the route.
+    ego_size: (2,) length, width. line: (P, 3) float64 x, y, yaw of the route, a metre apart. goal_m: how far along it
+    one has to come by the end. curvature: of its path at the first tick, 1/m. route_lane: the lane that is the route.
     reactive: 1 where actors hand over.
     """
 
