@@ -84,6 +84,67 @@ def test_log_keeps_every_real_track_at_every_tick(real: DrivingMap) -> None:
     check_log(real, BRAKE)
 
 
+def raw_waymo(path: Path) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Name, seconds, places (K, 2) and yaw (K,) of every object, as the file has them."""
+    found = []
+    for thing in json.loads(path.read_text())["objects"]:
+        valid = np.flatnonzero(thing["valid"])
+        places = np.array([[thing["position"][k]["x"], thing["position"][k]["y"]] for k in valid])
+        found.append((str(thing["id"]), 0.1 * valid, places, np.array(thing["heading"])[valid]))
+    return found
+
+
+def raw_argoverse2(folder: Path) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """The same of every track of boxes, put into the city by the pose at the very stamp; rotations by OpenCV."""
+    import cv2
+    from pyarrow import feather
+
+    def matrix(row: dict[str, float]) -> np.ndarray:
+        axis = np.array([row["qx"], row["qy"], row["qz"]])
+        length = float(np.linalg.norm(axis))
+        angle = 2.0 * np.arctan2(length, row["qw"])
+        return cv2.Rodrigues(axis / length * angle if length > 0 else np.zeros(3))[0]
+
+    table = feather.read_table(folder / "city_SE3_egovehicle.feather").to_pylist()
+    poses = {row["timestamp_ns"]: row for row in table}
+    rows = feather.read_table(folder / "annotations.feather").to_pylist()
+    first = min(row["timestamp_ns"] for row in rows)
+    tracks: dict[str, list[tuple[float, float, float, float]]] = {}
+    for row in rows:
+        pose = poses[row["timestamp_ns"]]
+        rotation = matrix(pose)
+        place = rotation @ [row["tx_m"], row["ty_m"], row["tz_m"]] + [pose["tx_m"], pose["ty_m"], pose["tz_m"]]
+        ahead = rotation @ matrix(row)[:, 0]
+        entry = ((row["timestamp_ns"] - first) / 1e9, place[0], place[1], np.arctan2(ahead[1], ahead[0]))
+        tracks.setdefault(row["track_uuid"], []).append(entry)
+    return [(name, *(lambda v: (v[:, 0], v[:, 1:3], v[:, 3]))(np.array(sorted(t)))) for name, t in tracks.items()]
+
+
+def test_what_is_played_is_what_the_files_say(real: DrivingMap) -> None:
+    """Every label of every actor, read by other code, against the world's states: 0.1 m and 3 degrees."""
+    scene, path = scene_of(real), Path(real.name)
+    world = World(real, WorldConfig(playback="log"), 1)
+    states = [(world.state.x_m[0, 1:].copy(), world.state.y_m[0, 1:].copy(), world.state.yaw_rad[0, 1:].copy())]
+    for _ in range(scene.num_ticks - 1):
+        world.step(BRAKE)
+        states.append((world.state.x_m[0, 1:].copy(), world.state.y_m[0, 1:].copy(), world.state.yaw_rad[0, 1:].copy()))
+    x, y, yaw = (np.array([s[k] for s in states]) for k in range(3))
+    raw = {name: rest for name, *rest in (raw_argoverse2(path) if path.is_dir() else raw_waymo(path))}
+    checked = 0
+    for n, name in enumerate(scene.others.name):
+        seconds, places, heading = raw[name]
+        present = np.flatnonzero(scene.others.present[n])
+        inside = (seconds >= 0.1 * present[0] - 1e-9) & (seconds <= 0.1 * present[-1] + 1e-9)
+        at = 0.1 * present
+        played = np.stack([np.interp(seconds, at, x[present, n]), np.interp(seconds, at, y[present, n])], axis=1)
+        error = np.hypot(*(played + scene.origin_m - places)[inside].T)
+        assert error.max(initial=0.0) < 0.1, name
+        turned = np.interp(seconds, at, np.unwrap(yaw[present, n])) - heading
+        assert np.abs(np.angle(np.exp(1j * turned[inside]))).max(initial=0.0) < np.deg2rad(3.0), name
+        checked += int(inside.sum())
+    assert checked > 500
+
+
 def test_the_ego_begins_as_recorded(street: DrivingMap) -> None:
     scene = scene_of(street)
     world = World(street, WorldConfig(), 2)

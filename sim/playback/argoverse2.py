@@ -38,6 +38,7 @@ I64 = NDArray[np.int64]
 BOXES_FILE, POSES_FILE = "annotations.feather", "city_SE3_egovehicle.feather"
 MAX_FILE_BYTES = 100_000_000
 MAX_ROWS = 2_000_000
+MAX_TRACKS = 20_000
 TICK_NS = 100_000_000
 LONGEST_STEP_NS = 250_000_000  # between two boxes of one actor; more is a gap
 LEAST_LANE_WIDTH_M, MOST_LANE_WIDTH_M = 1.0, 8.0
@@ -100,12 +101,14 @@ class _VectorMap(BaseModel):
 
 @dataclass(frozen=True)
 class _Poses:
-    """The car in the city at stamps (N,) ns, ascending: x, y (N,) of the rear axle, yaw (N,) continuous."""
+    """The car in the city at stamps (N,) ns, ascending: x, y (N,) of the rear axle, yaw (N,) continuous, rotation
+    (N, 3, 3) to the city's frame."""
 
     stamp_ns: I64
     x_m: F64
     y_m: F64
     yaw_rad: F64
+    rotation: F64
 
 
 def is_argoverse2(folder: Path) -> bool:
@@ -178,7 +181,7 @@ def _read_poses(path: Path) -> _Poses:
     stamp = columns["timestamp_ns"][order]
     rotation = _rotations(*(columns[name][order] for name in _QUATERNION))
     yaw = np.unwrap(np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0]))
-    return _Poses(stamp, columns["tx_m"][order], columns["ty_m"][order], yaw)
+    return _Poses(stamp, columns["tx_m"][order], columns["ty_m"][order], yaw, rotation)
 
 
 def _rotations(w: F64, x: F64, y: F64, z: F64) -> F64:
@@ -243,20 +246,24 @@ def _things(
     """Actors on the ticks, and what stands: (S, 6) and its kinds."""
     since = (boxes["timestamp_ns"] - begin) / 1e9
     pose_s = (poses.stamp_ns - begin) / 1e9
-    car_yaw = np.interp(since, pose_s, poses.yaw_rad)
-    cos, sin = np.cos(car_yaw), np.sin(car_yaw)
-    x = np.interp(since, pose_s, poses.x_m) + cos * boxes["tx_m"] - sin * boxes["ty_m"] - origin[0]
-    y = np.interp(since, pose_s, poses.y_m) + sin * boxes["tx_m"] + cos * boxes["ty_m"] - origin[1]
-    rotation = _rotations(*(boxes[name] for name in _QUATERNION))
-    yaw = car_yaw + np.arctan2(rotation[:, 1, 0], rotation[:, 0, 0])
+    nearest = np.clip(np.searchsorted(pose_s, since), 0, len(pose_s) - 1)  # poses come every few milliseconds
+    city_from_car = poses.rotation[nearest]
+    in_car = np.stack([boxes[name] for name in ("tx_m", "ty_m", "tz_m")], axis=1)
+    x, y = np.einsum("nij,nj->ni", city_from_car[:, :2], in_car).T
+    x += np.interp(since, pose_s, poses.x_m) - origin[0]
+    y += np.interp(since, pose_s, poses.y_m) - origin[1]
+    heading = np.einsum("nij,nj->ni", city_from_car[:, :2], _rotations(*(boxes[q] for q in _QUATERNION))[:, :, 0])
+    yaw = np.arctan2(heading[:, 1], heading[:, 0])
     actors: list[LabelledTrack] = []
     standing: list[list[float]] = []
     kinds: list[int] = []
-    names, first, which = np.unique(boxes["track_uuid"], return_index=True, return_inverse=True)
-    for k in range(len(names)):
-        rows = np.flatnonzero(which == k)
-        rows = rows[np.unique(boxes["timestamp_ns"][rows], return_index=True)[1]]
-        category = str(boxes["category"][first[k]])
+    names, which, counts = np.unique(boxes["track_uuid"], return_inverse=True, return_counts=True)
+    if len(names) > MAX_TRACKS:
+        raise ValueError(f"{len(names)} tracks, and at most {MAX_TRACKS} are read")
+    grouped = np.split(np.argsort(which, kind="stable"), np.cumsum(counts)[:-1])
+    for k, group in enumerate(grouped):
+        rows = group[np.unique(boxes["timestamp_ns"][group], return_index=True)[1]]
+        category = str(boxes["category"][rows[0]])
         size = tuple(float(np.median(boxes[name][rows])) for name in ("length_m", "width_m", "height_m"))
         if category in STANDING_KINDS:
             place = np.median(x[rows]), np.median(y[rows])

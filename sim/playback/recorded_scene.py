@@ -19,7 +19,7 @@ DECIMALS = 4  # of metres, radians and metres a second: what a scene keeps, so t
 MAX_ACTORS = 255
 MAX_TICKS = 3000
 FARTHEST_M = 150.0  # from the ego's path; what is further away is left out
-LONGEST_LINES_M = 500_000.0  # all lanes, lines and edges of a scene together
+LONGEST_LINES_M = 200_000.0  # all lanes, lines and edges of a scene together
 FURTHEST_COORDINATE_M = 1e7  # of a recording: more is no place on earth
 
 
@@ -148,7 +148,7 @@ class RecordedScene:
         lines = [lane.points for lane in self.road.lanes] + [line.points for line in self.road.lines]
         length = sum(float(np.hypot(*np.diff(points, axis=0).T).sum()) for points in [*lines, *self.road.edges])
         if not length <= LONGEST_LINES_M:
-            raise ValueError(f"lanes and lines of {length / 1000:.0f} km in all, and 500 km at most are drawn")
+            raise ValueError(f"lanes and lines of {length / 1000:.0f} km in all, and 200 km at most are drawn")
 
     @property
     def num_ticks(self) -> int:

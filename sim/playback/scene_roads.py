@@ -16,6 +16,7 @@ from sim.roads.polyline import arc_lengths
 ROUTE_LANE = "route"
 ROUTE_WIDTH_M = 2.6
 LEAST_LANE_M = 0.5
+MOST_FOLLOWERS = 8
 
 
 def scene_network(scene: RecordedScene, route: SceneRoute) -> RoadNetwork:
@@ -34,7 +35,8 @@ def scene_network(scene: RecordedScene, route: SceneRoute) -> RoadNetwork:
         if not lane.bicycles:
             number[k] = len(driving)
         (beside if lane.bicycles else driving).append(record)
-    direct = [(number[k], number[n]) for k in number for n in scene.road.lanes[k].followers if n in number]
+    lanes = scene.road.lanes
+    direct = [(number[k], number[n]) for k in number for n in lanes[k].followers[:MOST_FOLLOWERS] if n in number]
     driving.append(LaneRecord(ROUTE_LANE, LaneKind.DRIVING, route.points, ROUTE_WIDTH_M, scene.limit_mps))
     nobody = np.full(len(driving), -1, np.int32)
     return assemble(driving, [], beside, nobody, nobody, direct, [], _no_signals(), [])

@@ -121,10 +121,10 @@ def _filled(track: LabelledTrack, left_out: Counter[str]) -> LabelledTrack | Non
 
 
 def _distance_to(ego: Tracks, track: LabelledTrack) -> float:
-    """The nearest that the actor comes to any place of the recorded car, m."""
-    at = np.flatnonzero(track.valid)
-    dx = track.x_m[at, None] - ego.x_m[0][None]
-    dy = track.y_m[at, None] - ego.y_m[0][None]
+    """The nearest that the actor comes to any place of the recorded car, m, as half seconds of both tell it."""
+    at = np.flatnonzero(track.valid)[::5]
+    dx = track.x_m[at, None] - ego.x_m[0, None, ::5]
+    dy = track.y_m[at, None] - ego.y_m[0, None, ::5]
     return float(np.hypot(dx, dy).min())
 
 

@@ -41,6 +41,7 @@ LINE_KINDS = {
     6: LineKind.DASHED_WHITE, 7: LineKind.SOLID_WHITE, 8: LineKind.DOUBLE_WHITE, 9: LineKind.DASHED_YELLOW,
     10: LineKind.DASHED_YELLOW, 11: LineKind.SOLID_YELLOW, 12: LineKind.DOUBLE_YELLOW, 13: LineKind.DOUBLE_YELLOW,
 }  # fmt: skip
+MOST_STOP_SIGNS = 500
 STOP_SIGN_SIZE_M = (0.1, 0.8, 2.9)
 
 Coordinate = Annotated[float, Field(ge=-FURTHEST_COORDINATE_M, le=FURTHEST_COORDINATE_M, allow_inf_nan=False)]
@@ -81,7 +82,7 @@ class _Scenario(BaseModel):
     model_config = ConfigDict(extra="ignore")
     scenario_id: str = ""
     objects: Annotated[list[_Object], Field(min_length=1, max_length=5000)]
-    roads: Annotated[list[_Road], Field(max_length=50_000)]
+    roads: Annotated[list[_Road], Field(max_length=20_000)]
     metadata: _Metadata
 
 
@@ -197,6 +198,8 @@ def _road(roads: list[_Road], origin: F64, x: F64, y: F64, left_out: Counter[str
                 left_out[f"road elements {kind[:20]!r}"] += 1
     if not lanes:
         raise ValueError("no lane near the recorded car")
+    if len(stops) > MOST_STOP_SIGNS:
+        raise ValueError(f"{len(stops)} stop signs, and at most {MOST_STOP_SIGNS} are read")
     linked = _linked(lanes)
     standing = np.array([(*spot, _facing(spot, linked), *STOP_SIGN_SIZE_M) for spot in stops]).reshape(-1, 6)
     return SceneMap(
