@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -139,6 +140,30 @@ def test_damaged_scene_bytes_give_one_clear_error(scene: RecordedScene, data: st
         unpack_scene(bytes(packed), "a test")
     except RecordingError as error:
         assert "\n" not in str(error)  # noqa: PT017 (a flip may hit what gzip does not check)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("lanes", [{"points": [[9e6, 0.0], [9e6, 9.0]], "width_m": 3.0, "bicycles": False, "followers": []}]),
+        ("drivable", [[[0.0, 0.0], [1e6, 0.0], [0.0, 5.0]]]),
+        ("ticks", 10),
+        ("limit_mps", 0),
+        ("version", 2),
+        ("others", [{}]),
+    ],
+)
+def test_a_scene_that_is_too_large_or_no_scene_is_refused(scene: RecordedScene, key: str, value: Any) -> None:
+    text = json.loads(scene_as_bytes(scene)) | {key: value}
+    with pytest.raises(RecordingError, match="a test"):
+        unpack_scene(gzip.compress(json.dumps(text).encode()), "a test")
+
+
+def test_a_recorded_car_that_flies_is_refused(scene: RecordedScene) -> None:
+    text = json.loads(scene_as_bytes(scene))
+    text["ego"]["x_m"] = [1e6 * (k % 2) for k in range(len(text["ego"]["x_m"]))]
+    with pytest.raises(RecordingError, match="5 km"):
+        unpack_scene(gzip.compress(json.dumps(text).encode()), "a test")
 
 
 def test_gaps_are_filled_flickers_dropped_and_the_parked_stay(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ DECIMALS = 4  # of metres, radians and metres a second: what a scene keeps, so t
 MAX_ACTORS = 255
 MAX_TICKS = 3000
 FARTHEST_M = 150.0  # from the ego's path; what is further away is left out
+MOST_DRIVEN_M = 5000.0
+MOST_EXTENT_M = 3000.0  # of one lane, line or area; larger ones are left out
 LONGEST_LINES_M = 200_000.0  # all lanes, lines and edges of a scene together
 FURTHEST_COORDINATE_M = 1e7  # of a recording: more is no place on earth
 
@@ -145,10 +147,21 @@ class RecordedScene:
             raise ValueError("the recorded car must be one actor who is present throughout")
         if self.ego.num_ticks != self.others.num_ticks:
             raise ValueError("the recorded car and the others must have the same number of ticks")
-        lines = [lane.points for lane in self.road.lanes] + [line.points for line in self.road.lines]
-        length = sum(float(np.hypot(*np.diff(points, axis=0).T).sum()) for points in [*lines, *self.road.edges])
+        self._check_extent()
+
+    def _check_extent(self) -> None:
+        """Raises ValueError for more road than memory should be spent on."""
+        path = np.stack([self.ego.x_m[0], self.ego.y_m[0]], axis=1)
+        if np.ptp(path, axis=0).max() > MOST_DRIVEN_M:
+            raise ValueError("the recorded car drives further than 5 km away; cut out a part")
+        road = self.road
+        lines = [lane.points for lane in road.lanes] + [line.points for line in road.lines] + [*road.edges]
+        length = sum(float(np.hypot(*np.diff(points, axis=0).T).sum()) for points in [path, *lines])
         if not length <= LONGEST_LINES_M:
             raise ValueError(f"lanes and lines of {length / 1000:.0f} km in all, and 200 km at most are drawn")
+        everything = np.concatenate([*lines, *road.drivable, *road.crosswalks, path])
+        if (np.abs(everything - path[0]) > MOST_DRIVEN_M + MOST_EXTENT_M + FARTHEST_M).any():
+            raise ValueError("the road goes on for more than 8 km; cut out a part")
 
     @property
     def num_ticks(self) -> int:

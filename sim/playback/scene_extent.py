@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.playback.recorded_scene import Tracks, rounded
+from sim.playback.recorded_scene import MOST_EXTENT_M, Tracks, rounded
 
 F64 = NDArray[np.float64]
 
 LIMIT_STEP_MPS = 5 * 0.44704  # limits go by 5 miles an hour where these recordings come from
 LEAST_LIMIT_MPS = 25 * 0.44704
-MOST_EXTENT_M = 3000.0
 MOVING_MPS = 3.0
 SHARE_BELOW_LIMIT = 85.0  # percent; the share by which road engineers set limits
 
