@@ -19,10 +19,12 @@ from planning.policy import Situation
 from sim.dynamics import VehicleModel, VehiclePreset, as_record, vehicle_of
 from sim.events import build_surroundings
 from sim.lane_graph import build_lane_graph
+from sim.playback.playback_arrays import PlaybackMode, no_playback, playback_arrays
 from sim.roads.driving_map import DrivingMap
 from sim.routes import BEYOND_GOAL_M, POINT_STEP_M
 from sim.routes import EGO as EGO_RECORD
 from sim.situation import MOST_EGO_SPANS
+from sim.traffic.playback import FOLLOWER
 from sim.traffic.signals import build_signal_programs
 from sim.traffic.spans import SPAN, SPANS
 from sim.traffic.vehicles import CAR, CLAIM, CLAIMS, PATH
@@ -143,6 +145,12 @@ class WorldConfig(BaseModel):
         float, Field(gt=0, le=600, description="standing that long without a reason in front counts as stuck")
     ] = 30.0
 
+    playback: Annotated[
+        PlaybackMode,
+        Field(
+            description="on a recording: reactive, actors follow their tracks until the ego is in their way; log, whatever happens"
+        ),
+    ] = "reactive"
     vehicle: Annotated[VehiclePreset, Field(description="the ego: compact, sedan, van or truck")] = "sedan"
     vehicle_model: Annotated[
         VehicleModel, Field(description="kinematic, or dynamic: single track with tyres that slip and saturate")
@@ -174,7 +182,8 @@ class World:
     An episode is a pure function of map, config, seed and episode number, whatever the batch size, slot or number of
     threads. All memory is taken here. `state`, `events`, `route_in_ego` and what `situation()` returns are views that every
     `reset` and `step` updates in place. What vehicles other than the ego do is kept in hidden arrays, of which `state` is
-    a copy: writing to `state` moves the ego only.
+    a copy: writing to `state` moves the ego only. On a recorded scene the agents are those of the recording, and last_tick is the
+    tick at which it ends; else it is None.
     """
 
     def __init__(self, driving_map: DrivingMap, config: WorldConfig, num_envs: int) -> None:
@@ -182,9 +191,11 @@ class World:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         self.map, self.config, self.num_envs = driving_map, config, num_envs
-        network = driving_map.network
+        network, scene = driving_map.network, driving_map.recording
+        self._playback = no_playback() if scene is None else playback_arrays(scene, network, config.playback)
         walk = build_walk_graph(network, driving_map.ground)
-        walkers = round(config.walker_share * (config.agents - 1)) if len(walk.cell_way) else 0
+        walkers = round(config.walker_share * (config.agents - 1)) if len(walk.cell_way) and scene is None else 0
+        self.last_tick = None if scene is None else scene.num_ticks - 1
         self._fixed = (
             build_lane_graph(network),
             walk,
@@ -197,7 +208,8 @@ class World:
             walkers,
             as_record(vehicle_of(config.vehicle, config.vehicle_model)),
         )  # fmt: skip
-        agents, links = config.agents, network.num_signal_links
+        agents = config.agents if scene is None else 1 + scene.others.num_actors
+        links = network.num_signal_links
         shape = (num_envs, agents)
         self._state = State(
             np.zeros(num_envs, np.uint64), np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64),
@@ -214,13 +226,14 @@ class World:
             *(np.zeros(num_envs) for _ in range(4)), np.zeros(num_envs, np.int8), np.zeros(num_envs),
         )  # fmt: skip
         route_lanes = 64 + int(config.route_max_m / 5.0)
-        route_points = int((config.route_max_m + BEYOND_GOAL_M) / POINT_STEP_M) + 2
+        route_points = max(int((config.route_max_m + BEYOND_GOAL_M) / POINT_STEP_M) + 2, len(self._playback.line))
         self._hidden = Hidden(
             np.zeros(shape, CAR), np.full((*shape, PATH), -1, np.int32), np.zeros(num_envs, EGO_RECORD),
             np.zeros((num_envs, route_lanes), np.int32), np.zeros((num_envs, route_lanes)),
             np.zeros((num_envs, route_points, 3)), np.zeros((num_envs, agents * CLAIMS), CLAIM),
             np.zeros(num_envs, np.int64), np.zeros((num_envs, agents * (SPANS + 1) + MOST_EGO_SPANS), SPAN),
             np.zeros(num_envs, np.int64), np.zeros((num_envs, links), np.int8), np.zeros((num_envs, walkers), WALKER),
+            np.zeros((num_envs, len(self._playback.first)), FOLLOWER),
         )  # fmt: skip
         self.state = WorldState(*self._state)
         self.events = WorldEvents(*self._events)
@@ -256,7 +269,7 @@ class World:
         actions: NDArray[np.float32],
     ) -> None:
         run_world(
-            *self._fixed, self._rules, self._state, self._hidden, self._events, self._view,
+            *self._fixed, self._rules, self._playback, self._state, self._hidden, self._events, self._view,
             mask, starting, seed, episode, actions,
         )  # fmt: skip
 

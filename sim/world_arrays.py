@@ -31,7 +31,8 @@ class Hidden(NamedTuple):
 
     cars (E, A) `CAR`, paths (E, A, PATH) int32, egos (E,) `EGO`, route_lane (E, R) int32, route_from (E, R) float64, line
     (E, P, 3) float64, claims (E, A * CLAIMS) `CLAIM` and their number (E,), spans (E, S) `SPAN` and their number (E,), late (E, G)
-    int8: what signals showed LATE_MS ago, walkers (E, W) `WALKER`, the last W agents.
+    int8: what signals showed LATE_MS ago, walkers (E, W) `WALKER`, the last W agents, followers (E, F) `FOLLOWER`, the agents
+    after the ego where a recording is played, else none.
     """
 
     cars: NDArray[np.void]
@@ -46,6 +47,7 @@ class Hidden(NamedTuple):
     num_spans: NDArray[np.int64]
     late: NDArray[np.int8]
     walkers: NDArray[np.void]
+    followers: NDArray[np.void]
 
 
 class State(NamedTuple):
