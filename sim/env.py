@@ -28,14 +28,16 @@ from sim.sensors.meshes import MeshConfig
 from sim.sensors.rig import RigConfig, RigName, rig
 from sim.sensors.suite import SensorSuite
 from sim.step import Actors, Step
-from sim.world import EGO, TICK_US, CollisionKind, World, WorldConfig
+from sim.world import EGO, TICK_S, TICK_US, CollisionKind, World, WorldConfig
 
 ENV_ID = "automedon/Drive-v0"
+BLOCKED_AFTER_S = 180.0  # CARLA leaderboard
+BLOCKED_BELOW_MPS = 0.1
 ObservationBuffers = dict[str, NDArray[np.generic]]
 
 INFRACTIONS = (
     "collision_vehicle", "collision_pedestrian", "collision_static", "red_light", "off_road", "off_route", "wrong_way",
-    "stuck", "timeout",
+    "stuck", "blocked", "timeout",
 )  # fmt: skip
 
 
@@ -59,6 +61,10 @@ class EnvConfig(BaseModel):
         default=(), max_length=16, description="your own meshes as part of the scene: seen, but neither hit nor avoided"
     )
     max_steps: int = Field(default=1800, ge=1, description="ticks of 0.1 s after which an episode is truncated")
+    end_on_infraction: bool = Field(
+        default=True,
+        description="false: as on the CARLA leaderboard, only 30 m off the route or 180 s at a standstill end an episode early",
+    )
     weather: WeatherName = Field(
         default="clear",
         description="clear: daylight, different in each episode; random: any weather at any hour; or a fixed one",
@@ -119,6 +125,7 @@ class DriveBatch:
         self.terms: RewardTerms | None = None
         last_tick = self.world.last_tick  # of a recording
         self.max_steps = config.max_steps if last_tick is None else min(config.max_steps, last_tick)
+        self._still_ticks = np.zeros(num_envs, np.int64)
 
     def _allocate(self) -> ObservationBuffers:
         space = self.observation_space
@@ -133,6 +140,7 @@ class DriveBatch:
         self.reward[started] = 0.0
         self.terminated[started] = False
         self.truncated[started] = False
+        self._still_ticks[started] = 0
         self._observe(started)
 
     def step(self, actions: NDArray[np.float32]) -> None:
@@ -152,10 +160,16 @@ class DriveBatch:
         bad = (events.collision != CollisionKind.NONE) | np.any(
             [events.red_light, events.off_road, events.off_route, events.stuck], axis=0
         )
+        still = self.world.state.speed_mps[:, EGO] < BLOCKED_BELOW_MPS
+        self._still_ticks[:] = np.where(still, self._still_ticks + 1, 0)
+        over = bad if self.config.end_on_infraction else (events.off_route != 0) | self._blocked()
         self.terms = self.reward_function.after_tick(self.world.state, events, self.situation, bad)
         self.reward[:] = self.terms.total()
-        self.terminated[:] = bad | (events.arrived != 0)
+        self.terminated[:] = over | (events.arrived != 0)
         self.truncated[:] = ~self.terminated & (self.world.state.tick >= self.max_steps)
+
+    def _blocked(self) -> NDArray[np.bool_]:
+        return self._still_ticks * TICK_S >= BLOCKED_AFTER_S
 
     def _observe(self, only: NDArray[np.bool_] | None) -> None:
         world, out = self.world, self.observation
@@ -203,6 +217,8 @@ class DriveBatch:
         for name, sentence in sentences.items():
             if getattr(events, name)[e]:
                 found[name] = f"{sentence} {where}"
+        if not self.config.end_on_infraction and self._blocked()[e]:
+            found["blocked"] = f"stood still for {BLOCKED_AFTER_S:.0f} s {where}"
         if self.truncated[e]:
             found["timeout"] = f"not arrived {where}"
         return found
@@ -253,6 +269,7 @@ class DriveBatch:
             signals=state.signal[e].copy(),
             progress_m=float(self.world.events.progress_m[e]),
             route_length_m=float(self.world.events.route_length_m[e]),
+            standing=self.world.standing(e),
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import tee, zip_longest
 from typing import Any
 
@@ -170,6 +170,8 @@ def compare_steps(
         if new is None:
             missing = Difference(old.tick, "/frame", "step", "one more step", "the episode is over")
             return Resimulation(False, steps, missing)
+        if old.standing is None:  # logs of version 1 did not hold it
+            new = replace(new, standing=None)
         difference = _step_difference(old, new, image_sha256)
         if difference is not None:
             return Resimulation(False, steps, difference)
@@ -236,6 +238,8 @@ def _values(step: Step) -> Iterator[Value]:
         yield "/events", event, sentence
     yield "/frame", "progress_m", None if step.progress_m is None else float(step.progress_m)
     yield "/frame", "route_length_m", None if step.route_length_m is None else float(step.route_length_m)
+    for name, fact in () if step.standing is None else asdict(step.standing).items():
+        yield "/standing", name, fact
     yield "/action", "steer", None if step.action is None else float(step.action.steer)
     yield "/action", "throttle", None if step.action is None else float(step.action.throttle)
 

@@ -33,6 +33,36 @@ class Actors:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """Where the ego stands among roads, rules and others at a tick: what scores need to know and no sensor says.
+
+    length_m, width_m: of the ego's box; center_ahead_m: from the ego frame's origin forward to its centre.
+    lane_offset_m: of the box's centre from the centre line of the nearest lane that leads its way, left positive; None where
+        there is none within 3 m. in_junction: that lane leads through a junction. in_several_lanes: the box reaches beyond
+        that lane. off_lanes: the centre is outside it. against_flow: it is over a lane that leads the other way, and over none
+        that leads its own. speed_limit_mps: on the route.
+    off_drivable_m: distance of the furthest corner of the box from drivable ground, 0 to 1.
+    stop_sign: number of the route's next junction lane behind a stop sign, or of the one under the front bumper, else -1;
+        stop_sign_distance_m: from the front bumper to its line, negative behind it.
+    touched: whom the box overlaps: the instance of an actor, or -(k + 1) for the k-th static solid.
+    """
+
+    length_m: float
+    width_m: float
+    center_ahead_m: float
+    lane_offset_m: float | None
+    speed_limit_mps: float
+    off_drivable_m: float
+    in_junction: bool
+    in_several_lanes: bool
+    off_lanes: bool
+    against_flow: bool
+    stop_sign: int
+    stop_sign_distance_m: float | None
+    touched: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Step:
     """What was sensed at one tick, what the policy then did, and what arriving at this tick had brought.
 
@@ -41,6 +71,7 @@ class Step:
         sentence for people, e.g. {"red_light": "crossed the stop line of signal 3 at red"}.
     actors: None where unknown. signals: (G,) int8 state of every signal link, None where unknown.
     progress_m, route_length_m: furthest arc length reached along the route, and its length; None without a route.
+    standing: None where unknown.
     """
 
     tick: int
@@ -54,6 +85,7 @@ class Step:
     signals: NDArray[np.int8] | None = None
     progress_m: float | None = None
     route_length_m: float | None = None
+    standing: Standing | None = None
 
 
 class StepObserver(Protocol):

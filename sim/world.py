@@ -24,6 +24,8 @@ from sim.roads.driving_map import DrivingMap
 from sim.routes import BEYOND_GOAL_M, POINT_STEP_M
 from sim.routes import EGO as EGO_RECORD
 from sim.situation import MOST_EGO_SPANS
+from sim.standing import standing_of
+from sim.step import Standing
 from sim.traffic.playback import FOLLOWER
 from sim.traffic.signals import build_signal_programs
 from sim.traffic.spans import SPAN, SPANS
@@ -293,6 +295,15 @@ class World:
         """(N, 3) float64 x, y, yaw of the centre line of the route of one environment, world frame, a point a metre."""
         ego = self._hidden.egos[env]
         return self._hidden.line[env, : int(ego["length"]) + 1].copy()
+
+    def standing(self, env: int) -> Standing:
+        """Where the ego of one environment stands among lanes, ground and others; computed when asked."""
+        graph, _, _, around = self._fixed
+        hidden = self._hidden
+        return standing_of(
+            graph, around, hidden.cars[env], hidden.egos[env], hidden.route_lane[env], hidden.route_from[env],
+            float(self.state.rear_axle_m[env, EGO]),
+        )  # fmt: skip
 
     def _changing(self) -> dict[str, NDArray[Any]]:
         groups = (self._state, self._hidden, self._events, self._view)

@@ -10,7 +10,7 @@ from perception.geometry import rotation_from_euler, se3
 from perception.sensors import CameraCalibration, CameraFrame, EgoState, LidarSweep, SensorFrame
 from planning.action import Action
 from sim.logs.log import ImageFormat, LogHeader
-from sim.step import Actors, Step
+from sim.step import Actors, Standing, Step
 
 WIDTH_PX, HEIGHT_PX = 48, 24
 EGO_FROM_CAMERA = se3([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], [1.2, 0.1, 1.6])
@@ -41,7 +41,8 @@ def header(image_format: ImageFormat = "png") -> LogHeader:
 
 
 def synthetic_steps(count: int, seed: int = 0, points: int = 200, actors: int = 5) -> Iterator[Step]:
-    """An episode of `count` steps. At odd ticks the camera `side` is silent and signals, events and actors are absent;
+    """An episode of `count` steps. At odd ticks the camera `side` is silent and signals, events, actors
+    and standing are absent;
     the LiDAR's points have times at ticks divisible by 3."""
     random = np.random.default_rng(seed)
     for tick in range(count):
@@ -72,7 +73,26 @@ def synthetic_steps(count: int, seed: int = 0, points: int = 200, actors: int = 
             signals=None if tick % 2 else random.integers(0, 4, 7).astype(np.int8),
             progress_m=float(tick),
             route_length_m=100.0,
+            standing=None if tick % 2 else _standing(tick),
         )
+
+
+def _standing(tick: int) -> Standing:
+    return Standing(
+        length_m=4.6,
+        width_m=1.86,
+        center_ahead_m=1.35,
+        lane_offset_m=None if tick % 4 else 0.1 * tick,
+        speed_limit_mps=13.889,
+        off_drivable_m=0.0,
+        in_junction=tick % 3 == 0,
+        in_several_lanes=False,
+        off_lanes=tick % 4 == 2,
+        against_flow=False,
+        stop_sign=tick - 1,
+        stop_sign_distance_m=None if tick == 0 else 7.5,
+        touched=(3, -12) if tick % 4 else (),
+    )
 
 
 def _actors(random: np.random.Generator, count: int) -> Actors:

@@ -68,6 +68,21 @@ def test_sample_of_version_1_reads() -> None:
         assert log.summary.lines() == []
 
 
+def test_sample_of_version_2_reads() -> None:
+    """As that of version 1, and it says where the ego stood."""
+    with open_log(SAMPLE.with_name("log-v2.mcap")) as log:
+        steps = list(log.steps())
+        assert log.header is not None
+        assert log.header.format_version == 2
+        assert [step.standing is None for step in steps] == [False, True, False]
+        first, last = steps[0].standing, steps[2].standing
+        assert first is not None
+        assert last is not None
+        assert (first.lane_offset_m, first.stop_sign_distance_m, first.touched) == (0.0, None, ())
+        assert (last.lane_offset_m, last.stop_sign_distance_m, last.touched) == (None, 7.5, (3, -12))
+        assert log.summary.lines() == []
+
+
 def test_info_names_topics_counts_header_and_problems(tmp_path: Path) -> None:
     report = log_info(SAMPLE)
     assert report["kind"] == "Automedon log"

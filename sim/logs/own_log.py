@@ -19,7 +19,7 @@ from planning.action import Action
 from sim.logs.log import Log, LogHeader, LogSummary, TopicInfo
 from sim.logs.mcap_file import McapFile, McapMessage
 from sim.logs.pictures import decode_picture
-from sim.step import Actors, Step
+from sim.step import Actors, Standing, Step
 
 METADATA_NAME = "automedon"
 NET_XML_NAME = "road_network.net.xml"
@@ -135,6 +135,7 @@ def _step(
         signals=np.array(body["/signals"]["states"], np.int8) if "/signals" in body else None,
         progress_m=complete["progress_m"],
         route_length_m=complete["route_length_m"],
+        standing=_standing(body["/standing"]) if "/standing" in body else None,
     )
 
 
@@ -185,6 +186,25 @@ def _ego(fields: Mapping[str, Any]) -> EgoState:
         last_steer=float(fields["last_steer"]),
         last_throttle=float(fields["last_throttle"]),
         world_from_ego=None if pose is None else _matrix(pose),
+    )
+
+
+def _standing(fields: Mapping[str, Any]) -> Standing:
+    offset_m, stop_m = fields["lane_offset_m"], fields["stop_sign_distance_m"]
+    return Standing(
+        length_m=float(fields["length_m"]),
+        width_m=float(fields["width_m"]),
+        center_ahead_m=float(fields["center_ahead_m"]),
+        lane_offset_m=None if offset_m is None else float(offset_m),
+        speed_limit_mps=float(fields["speed_limit_mps"]),
+        off_drivable_m=float(fields["off_drivable_m"]),
+        in_junction=bool(fields["in_junction"]),
+        in_several_lanes=bool(fields["in_several_lanes"]),
+        off_lanes=bool(fields["off_lanes"]),
+        against_flow=bool(fields["against_flow"]),
+        stop_sign=int(fields["stop_sign"]),
+        stop_sign_distance_m=None if stop_m is None else float(stop_m),
+        touched=tuple(int(other) for other in fields["touched"]),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,8 @@ def _json_parts(step: Step) -> dict[str, dict[str, Any]]:
         parts["/events"] = {"events": dict(step.events)}
     if step.signals is not None:
         parts["/signals"] = {"states": step.signals.tolist()}
+    if step.standing is not None:
+        parts["/standing"] = asdict(step.standing)
     return parts
 
 

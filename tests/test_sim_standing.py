@@ -1,0 +1,154 @@
+"""Where an ego stands: on its lane, beside it, off the road, in junctions, at stop signs, against others."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from planning.route_follower import RouteFollower
+from sim.env import DriveBatch, EnvConfig
+from sim.events import boxes_overlap
+from sim.roads.driving_map import DrivingMap
+from sim.roads.network import LaneControl
+from sim.step import Step
+
+ALONE = {"agents": 1, "route_min_m": 150.0, "route_max_m": 300.0}
+
+
+def alone(town: DrivingMap, seed: int = 5, **config: object) -> DriveBatch:
+    batch = DriveBatch(EnvConfig.of(observation="privileged", world=ALONE, **config), 1, town)
+    batch.reset(np.ones(1, np.bool_), np.array([seed], np.uint64), np.zeros(1, np.int64))
+    return batch
+
+
+def moved(batch: DriveBatch, left_m: float = 0.0, turned_rad: float = 0.0) -> None:
+    """Put the ego beside its place, or turn it there."""
+    cars = batch.world._hidden.cars[0]
+    yaw = float(batch.world.state.yaw_rad[0, 0])
+    for array, shift in ((batch.world.state.x_m, -math.sin(yaw)), (batch.world.state.y_m, math.cos(yaw))):
+        array[0, 0] += left_m * shift
+    batch.world.state.yaw_rad[0, 0] = yaw + turned_rad
+    cars[0]["x"], cars[0]["y"] = batch.world.state.x_m[0, 0], batch.world.state.y_m[0, 0]
+    cars[0]["yaw"] = yaw + turned_rad
+
+
+def test_an_ego_at_its_start_is_in_its_lane(town: DrivingMap) -> None:
+    standing = alone(town).world.standing(0)
+    assert standing.lane_offset_m == pytest.approx(0.0, abs=0.05)
+    assert (standing.length_m, standing.width_m) == (4.6, 1.86)
+    assert standing.off_drivable_m == 0.0
+    assert not (standing.in_several_lanes or standing.off_lanes or standing.against_flow or standing.in_junction)
+    assert standing.touched == ()
+
+
+@pytest.mark.parametrize("left_m", [0.4, -0.4, 0.9, -0.9])
+def test_offset_is_how_far_left_the_ego_was_put(town: DrivingMap, left_m: float) -> None:
+    batch = alone(town)
+    moved(batch, left_m)
+    standing = batch.world.standing(0)
+    assert standing.lane_offset_m == pytest.approx(left_m, abs=0.05)
+    assert standing.in_several_lanes is (abs(left_m) > 0.8)
+
+
+def test_far_beside_the_road_there_is_neither_lane_nor_drivable_ground(town: DrivingMap) -> None:
+    batch = alone(town)
+    moved(batch, -9.0)
+    standing = batch.world.standing(0)
+    assert standing.lane_offset_m is None
+    assert standing.off_lanes
+    assert standing.off_drivable_m == 1.0
+
+
+def test_distance_from_drivable_ground_grows_as_the_ego_leaves_it(town: DrivingMap) -> None:
+    batch = alone(town)
+    distances = []
+    for _ in range(60):
+        moved(batch, -0.1)
+        distances.append(batch.world.standing(0).off_drivable_m)
+    assert distances[0] == 0.0
+    assert distances[-1] == 1.0
+    steps = np.diff([d for d in distances if 0.0 < d < 1.0])
+    assert np.all(steps > 0.0)
+    assert steps.mean() == pytest.approx(0.1, abs=0.03)
+
+
+def test_turned_round_it_is_against_the_flow(town: DrivingMap) -> None:
+    batch = alone(town)
+    moved(batch, turned_rad=math.pi)
+    standing = batch.world.standing(0)
+    assert standing.against_flow
+    assert standing.off_lanes
+
+
+def test_touched_are_those_whose_boxes_overlap(town: DrivingMap) -> None:
+    batch = alone(town)
+    solids = batch.world._fixed[3].solids
+    k = len(solids) // 2
+    state, cars = batch.world.state, batch.world._hidden.cars[0]
+    state.x_m[0, 0], state.y_m[0, 0] = solids[k, :2]
+    cars[0]["x"], cars[0]["y"] = solids[k, :2]
+    x, y, yaw = float(state.x_m[0, 0]), float(state.y_m[0, 0]), float(state.yaw_rad[0, 0])
+    expected = {-(j + 1) for j, s in enumerate(solids) if boxes_overlap(x, y, yaw, 2.3, 0.93, *s)}
+    assert -(k + 1) in expected
+    assert set(batch.world.standing(0).touched) == expected
+
+
+def drive(batch: DriveBatch) -> list[Step]:
+    steps, driver = [batch.snapshot(0, None)], RouteFollower()
+    while not (batch.terminated[0] or batch.truncated[0]):
+        batch.step(driver.act({}, batch.situation))
+        steps.append(batch.snapshot(0, None))
+    return steps
+
+
+def test_along_a_route_junctions_and_stop_signs_come_and_go(town: DrivingMap) -> None:
+    control, junction = town.network.lane_control, town.network.lane_junction
+    seen_stop = False
+    for seed in range(12):
+        batch = alone(town, seed)
+        steps = drive(batch)
+        assert all(step.standing is not None and abs(step.standing.lane_offset_m or 0.0) < 1.0 for step in steps)
+        route = batch.world._hidden.route_lane[0, : batch.world._hidden.egos[0]["lanes"]]
+        crossed = route[batch.world._hidden.route_from[0, : len(route)] < steps[-1].progress_m]
+        assert any(s.standing is not None and s.standing.in_junction for s in steps) == bool(
+            (junction[crossed] >= 0).any()
+        )
+        for before, after in zip(steps, steps[1:], strict=False):
+            one, other = before.standing, after.standing
+            assert one is not None
+            assert other is not None
+            if other.stop_sign >= 0:
+                seen_stop = True
+                assert control[other.stop_sign] == LaneControl.STOP
+                if one.stop_sign == other.stop_sign:
+                    assert other.stop_sign_distance_m is not None
+                    assert one.stop_sign_distance_m is not None
+                    assert other.stop_sign_distance_m <= one.stop_sign_distance_m + 1e-6
+    assert seen_stop
+
+
+def test_an_infraction_ends_the_episode_only_where_it_is_to(town: DrivingMap) -> None:
+    lengths = {}
+    for switch in (True, False):
+        batch = alone(town, end_on_infraction=switch, max_steps=250)
+        count, names = 0, set()
+        while not (batch.terminated[0] or batch.truncated[0]):
+            batch.step(np.array([[1.0, 0.3]], np.float32))  # in circles, over whatever stands beside the road
+            names |= set(batch.infractions(0))
+            count += 1
+        assert names & {"off_road", "collision_static"}
+        lengths[switch] = count
+    assert lengths[True] < 100 < lengths[False]
+
+
+def test_180_s_at_a_standstill_end_an_episode_that_infractions_do_not_end(town: DrivingMap) -> None:
+    batch = alone(town, end_on_infraction=False, max_steps=3000)
+    idle = np.array([[0.0, -1.0]], np.float32)
+    for _ in range(1799):
+        batch.step(idle)
+        assert not batch.terminated[0]
+    batch.step(idle)
+    assert batch.terminated[0]
+    assert "blocked" in batch.infractions(0)
