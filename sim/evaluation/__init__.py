@@ -1,0 +1,1 @@
+"""Scores of episodes, and suites of episodes to score."""
