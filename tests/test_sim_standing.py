@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def test_an_ego_at_its_start_is_in_its_lane(town: DrivingMap) -> None:
     assert standing.lane_offset_m == pytest.approx(0.0, abs=0.05)
     assert (standing.length_m, standing.width_m) == (4.6, 1.86)
     assert standing.off_drivable_m == 0.0
-    assert not (standing.in_several_lanes or standing.off_lanes or standing.against_flow or standing.in_junction)
+    flags = (standing.in_several_lanes, standing.off_lanes, standing.against_flow, standing.in_junction)
+    assert flags == (False,) * 4
     assert standing.touched == ()
 
 
@@ -115,7 +117,7 @@ def test_along_a_route_junctions_and_stop_signs_come_and_go(town: DrivingMap) ->
         assert any(s.standing is not None and s.standing.in_junction for s in steps) == bool(
             (junction[crossed] >= 0).any()
         )
-        for before, after in zip(steps, steps[1:], strict=False):
+        for before, after in pairwise(steps):
             one, other = before.standing, after.standing
             assert one is not None
             assert other is not None

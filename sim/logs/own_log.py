@@ -54,7 +54,7 @@ def open_own_log(path: Path, file: McapFile, summary: LogSummary) -> Log:
 def _steps(file: McapFile, log: Log) -> Iterator[Step]:
     """Gathers the messages of one log time until `/frame` says that their step is whole."""
     decoders = DecoderFactory()
-    rig: dict[str, Any] = {"revision": None}
+    rig: dict[str, Any] = {"revision": 0, "cameras": {}, "lidars": {}}  # of an episode without sensors
     parts: dict[str, McapMessage] = {}
     gathered_ns: int | None = None
     for message in file.messages():
