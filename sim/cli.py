@@ -182,6 +182,63 @@ def train(
 
 
 @app.command()
+def evaluate(
+    suite: Annotated[str, typer.Argument(help="Name of a suite in configs/suites, or a .toml file.")],
+    policy: Annotated[str, typer.Option(help="expert, idle, or the path of a checkpoint.")] = "expert",
+    rig: Annotated[
+        str, typer.Option(help="The car's sensors, as for drive; only networks look through them.")
+    ] = "small",
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Worker processes; the results do not depend on it.")
+    ] = 1,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/evaluate-<suite>-<policy>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Drive only this episode (id or number), again; repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Drive a suite of episodes and score them by the protocols of CARLA, nuPlan and NAVSIM.
+
+    Example: automedon evaluate smoke --policy expert --workers 2
+    """
+    from sim.evaluate import evaluate as run
+    from sim.evaluation.suite import load_suite
+    from sim.evaluation.tables import show_evaluation
+
+    console = say(as_json)
+    total = len(only) if only else len(load_suite(suite)[0].episodes)
+    with progress_bar(console, f"evaluating {policy}", total) as advance:
+        report = run(
+            suite, policy, rig=rig, workers=workers, out=out, resume=resume, only=only or (), on_progress=advance
+        )
+    show_evaluation(console, report)
+    if as_json:
+        print(json.dumps(report.summary))
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of `automedon evaluate`.")],
+    other: Annotated[Path | None, typer.Argument(help="A second run of the same suite, to compare.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="HTML file to write; by default report.html in the run's folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's scores, infractions and worst episodes as one HTML page.
+
+    Example: automedon report runs/validation
+    """
+    from sim.evaluation.report import write_report
+
+    report = write_report(run, other, out if out is not None else run / "report.html")
+    say(as_json).print(f"wrote {report['page']}", highlight=False)
+    if as_json:
+        print(json.dumps(report))
+
+
+@app.command()
 def replay(
     logs: Annotated[list[Path], typer.Argument(help="Our .mcap logs, ROS 1 bags, ROS 2 bags (folder or file).")],
     policy: PolicyOption = None,

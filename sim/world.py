@@ -296,6 +296,13 @@ class World:
         ego = self._hidden.egos[env]
         return self._hidden.line[env, : int(ego["length"]) + 1].copy()
 
+    def junctions_on_route(self, env: int) -> int:
+        """How many junctions the route of one environment leads through before its goal."""
+        ego = self._hidden.egos[env]
+        lanes = self._hidden.route_lane[env, : int(ego["lanes"])]
+        before = self._hidden.route_from[env, : len(lanes)] < float(ego["length"])
+        return int(np.count_nonzero(self.map.network.lane_junction[lanes[before]] >= 0))
+
     def standing(self, env: int) -> Standing:
         """Where the ego of one environment stands among lanes, ground and others; computed when asked."""
         graph, _, _, around = self._fixed

@@ -73,7 +73,7 @@ def route_record(track: Track) -> RouteRecord:
     driven = track.driven_m
     astray = driven[(track.off_lanes & ~track.in_junction) | track.against_flow].sum()
     return RouteRecord(
-        completion=carla_score.completion(float(track.progress_m[-1]), track.route_length_m),
+        completion=1.0 if track.arrived else carla_score.completion(float(track.progress_m[-1]), track.route_length_m),
         counts=dict(sorted(counts.items())),
         off_lane_share=float(min(astray / max(driven.sum(), 1e-9), 1.0)),
         min_speed_shares=min_speed_shares(track),

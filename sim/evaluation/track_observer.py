@@ -120,7 +120,7 @@ class TrackObserver:
             if row is None:
                 kind, fault = "static", speed_mps > STANDING_MPS
             else:
-                kind = "pedestrian" if actors.kind[row] == PEDESTRIAN else "vehicle"
+                kind = _kind_name(int(actors.kind[row]))
                 fault = is_at_fault(box, speed_mps, rear_axle, others[row], strayed)
             if other not in self._touching:
                 self._contacts.append(Contact(step.tick, other, kind, fault))
@@ -183,6 +183,11 @@ def track_of(steps: Iterable[Step]) -> Track:
     for step in steps:
         observer.on_step(step)
     return observer.track()
+
+
+def _kind_name(kind: int) -> str:
+    """What is neither a vehicle nor a person on foot counts as a thing."""
+    return "vehicle" if kind < PEDESTRIAN else "pedestrian" if kind == PEDESTRIAN else "static"
 
 
 def _boxes(actors: Actors) -> NDArray[np.float64]:

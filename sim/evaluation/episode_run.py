@@ -1,0 +1,191 @@
+"""Drives one episode of a suite and writes what came of it: scores, parts, infractions, and how to repeat it.
+
+Knows suites, environments, policies and files; knows nothing about workers. Everything but `timing` in an episode's file is a
+function of suite, policy and version alone, whoever computes it and in whatever order.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planning.policy import Observation, Policy, Situation
+from sim.drive import RULE_BASED, load_policy
+from sim.dynamics import vehicle_of
+from sim.env import DriveBatch, EnvConfig
+from sim.episode import run_episodes
+from sim.evaluation.episode_scores import as_plain, score_episode
+from sim.evaluation.rates import episode_rates, latency_of
+from sim.evaluation.scene import SceneRecorder
+from sim.evaluation.suite import Suite, env_config
+from sim.evaluation.track import Track
+from sim.evaluation.track_observer import TrackObserver
+from sim.roads.driving_map import load_map
+from sim.step import StepObserver
+
+EXPERT = "expert"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know; plain values only. out: the run's folder."""
+
+    suite: Suite
+    suite_file: str
+    policy: str
+    rig: str
+    out: str
+
+    def episode_file(self, index: int) -> Path:
+        return Path(self.out) / "episodes" / f"{self.suite.id_of(index)}.json"
+
+    def scene_file(self, index: int) -> Path:
+        return Path(self.out) / "scenes" / f"{self.suite.id_of(index)}.json.gz"
+
+    def reference_file(self, index: int) -> Path:
+        return Path(self.out) / "references" / f"{self.suite.id_of(index)}.json.gz"
+
+    def command(self, index: int) -> str:
+        """The command that repeats one episode."""
+        words = ["automedon", "evaluate", self.suite_file, "--policy", self.policy, "--rig", self.rig]
+        return shlex.join([*words, "--only", self.suite.id_of(index)])
+
+
+@dataclass
+class _Timed:
+    """A policy, and the seconds that each of its decisions took."""
+
+    policy: Policy
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    def reset(self, started: NDArray[np.bool_]) -> None:
+        self.policy.reset(started)
+
+    def act(self, observation: Observation, situation: Situation | None) -> NDArray[np.float32]:
+        begin = time.perf_counter()
+        actions = self.policy.act(observation, situation)
+        self.seconds.append(time.perf_counter() - begin)
+        return actions
+
+
+def observation_for(policy: str) -> str:
+    """What the environment has to simulate for a policy: sensors only where it looks through them."""
+    if policy in RULE_BASED:
+        return "privileged"
+    loaded = load_policy(policy)
+    kind = getattr(getattr(getattr(loaded, "network", None), "config", None), "kind", None)
+    return "privileged" if kind == "privileged" else "sensors"
+
+
+def drive_episode(
+    batch: DriveBatch, policy: Policy, seed: int, watchers: Sequence[StepObserver] = ()
+) -> tuple[Track, list[float]]:
+    """The track of an episode in a batch of one, and seconds of each decision."""
+    timed, observer = _Timed(policy), TrackObserver()
+    run_episodes(batch, timed, [seed], lambda _: [observer, *watchers])
+    return observer.track(), timed.seconds
+
+
+class EpisodeRunner:
+    """Runs episodes of one job in this process; loads the policy once."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._observation = observation_for(job.policy)
+        self._policies: dict[tuple[str, str, str], Policy] = {}
+        self._batch: DriveBatch | None = None  # of the last episode; the next one is often on the same map
+
+    def run(self, index: int) -> None:
+        """Drive an episode and write its file, whole or not at all.
+
+        Raises:
+            ConfigError, MapError, ObservationError, ...: a mistake in what was asked for.
+        """
+        job, suite = self.job, self.job.suite
+        episode = suite.episodes[index]
+        config = env_config(suite, index, Path(job.suite_file), job.rig, self._observation)
+        began = time.perf_counter()
+        recorder = SceneRecorder()
+        batch = self._batch_of(config)
+        track, seconds = drive_episode(batch, self._policy(job.policy, config), episode.seed, (recorder,))
+        elapsed_s = time.perf_counter() - began
+        expert = track if job.policy == EXPERT else self._reference(index, config)
+        scores, rates = score_episode(track, expert), episode_rates(track)
+        report: dict[str, Any] = {
+            "id": suite.id_of(index),
+            "suite": suite.name,
+            "index": index,
+            "family": episode.family,
+            "condition": episode.condition,
+            "map": episode.map,
+            "scenario": episode.scenario,
+            "seed": episode.seed,
+            "weather": episode.weather,
+            "policy": job.policy,
+            "rig": job.rig,
+            "route_length_m": track.route_length_m,
+            "scores": as_plain(scores),
+            "rates": asdict(rates),
+            "infractions": [asdict(infraction) for infraction in track.infractions],
+            "contacts": [asdict(contact) for contact in track.contacts],
+            "command": job.command(index),
+            "timing": {"policy": asdict(latency_of(seconds)), "elapsed_s": elapsed_s, "ticks": track.ticks},
+        }
+        scene = recorder.scene(batch.map.network)
+        write_atomically(job.scene_file(index), _packed(scene))
+        write_atomically(job.episode_file(index), (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+
+    def _policy(self, name: str, config: EnvConfig) -> Policy:
+        world = config.world
+        key = (name, world.vehicle, world.vehicle_model)
+        if key not in self._policies:
+            self._policies[key] = load_policy(name, vehicle_of(world.vehicle, world.vehicle_model))
+        return self._policies[key]
+
+    def _batch_of(self, config: EnvConfig) -> DriveBatch:
+        """A batch of one; the last one again where nothing but weather that nobody sees has changed."""
+        if config.observation == "privileged":
+            config = config.model_copy(update={"weather": "clear"})
+        if self._batch is None or self._batch.config != config:
+            self._batch = None  # gives its memory back first
+            self._batch = DriveBatch(config, 1, load_map(config.map, seed=config.scenery_seed))
+        return self._batch
+
+    def _reference(self, index: int, config: EnvConfig) -> Track:
+        """The route follower's own run of the episode, kept in the run's folder."""
+        path = self.job.reference_file(index)
+        try:
+            return Track.from_json(json.loads(gzip.decompress(path.read_bytes())))
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            pass  # not there, or damaged
+        batch = self._batch_of(config.model_copy(update={"observation": "privileged"}))
+        track, _ = drive_episode(batch, self._policy(EXPERT, config), self.job.suite.episodes[index].seed)
+        write_atomically(path, _packed(track.as_json()))
+        return track
+
+
+def _packed(values: Any) -> bytes:
+    text = json.dumps(values, allow_nan=False, separators=(",", ":")).encode()
+    return gzip.compress(text, compresslevel=3, mtime=0)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(data)
+    partial.replace(path)
