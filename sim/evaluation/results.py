@@ -62,6 +62,9 @@ def summarise(reports: Sequence[Report], families: Sequence[str], conditions: Se
         },
         "completion": _mean([float(r["scores"]["completion"]) for r in reports]),
     }  # fmt: skip
+    summary["timing"] = {  # of the machine; all else would be the same on another one
+        name: _mean([float(r["timing"]["policy"][name]) for r in reports]) for name in ("mean_ms", "p99_ms")
+    }
     summary["parts"] = {
         "nuplan": {name: _mean([float(r["scores"]["nuplan"][name]) for r in reports])
                    for name in ("nc", "dac", "mp", "ddc", "ep", "ttc", "sl", "c")},
