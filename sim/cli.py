@@ -191,6 +191,9 @@ def evaluate(
     workers: Annotated[
         int, typer.Option(min=1, max=256, help="Worker processes; the results do not depend on it.")
     ] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="Drive on a Ray cluster instead: auto, local, or its address (extra `ray`).")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/evaluate-<suite>-<policy>.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     only: Annotated[
@@ -210,7 +213,15 @@ def evaluate(
     total = len(only) if only else len(load_suite(suite)[0].episodes)
     with progress_bar(console, f"evaluating {policy}", total) as advance:
         report = run(
-            suite, policy, rig=rig, workers=workers, out=out, resume=resume, only=only or (), on_progress=advance
+            suite,
+            policy,
+            rig=rig,
+            workers=workers,
+            ray=ray,
+            out=out,
+            resume=resume,
+            only=only or (),
+            on_progress=advance,
         )
     show_evaluation(console, report)
     if as_json:

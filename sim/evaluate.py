@@ -18,7 +18,7 @@ from typing import Any
 
 from sim.config import ConfigError
 from sim.drive import RULE_BASED, load_policy
-from sim.evaluation.episode_run import EpisodeRunner, Job, write_atomically
+from sim.evaluation.episode_run import EpisodeRunner, Job, is_users_mistake, write_atomically
 from sim.evaluation.results import read_report, read_reports, summarise, write_parquet
 from sim.evaluation.suite import Suite, env_config, load_suite
 from sim.logs.log import cpu_model, git_commit
@@ -45,12 +45,15 @@ def evaluate(
     *,
     rig: str = "small",
     workers: int = 1,
+    ray: str | None = None,
     out: Path | None = None,
     resume: bool = False,
     only: Sequence[str] = (),
     on_progress: Progress | None = None,
 ) -> EvaluationReport:
     """Drive the episodes of a suite that have no report in the run's folder yet, and sum up.
+
+    ray: address of a Ray cluster that drives them in place of worker processes.
 
     Raises:
         ConfigError: a mistake in what was asked for, or the folder holds another run.
@@ -70,7 +73,8 @@ def evaluate(
     todo = [k for k in chosen if only or read_report(job.episode_file(k)) is None]
     advance = on_progress or (lambda steps, episodes: None)
     advance(0, len(chosen) - len(todo))
-    errors = {k: problem for k, problem in _run(job, todo, workers, advance).items() if problem is not None}
+    outcome = _run(job, todo, workers, advance) if ray is None else _run_on_ray(job, todo, ray, advance)
+    errors = {k: problem for k, problem in outcome.items() if problem is not None}
     reports = read_reports(folder, [suite.id_of(k) for k in chosen])
     episodes = [suite.episodes[k] for k in chosen]
     summary = {
@@ -159,6 +163,12 @@ def _run_in_processes(job: Job, todo: Sequence[int], workers: int, advance: Prog
     return outcome
 
 
+def _run_on_ray(job: Job, todo: Sequence[int], address: str, advance: Progress) -> Outcome:
+    from sim.evaluation.ray_cluster import run_on_ray  # Ray is an extra, and loaded for nobody else
+
+    return run_on_ray(job, list(chunks(job.suite, todo, len(todo))), address, advance)
+
+
 def chunks(suite: Suite, todo: Sequence[int], workers: int) -> Iterator[list[int]]:
     """Episodes in bundles of one map, small enough that no worker is left without."""
     most = max(1, min(MOST_AT_ONCE, len(todo) // (2 * workers)))
@@ -188,10 +198,8 @@ def _attempt(worker: EpisodeRunner, index: int) -> str | None:
     """Drive an episode; what went wrong, if it is not the user's to put right (that is raised)."""
     try:
         worker.run(index)
-    except ValueError as error:
-        if type(error).__module__.partition(".")[0] in ("perception", "fusion", "planning", "sim"):
-            raise
-        return f"{type(error).__name__}: {error}"
     except Exception as error:
+        if is_users_mistake(error):
+            raise
         return f"{type(error).__name__}: {error}"
     return None

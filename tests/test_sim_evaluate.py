@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import multiprocessing
 import shlex
@@ -13,15 +14,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planning.checkpoint import save_checkpoint
+from planning.network import build_network, network_config
 from sim.config import ConfigError
+from sim.env import DriveBatch, EnvConfig
 from sim.evaluate import EvaluationReport, chunks, evaluate
 from sim.evaluation.episode_run import Job
 from sim.evaluation.intervals import estimate
 from sim.evaluation.results import SCORES, read_report, summarise
 from sim.evaluation.suite import load_suite
+from sim.train import observation_spec
 
 ROOT = Path(__file__).resolve().parent.parent
 SUITE = """
@@ -231,3 +237,46 @@ def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
         found = estimate(random.random(60).tolist())
         hits += found.low <= 0.5 <= found.high
     assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_nobody_loads_ray_who_does_not_ask_for_it(suite_file: str, tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom sim.evaluate import evaluate\n"
+        f"evaluate({suite_file!r}, 'idle', only=['0'], out=Path({str(tmp_path / 'run')!r}))\nprint('ray' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_ray_gives_the_same_or_says_that_it_is_absent(
+    idle_run: EvaluationReport, suite_file: str, tmp_path: Path
+) -> None:
+    """In a process of its own, because Ray leaves threads and warnings behind."""
+    command = [sys.executable, "-m", "sim", "evaluate", suite_file, "--policy", "idle", "--ray", "local",
+               "--out", str(tmp_path / "run")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, cwd=ROOT)
+    if importlib.util.find_spec("ray") is None:
+        assert done.returncode == 2
+        assert "automedon[ray]" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    for report in idle_run.reports:
+        mine = read_report(tmp_path / "run" / "episodes" / f"{report['id']}.json")
+        assert mine is not None
+        assert {**mine, "timing": None} == {**report, "timing": None}
+
+
+@pytest.mark.slow
+def test_a_network_is_scored_the_same_by_one_worker_and_by_two(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    checkpoint = tmp_path / "untrained.safetensors"
+    batch = DriveBatch(EnvConfig.of(rig="smoke"), 1)
+    save_checkpoint(checkpoint, build_network(network_config("smoke"), observation_spec(batch)), {}, {})
+    (tmp_path / "short.toml").write_text(SUITE.replace("timeout_s = 25.0", "timeout_s = 2.0"))
+    suite = str(tmp_path / "short.toml")
+    one = evaluate(suite, str(checkpoint), rig="smoke", only=["1", "2"], out=tmp_path / "one")
+    two = evaluate(suite, str(checkpoint), rig="smoke", only=["1", "2"], workers=2, out=tmp_path / "two")
+    assert one.summary["missing"] == 0
+    assert without_timing(one) == without_timing(two)
+    with pytest.raises(ValueError, match="rig it was trained with"):
+        evaluate(suite, str(checkpoint), rig="small", only=["1"], out=tmp_path / "other")

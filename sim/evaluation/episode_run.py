@@ -38,7 +38,7 @@ EXPERT = "expert"
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know; plain values only. out: the run's folder."""
+    """What a worker needs to know; plain values only. out: the run's folder. `*_name`: of a file in it."""
 
     suite: Suite
     suite_file: str
@@ -46,14 +46,17 @@ class Job:
     rig: str
     out: str
 
+    def episode_name(self, index: int) -> str:
+        return f"episodes/{self.suite.id_of(index)}.json"
+
+    def scene_name(self, index: int) -> str:
+        return f"scenes/{self.suite.id_of(index)}.json.gz"
+
+    def reference_name(self, index: int) -> str:
+        return f"references/{self.suite.id_of(index)}.json.gz"
+
     def episode_file(self, index: int) -> Path:
-        return Path(self.out) / "episodes" / f"{self.suite.id_of(index)}.json"
-
-    def scene_file(self, index: int) -> Path:
-        return Path(self.out) / "scenes" / f"{self.suite.id_of(index)}.json.gz"
-
-    def reference_file(self, index: int) -> Path:
-        return Path(self.out) / "references" / f"{self.suite.id_of(index)}.json.gz"
+        return Path(self.out) / self.episode_name(index)
 
     def command(self, index: int) -> str:
         """The command that repeats one episode."""
@@ -106,15 +109,25 @@ class EpisodeRunner:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._observation = observation_for(job.policy)
+        if job.policy not in RULE_BASED:
+            import torch
+
+            torch.set_num_threads(1)  # sums over threads would depend on their number
         self._policies: dict[tuple[str, str, str], Policy] = {}
         self._batch: DriveBatch | None = None  # of the last episode; the next one is often on the same map
 
     def run(self, index: int) -> None:
-        """Drive an episode and write its file, whole or not at all.
+        """Drive an episode and write its files, each whole or not at all, the report last.
 
         Raises:
             ConfigError, MapError, ObservationError, ...: a mistake in what was asked for.
         """
+        for name, data in self.files_of(index).items():
+            write_atomically(Path(self.job.out) / name, data)
+
+    def files_of(self, index: int) -> dict[str, bytes]:
+        """Drive an episode; what is to be written in the run's folder, by name, the report last. Raises as `run`."""
+        files: dict[str, bytes] = {}
         job, suite = self.job, self.job.suite
         episode = suite.episodes[index]
         config = env_config(suite, index, Path(job.suite_file), job.rig, self._observation)
@@ -123,7 +136,7 @@ class EpisodeRunner:
         batch = self._batch_of(config)
         track, seconds = drive_episode(batch, self._policy(job.policy, config), episode.seed, (recorder,))
         elapsed_s = time.perf_counter() - began
-        expert = track if job.policy == EXPERT else self._reference(index, config)
+        expert = track if job.policy == EXPERT else self._reference(index, config, files)
         scores, rates = score_episode(track, expert), episode_rates(track)
         report: dict[str, Any] = {
             "id": suite.id_of(index),
@@ -146,8 +159,9 @@ class EpisodeRunner:
             "timing": {"policy": asdict(latency_of(seconds)), "elapsed_s": elapsed_s, "ticks": track.ticks},
         }
         scene = recorder.scene(batch.map.network)
-        write_atomically(job.scene_file(index), _packed(scene))
-        write_atomically(job.episode_file(index), (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+        files[job.scene_name(index)] = _packed(scene)
+        files[job.episode_name(index)] = (json.dumps(report, indent=1, allow_nan=False) + "\n").encode()
+        return files
 
     def _policy(self, name: str, config: EnvConfig) -> Policy:
         world = config.world
@@ -165,17 +179,23 @@ class EpisodeRunner:
             self._batch = DriveBatch(config, 1, load_map(config.map, seed=config.scenery_seed))
         return self._batch
 
-    def _reference(self, index: int, config: EnvConfig) -> Track:
-        """The route follower's own run of the episode, kept in the run's folder."""
-        path = self.job.reference_file(index)
+    def _reference(self, index: int, config: EnvConfig, files: dict[str, bytes]) -> Track:
+        """The route follower's own run of the episode, from the run's folder or put among the files for it."""
+        name = self.job.reference_name(index)
         try:
-            return Track.from_json(json.loads(gzip.decompress(path.read_bytes())))
+            return Track.from_json(json.loads(gzip.decompress((Path(self.job.out) / name).read_bytes())))
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             pass  # not there, or damaged
         batch = self._batch_of(config.model_copy(update={"observation": "privileged"}))
         track, _ = drive_episode(batch, self._policy(EXPERT, config), self.job.suite.episodes[index].seed)
-        write_atomically(path, _packed(track.as_json()))
+        files[name] = _packed(track.as_json())
         return track
+
+
+def is_users_mistake(error: Exception) -> bool:
+    """Whether somebody asked for what cannot be: a `ValueError` of a kind of our own. Every episode would meet it."""
+    package = type(error).__module__.partition(".")[0]
+    return isinstance(error, ValueError) and package in ("perception", "fusion", "planning", "sim")
 
 
 def _packed(values: Any) -> bytes:
