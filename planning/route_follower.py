@@ -63,7 +63,7 @@ class RouteFollower:
         speed = situation.speed_mps
         acceleration = self._acceleration(situation, speed)
         actions = np.empty((len(speed), 2), np.float32)
-        actions[:, 0] = self._steer(situation.route_in_ego.astype(np.float64), speed)
+        actions[:, 0] = self._steer(_path(situation), speed)
         actions[:, 1] = self._throttle(acceleration, speed)
         return actions
 
@@ -85,7 +85,7 @@ class RouteFollower:
 
     def _wanted_speed(self, situation: Situation) -> Float:
         """Limit and curves ahead, each reached in comfort; (N,) m/s."""
-        points = situation.route_in_ego.astype(np.float64)
+        points = _path(situation)
         path = np.concatenate([np.zeros((len(points), 1, 2)), points], axis=1)
         steps = np.diff(path, axis=1)
         length = np.hypot(steps[..., 0], steps[..., 1])
@@ -141,3 +141,9 @@ class RouteFollower:
         push = acceleration + np.where(speed > 0.05, self.rolling_mps2 + self.drag_per_m * speed**2, self.rolling_mps2)
         most = np.minimum(self.max_acceleration_mps2, self.power_wpkg / np.maximum(speed, 1.0))
         return np.asarray(np.clip(np.where(push >= 0.0, push / most, push / self.max_brake_mps2), -1.0, 1.0))
+
+
+def _path(situation: Situation) -> Float:
+    """(N, ROUTE_POINTS, 2) metres in ego: the path to drive, which is the route where nobody planned another."""
+    path = situation.route_in_ego if situation.path_in_ego is None else situation.path_in_ego
+    return path.astype(np.float64)

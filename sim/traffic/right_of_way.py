@@ -120,6 +120,7 @@ def _has_to_wait_for(
     if inside:
         return False
     link = graph.lanes[claim.lane].link
+    runs = link >= 0 and shown[link] == RED and other.siren == 0  # it cannot stop any more, whatever it should do
     if link >= 0 and other.siren == 0:
         if shown[link] == RED and (other.speed < 2.0 or stops_at_yellow(-claim.u, other.speed)):
             return False
@@ -131,6 +132,8 @@ def _has_to_wait_for(
         return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + SIREN_GAP_S
     if me.siren == 1 and stops_at_yellow(-claim.u, other.speed):
         return False
+    if runs:
+        return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + spare
     if conflict.yields == 0 and conflict.other_yields == 1:
         return False
     if other.speed < STANDING_MPS:
@@ -190,7 +193,11 @@ def stop_distance(
                 nearest = np.inf
                 for c in range(num_claims):
                     claim = claims[c]
-                    if claim.car == i or graph.lanes[claim.lane].junction != record.junction:
+                    if (
+                        claim.car == i
+                        or (claim.car == 0 and me.blind == 1)
+                        or graph.lanes[claim.lane].junction != record.junction
+                    ):
                         continue
                     for q in range(record.conflict, record.conflict_end):
                         conflict = graph.conflicts[q]
