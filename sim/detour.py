@@ -31,6 +31,7 @@ PASSING_MPS = 8.0
 ONCOMING_SPARE_S = 1.0
 BEHIND_RANGE_M = 60.0
 FAR_M = 200.0
+FOLLOWS_M = 1.0  # nearer to the middle of the route somebody behind is behind the ego, not beside it
 WALKER_KIND = 6
 NOWHERE = 1e9
 
@@ -142,7 +143,8 @@ def _is_strip_free(
             if s_high > rear - 2.0 and s_low - back < max(-along, 2.0) * (time + ONCOMING_SPARE_S):
                 return False
         elif s_high < rear:
-            if rear - 1.0 - s_high < 4.0 + max(along - max(me.speed, 3.0), 0.0) * 2.5:
+            follows = abs(left_low + left_high) < 2.0 * FOLLOWS_M and abs(swing) > FOLLOWS_M
+            if not follows and rear - 1.0 - s_high < 4.0 + max(along - max(me.speed, 3.0), 0.0) * 2.5:
                 return False
         elif s_low < end + 5.0 and (along < 3.0 or s_low - ego.front < 8.0):
             return False
@@ -158,11 +160,12 @@ def _side(graph: LaneGraph, lane: int, me: np.void, low: float, high: float, mar
     left, right = max(high + margin + half, 0.0), min(low - margin - half, 0.0)
     x, y, yaw = line[at, 0], line[at, 1], line[at, 2]
     left_ok, right_ok = left + half < record.half_width, half - right < record.half_width
-    if not left_ok and left + half < 3.0 * record.half_width:
-        width = 2.0 * record.half_width
-        left_ok = _is_road(graph, x - width * math.sin(yaw), y + width * math.cos(yaw), yaw)
     if not right_ok and half - right < 3.0 * record.half_width:
         right_ok = record.right >= 0
+    # The oncoming lane only where there is none in the same direction.
+    if not left_ok and left + half < 3.0 * record.half_width and (record.left >= 0 or not right_ok):
+        width = 2.0 * record.half_width
+        left_ok = _is_road(graph, x - width * math.sin(yaw), y + width * math.cos(yaw), yaw)
     if left_ok and (not right_ok or left <= -right):
         return left
     return right if right_ok else 0.0

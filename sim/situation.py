@@ -16,6 +16,7 @@ from sim.detour import NOWHERE, WALKER_KIND, box_along_route, swing_at
 from sim.lane_graph import GRID_CELL_M, LaneGraph, wrapped
 from sim.numba_setup import INNER
 from sim.routes import POINT_STEP_M, point_on_route, project
+from sim.traffic.spans import ASIDE_M
 from sim.traffic.vehicles import BEHIND, PATH
 
 LEADER_RANGE_M = 80.0
@@ -167,7 +168,7 @@ def ego_leader(cars: NDArray[np.void], ego: np.void, line: NDArray[np.float64], 
         sideways = other.speed * math.sin(other.yaw - yaw_there)
         if left_low > half or left_high < -half:
             on_foot = other.kind == WALKER_KIND
-            moving_over = abs(other.drift) > MOVING_OVER_MPS and along > 0.0
+            moving_over = abs(other.drift) > MOVING_OVER_MPS and (along > 0.0 or abs(other.offset) > ASIDE_M)
             if j >= len(cars) - walkers or not (on_foot or moving_over):
                 continue
             if not _comes_across(me, other, on_foot, gap, half, left_low, left_high, sideways):

@@ -35,6 +35,7 @@ from sim.traffic.scripts import (
     ACTING,
     BIG,
     CURVE_FACTOR,
+    DONE,
     IGNORES_LEADER,
     IGNORES_PRIORITY,
     OFF_LANE,
@@ -107,7 +108,7 @@ def _decide(
         wanted = wanted_speed(graph, paths[i], car.s, car.factor, car.fastest, car.speed)
         ignored = 0
         if scripts[i].mode == ON_LANE:
-            ignored = scripts[i].ignores
+            ignored = scripts[i].ignores if scripts[i].stage != DONE else 0
             if ignored & IGNORES_LEADER:
                 car.gap = np.inf
         acceleration = idm(car.speed, wanted, car.gap, car.gap_speed, car.headway, car.most)
@@ -261,7 +262,8 @@ def _recycle(
         if car.active == 1:
             d2 = (car.x - cars[0].x) ** 2 + (car.y - cars[0].y) ** 2
             hidden = d2 > rules.respawn_distance_m * rules.respawn_distance_m
-            if d2 > furthest * furthest or (hidden and car.wait > GIVE_UP_TICKS and scripts[i].mode == UNSCRIPTED):
+            staged = scripts[i].mode != UNSCRIPTED and scripts[i].stage != DONE
+            if not staged and (d2 > furthest * furthest or (hidden and car.wait > GIVE_UP_TICKS)):
                 car.active, scripts[i].mode = 0, UNSCRIPTED
         elif i >= last:
             if i - last < people:
@@ -337,9 +339,9 @@ def _look(graph: LaneGraph, walk: WalkGraph, state: State, hidden: Hidden, view:
     count = list_spans(graph, cars, paths, len(cars) - hidden.walkers.shape[1], hidden.spans[e])
     count = add_spans_of_box(graph, me, np.int64(0), hidden.spans[e], count, MOST_EGO_SPANS)
     for i in range(1, len(cars)):
-        if cars[i].active == 1 and hidden.scripts[e, i].mode != UNSCRIPTED:
-            if hidden.scripts[e, i].mode == OFF_LANE or abs(cars[i].lateral) > ASIDE_M:
-                count = add_spans_of_box(graph, cars[i], np.int64(i), hidden.spans[e], count, SPANS)
+        mode = hidden.scripts[e, i].mode
+        if cars[i].active == 1 and (mode == OFF_LANE or (mode == ON_LANE and abs(cars[i].lateral) > ASIDE_M)):
+            count = add_spans_of_box(graph, cars[i], np.int64(i), hidden.spans[e], count, SPANS)
     hidden.num_spans[e] = count
     hidden.num_claims[e] = list_claims(graph, cars, paths, hidden.claims[e])
     wait = plan_swing(

@@ -137,8 +137,11 @@ def _kept_distance(trace: Trace, placement: Placement) -> bool:
 
 def _let_walk(trace: Trace, placement: Placement) -> bool:
     """Nobody on foot came within a metre of the moving ego."""
-    moving = trace.speed_mps[:, 0] > BESIDE_MPS
-    return all((gap_to(trace, k)[moving] >= 1.0).all() for k in _columns(placement, "walker"))
+    for k in _columns(placement, "walker"):
+        both = (trace.speed_mps[:, 0] > BESIDE_MPS) & (trace.speed_mps[:, k] > 0.0)
+        if (gap_to(trace, k)[both] < 1.0).any():
+            return False
+    return True
 
 
 def _kept_side_gap(trace: Trace, placement: Placement) -> bool:

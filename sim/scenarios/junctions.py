@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 from pydantic import Field
 
 from planning.policy import SignalState
@@ -24,6 +25,7 @@ from sim.traffic.scripts import (
     IGNORES_PRIORITY,
     IGNORES_SIGNALS,
     MEETS_EGO,
+    time_to,
 )
 from sim.traffic.spawning import CAR_KIND, MOTORCYCLE_KIND, TRUCK_KIND, VAN_KIND
 
@@ -34,6 +36,7 @@ LEAST_APPROACH_M = 55.0
 LEAST_OTHER_M = 45.0
 SPARE_M = 10.0  # between the first of the others and the beginning of its lane
 AFTER_M = 60.0
+LATERAL_MPS2 = 2.0
 RED_PAINT = (236, 28, 36)
 GIVES_WAY = (LaneControl.PRIORITY, LaneControl.YIELD, LaneControl.STOP)
 
@@ -56,11 +59,21 @@ def _start(places: Places, turn: Turn) -> float:
     return max(places.length(turn.approach) - APPROACH_M, START_M)
 
 
+def _through_mps(places: Places, turn: Turn) -> float:
+    """Speed at which a careful driver takes a turn, m/s."""
+    line = places.line(turn.through)
+    heading = np.unwrap(np.arctan2(*np.diff(line, axis=0).T[::-1]))
+    if len(heading) < 5:
+        return places.limit(turn.approach)
+    step = float(places.network.lane_step_m[turn.through])
+    sharpest = float(np.abs(heading[4:] - heading[:-4]).max()) / (4.0 * step)
+    return min(math.sqrt(LATERAL_MPS2 / max(sharpest, 1e-3)), 0.95 * places.limit(turn.approach))
+
+
 def _arrival_s(places: Places, turn: Turn, speed: float, metres: float) -> float:
     """About how long the ego needs to a place that many metres ahead if it does not have to stop, s."""
-    limit = places.limit(turn.approach)
-    mean = 0.5 * (speed + 0.95 * limit) * (0.8 if places.turn_of(turn.through) != 0 else 1.0)
-    return metres / max(mean, 3.0)
+    cruise = 0.95 * places.limit(turn.approach)
+    return float(time_to(metres, 0.5 * (speed + cruise), _through_mps(places, turn)))
 
 
 def _others(
@@ -75,7 +88,7 @@ def _others(
     to_meeting = lane_m + meeting.other_enter_m
     arrival = _arrival_s(places, meeting.mine, 0.7 * places.limit(meeting.mine.approach), at) + late_s
     room = (count - 1) * (gap_s * speed + 5.0)
-    left = min(speed * arrival, to_meeting - SPARE_M - min(room, 0.5 * lane_m))
+    left = min(0.95 * speed * arrival, to_meeting - SPARE_M - min(room, 0.5 * lane_m))
     actors = []
     for k in range(count):
         away = left + k * (gap_s * speed + 5.0)
@@ -88,6 +101,7 @@ def _others(
                 s_m=s, size=draws.share(), paint=RED_PAINT if siren else paint_of(draws), speed_mps=0.85 * speed,
                 pace=MEETS_EGO, at_m=at + 0.1, left_m=left - late_s * speed if k == 0 else away,
                 speed_before_mps=speed, trigger=EGO_ARRIVES, threshold=2.2, speed_acting_mps=speed, hold_s=9.0,
+                ego_mps=_through_mps(places, meeting.mine),
                 ignores=ignores, siren=siren,
             )
         )  # fmt: skip
@@ -198,11 +212,11 @@ def _place_roundabout(places: Places, site: Meeting, p: RoundaboutParameters, dr
     at = places.length(mine.approach) - offset + site.enter_m
     limit = places.limit(other.through)
     speed = p.speed_share * limit
-    arrival = _arrival_s(places, mine, p.start_share * places.limit(mine.approach), at) + 1.0
+    arrival = _arrival_s(places, mine, p.start_share * places.limit(mine.approach), at)
     way, total = _upstream(places, other.approach, speed * arrival + 14.0 * p.vehicles)
     actors = []
     for k in range(p.vehicles):
-        away = min(speed * arrival, total - 22.0 * (p.vehicles - 1) - 8.0) + 12.0 * k
+        away = min(0.95 * speed * arrival, total - 22.0 * (p.vehicles - 1) - 8.0) + 12.0 * k
         s, index = total - away, 0
         while index + 1 < len(way) and s > places.length(way[index]):
             s -= places.length(way[index])
@@ -215,7 +229,8 @@ def _place_roundabout(places: Places, site: Meeting, p: RoundaboutParameters, dr
                 f"priority {k}", draws.choice((CAR_KIND, CAR_KIND, VAN_KIND)), path=path, behind=tuple(reversed(way[:index])),
                 s_m=s, size=draws.share(), paint=paint_of(draws), speed_mps=0.8 * speed, pace=MEETS_EGO, at_m=at,
                 left_m=away + site.other_enter_m - p.late_s * speed, speed_before_mps=speed, trigger=EGO_ARRIVES,
-                threshold=1.8, speed_acting_mps=speed, hold_s=4.0, ignores=IGNORES_EGO | IGNORES_PRIORITY,
+                threshold=1.8, speed_acting_mps=speed, hold_s=9.0, ego_mps=_through_mps(places, mine),
+                ignores=IGNORES_EGO | IGNORES_PRIORITY,
             )
         )  # fmt: skip
     core = [mine.approach, mine.through, mine.exit]

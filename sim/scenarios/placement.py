@@ -48,6 +48,7 @@ class Actor:
     hold_s: float = 0.0
     pace: int = scripts.FREE_PACE
     gap_m: float = 0.0
+    ego_mps: float = 0.0
     left_m: float = 0.0
     speed_before_mps: float = LIKE_TRAFFIC
     speed_acting_mps: float = LIKE_TRAFFIC
@@ -112,6 +113,7 @@ def write_scripts(placement: Placement, records: NDArray[np.void], paths: NDArra
         record["trigger"], record["threshold"], record["at"] = actor.trigger, actor.threshold, actor.at_m
         record["hold"] = round(actor.hold_s / scripts.TICK_S)
         record["pace"], record["gap"], record["left"] = actor.pace, actor.gap_m, actor.left_m
+        record["ego_speed"] = actor.ego_mps
         record["speed_before"], record["speed_acting"] = actor.speed_before_mps, actor.speed_acting_mps
         record["speed_after"], record["change"], record["ignores"] = actor.speed_after_mps, actor.change, actor.ignores
         record["siren"] = actor.siren

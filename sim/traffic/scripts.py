@@ -13,7 +13,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.lane_graph import LaneGraph
-from sim.numba_setup import INNER
+from sim.numba_setup import INNER, KERNEL
+from sim.traffic.right_of_way import travel_time
 from sim.traffic.spawning import complete_path, shape_of
 from sim.traffic.vehicles import BEHIND, PATH, update_pose
 
@@ -30,11 +31,13 @@ MOST_RATE_MPS2 = 3.0
 CURVE_FACTOR = 1.3  # of the speed that traffic would take a curve at
 PEDESTRIAN_KIND, BARRIER_KIND, CONE_KIND = 6, 7, 8
 BIG = 1e9
+EGO_RATE_MPS2 = 1.4  # with which a driver speeds up and slows down
+PAST_M = 15.0  # behind the place where it met the ego a vehicle is like any other
 
 SCRIPT = np.dtype(
     [
         ("s", "f8"), ("x", "f8"), ("y", "f8"), ("yaw", "f8"), ("size", "f8"), ("lateral", "f8"), ("speed", "f8"),
-        ("at", "f8"), ("threshold", "f8"), ("gap", "f8"), ("left", "f8"),
+        ("at", "f8"), ("threshold", "f8"), ("gap", "f8"), ("ego_speed", "f8"), ("left", "f8"),
         ("speed_before", "f8"), ("speed_acting", "f8"), ("speed_after", "f8"), ("rate", "f8"),
         ("lateral_acting", "f8"), ("lateral_after", "f8"), ("sideways", "f8"), ("goal_x", "f8"), ("goal_y", "f8"),
         ("lane", "i4"), ("hold", "i4"), ("ticks", "i4"),
@@ -51,7 +54,8 @@ may move across, m/s. speed: at the start; speed_before, speed_acting, speed_aft
 what traffic would do; rate: hardest change of speed while acting, m/s2.
 trigger: NEVER, AT_ONCE, EGO_WITHIN (threshold metres), EGO_ARRIVES (the ego's front will be at arc length `at` of its route
 within threshold seconds), EGO_PASSES (it is there), ARRIVES (its own `left` is down to threshold metres). stage: WAITING, ACTING, then after `hold` ticks (0: never) DONE; ticks: acted so far.
-pace, before the trigger: FREE_PACE, MEETS_EGO (reaches the place `left` metres ahead when the ego reaches `at`), or BESIDE_EGO (its
+pace, before the trigger: FREE_PACE, MEETS_EGO (reaches the place `left` metres ahead when the ego reaches `at`, which that passes at
+ego_speed; from threshold seconds before it gets there it acts, whatever the ego does, and PAST_M behind it it is done), or BESIDE_EGO (its
 rear is `gap` metres ahead of the ego's front). change: the side to which it changes lanes at the trigger, 1 left, -1 right.
 ignores: sum of IGNORES_*. siren: 1 for an emergency vehicle on duty."""
 
@@ -65,6 +69,21 @@ SCENE = np.dtype(
 """How an episode begins if given is 1, and not drawn: the route's lanes (their number; they stand in the world's own arrays), the
 ego's offset on the first, the length to the goal, the ego's speed; no traffic appears within clear_m of clear_x, clear_y;
 between the arc lengths cross_from and cross_to the ego may use the oncoming lane; shift_ms: where signal programs begin, or -1."""
+
+
+@njit(**KERNEL)
+def time_to(distance: float, speed: float, there: float) -> float:
+    """About how long a driver takes to a place in m if it may drive through it at most at the speed `there`, m/s; s."""
+    if distance <= 0.0:
+        return 0.0
+    if there <= 0.0:
+        return distance / max(speed, 2.0)
+    if speed <= there:
+        return travel_time(distance, max(speed, 1.0), EGO_RATE_MPS2, there)
+    braking = (speed * speed - there * there) / (2.0 * EGO_RATE_MPS2)
+    if distance < braking:
+        return 2.0 * distance / (speed + there)
+    return (distance - braking) / speed + (speed - there) / EGO_RATE_MPS2
 
 
 @njit(**INNER)
@@ -138,7 +157,9 @@ def _is_due(script: np.void, car: np.void, me: np.void, ego: np.void) -> bool:
     if script.trigger == EGO_WITHIN:
         return math.hypot(car.x - me.x, car.y - me.y) < script.threshold
     if script.trigger == EGO_ARRIVES:
-        return (script.at - ego.front) / max(me.speed, 2.0) < script.threshold
+        if script.pace == MEETS_EGO and script.left < script.threshold * max(script.speed_acting, 2.0):
+            return True
+        return time_to(script.at - ego.front, me.speed, script.ego_speed) < script.threshold
     if script.trigger == EGO_PASSES:
         return ego.front >= script.at
     return script.trigger == ARRIVES and script.left <= script.threshold
@@ -157,9 +178,10 @@ def advance_scripts(cars: NDArray[np.void], scripts: NDArray[np.void], ego: np.v
             car.offset = script.lateral_acting
         elif script.stage == ACTING:
             script.ticks += 1
-            if script.hold > 0 and script.ticks >= script.hold:
+            past = script.pace == MEETS_EGO and script.left < -PAST_M
+            if past or (script.hold > 0 and script.ticks >= script.hold):
                 script.stage = DONE
-                car.offset = script.lateral_after
+                car.offset, car.blind = script.lateral_after, 0
         if script.mode == OFF_LANE:
             _move_body(car, script)
         else:
@@ -192,9 +214,8 @@ def scripted_speed(script: np.void, car: np.void, me: np.void, ego: np.void) -> 
     if script.stage == DONE:
         return script.speed_after
     if script.pace == MEETS_EGO:
-        time = max(script.at - ego.front, 0.0) / max(me.speed, 2.0)
-        wanted = script.left / max(time, 0.3)
-        return min(max(wanted, 0.3 * script.speed_before), 1.2 * script.speed_before)
+        wanted = script.left / max(time_to(script.at - ego.front, me.speed, script.ego_speed), 0.3)
+        return min(max(wanted, 0.5 * script.speed_before), 1.2 * script.speed_before)
     if script.pace == BESIDE_EGO:
         ahead = (car.x - me.x) * math.cos(me.yaw) + (car.y - me.y) * math.sin(me.yaw) - 0.5 * (car.length + me.length)
         return max(me.speed + KEEP_UP_PER_S * (script.gap - ahead), 0.0)
