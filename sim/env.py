@@ -23,6 +23,7 @@ from sim.config import ConfigError, validation_message
 from sim.observation import ROUTE_RANGE_M, PrivilegedObserver, ego_vector, privileged_space, sensor_space
 from sim.reward import Reward, RewardConfig, RewardTerms
 from sim.roads.driving_map import DrivingMap, load_map
+from sim.scenarios.catalogue import NAMES as SCENARIOS
 from sim.scenarios.catalogue import Scenario, ScenarioName, family_of
 from sim.sensors.light import WeatherName
 from sim.sensors.meshes import MeshConfig
@@ -73,8 +74,8 @@ class EnvConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _bring_map(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("scenario") is not None and "map" not in values:
-            return {**values, "map": family_of(str(values["scenario"])).maps[0]}
+        if isinstance(values, dict) and values.get("scenario") in SCENARIOS and "map" not in values:
+            return {**values, "map": family_of(values["scenario"]).maps[0]}
         return values
 
     @classmethod

@@ -5,6 +5,7 @@ Knows places and scripts; knows nothing about the world that runs them. All take
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import Field
@@ -29,14 +30,15 @@ START_M = 6.0
 PAINTS = ((206, 160, 52), (60, 110, 170), (236, 236, 234), (112, 116, 120), (58, 84, 66), (150, 24, 28))
 
 
-def _long_streets(least_m: float, most_bend: float = 0.5, least_limit: float = 0.0):  # type: ignore[no-untyped-def]
+def _long_streets(least_m: float, most_bend: float = 0.5) -> Callable[[Places], list[int]]:
+    """Streets of at least that length whose first part is about straight."""
+
     def sites(places: Places) -> list[int]:
         return [
             k
             for k in places.roads
             if places.length(k) >= least_m
             and k not in places.rings
-            and places.limit(k) >= least_limit
             and places.bend(k, 0.0, least_m) < most_bend
             and places.successors(k)
         ]

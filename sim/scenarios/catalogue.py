@@ -6,13 +6,13 @@ Knows families, maps and traces; knows nothing about how a world runs.
 from __future__ import annotations
 
 import difflib
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from sim.config import ConfigError
 from sim.roads.driving_map import DrivingMap
 from sim.scenarios.ahead import CUT_IN, CUT_OUT, FOLLOWING, HARD_BRAKE, TRAFFIC_JAM
 from sim.scenarios.checks import EVERYWHERE, Trace, judge
-from sim.scenarios.draws import Draws, Parameters, draw_parameters
+from sim.scenarios.draws import Draws, Parameters, bounds_of, draw_parameters
 from sim.scenarios.family import Family
 from sim.scenarios.junctions import (
     EMERGENCY_VEHICLE,
@@ -96,6 +96,21 @@ def family_of(name: str) -> Family:
     close = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
     guess = f" Did you mean {close[0]!r}?" if close else ""
     raise ConfigError(f"no scenario named {name!r}. Known: {', '.join(NAMES)}.{guess}")
+
+
+def describe(name: str) -> dict[str, Any]:
+    """What people want to know about a family, as plain values: name, title, description, maps, parameters, checks."""
+    family = family_of(name)
+    parameters = []
+    for key, field in family.parameters.model_fields.items():
+        bounds = bounds_of(family.parameters, key)
+        number = field.annotation in (int, float)
+        allowed = f"{bounds[0]:g} to {bounds[1]:g}" if number else ", ".join(map(str, bounds))
+        parameters.append({"name": key, "allowed": allowed, "description": field.description or ""})
+    return {
+        "name": name, "title": family.title, "description": family.description, "maps": list(family.maps),
+        "parameters": parameters, "checks": {check.name: check.words for check in family.checks},
+    }  # fmt: skip
 
 
 class Scenario:

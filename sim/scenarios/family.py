@@ -14,15 +14,14 @@ from sim.scenarios.draws import Draws, Parameters
 from sim.scenarios.placement import Placement
 from sim.scenarios.places import Places
 
-LEAST_START_M = 4.0  # of lane behind the ego's centre at the start
-
 
 @dataclass(frozen=True)
 class Family:
-    """number: of its random numbers, never used twice. maps: towns by name, the first is where it takes place unless told otherwise.
+    """One kind of scenario.
 
-    sites: everything on a map where it can take place. place: how it begins at one site, or None where it turns out not to fit.
-    actors: at most so many.
+    number: of its random numbers, never used twice. maps: towns by name, the first is where it takes place unless told
+    otherwise. sites: everything on a map where it can take place. place: how it begins at one
+    site, or None where it turns out not to fit. actors: at most so many.
     """
 
     name: str

@@ -5,6 +5,8 @@ Knows places and scripts; knows nothing about the world that runs them. All take
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pydantic import Field
 
 from sim.scenarios.ahead import EGO_HALF_M, START_M, Share, paint_of
@@ -27,7 +29,7 @@ from sim.traffic.spawning import BICYCLE_KIND, BICYCLE_OFFSET_M, CAR_KIND, TRUCK
 TOWNS = ("town", "grid-small", "grid-large")
 
 
-def _two_way(least_m: float, most_bend: float):  # type: ignore[no-untyped-def]
+def _two_way(least_m: float, most_bend: float) -> Callable[[Places], list[tuple[int, int]]]:
     """Streets with one lane each way of at least that length: (lane, oncoming lane)."""
 
     def sites(places: Places) -> list[tuple[int, int]]:
@@ -182,7 +184,7 @@ class OvertakerParameters(Parameters):
     start_share: float = Field(ge=0.6, le=0.75, description="speed at the start, of the limit")
     slow_mps: float = Field(ge=3.0, le=4.2, description="speed of the cyclist that is overtaken")
     fast_mps: float = Field(ge=8.5, le=10.5, description="speed of who overtakes")
-    trigger_m: float = Field(ge=74.0, le=86.0, description="from the ego, at which it pulls out")
+    trigger_m: float = Field(ge=66.0, le=78.0, description="from the ego, at which it pulls out")
     out_m: float = Field(ge=2.0, le=2.4, description="how far it pulls out")
 
 

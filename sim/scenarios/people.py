@@ -92,7 +92,8 @@ def _place_crosswalk(places: Places, site: Crosswalk, p: CrosswalkParameters, dr
             Actor(
                 f"walker {k}", PEDESTRIAN_KIND, x_m=start[0] + dx, y_m=start[1] + dy, yaw_rad=yaw, size=draws.share(),
                 paint=paint_of(draws), trigger=EGO_ARRIVES, at_m=at, threshold=max(needs_s - p.late_s, 1.6),
-                speed_acting_mps=p.pace_mps, rate_mps2=4.0, goal_m=(goal[0] + dx + ONWARD_M * math.cos(yaw), goal[1] + dy + ONWARD_M * math.sin(yaw)),
+                speed_acting_mps=p.pace_mps, rate_mps2=4.0,
+                goal_m=(goal[0] + dx + ONWARD_M * math.cos(yaw), goal[1] + dy + ONWARD_M * math.sin(yaw)),
             )
         )  # fmt: skip
     x, y, _ = places.pose(turn.through, site.s_m)

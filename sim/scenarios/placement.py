@@ -64,10 +64,10 @@ class Actor:
 class Placement:
     """Everything that a scenario decides about one episode.
 
-    lanes: of the ego's route, those beyond the goal included; none where the route is drawn as ever and nothing is staged. offset_m: of the ego's centre on the first. length_m: from there to
-    the goal. clear: x, y and radius in metres, where no other traffic appears. cross: arc lengths between which the ego may use
-    the oncoming lane. shift_ms: where signal programs begin; None leaves that to chance. marks: arc lengths and sizes that
-    checks need, by name.
+    lanes: of the ego's route, those beyond the goal included; none where the route is drawn as ever and nothing is staged.
+    offset_m: of the ego's centre on the first. length_m: from there to the goal. clear: x, y and radius in metres, where no
+    other traffic appears. cross: arc lengths between which the ego may use the oncoming lane. shift_ms: where signal programs
+    begin; None leaves that to chance. marks: arc lengths that checks need, by name.
     """
 
     lanes: tuple[int, ...]

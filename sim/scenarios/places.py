@@ -44,6 +44,19 @@ class Meeting:
     other_enter_m: float
 
 
+def _endless(network: RoadNetwork, driving: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(L,) bool, lanes from which one can drive on for ever without turning back; all driving lanes where there are none."""
+    alive = driving & (network.lane_turn != TURN_BACK)
+    while True:
+        onward = np.zeros(network.num_lanes, np.bool_)
+        for k in np.flatnonzero(alive):
+            row = network.successor[network.successor_start[k] : network.successor_start[k + 1]]
+            onward[k] = bool(alive[row].any())
+        if (onward == alive).all():
+            return alive if alive.any() else driving
+        alive = onward
+
+
 class Places:
     """Looks up what a road network offers. Lane numbers are those of the network."""
 
@@ -53,7 +66,8 @@ class Places:
         self._solid_at = scenery.center[low, :2]
         self._solid_reach = np.hypot(*scenery.half_size[low, :2].T)
         driving = network.lane_kind == LaneKind.DRIVING
-        self.roads = [int(k) for k in np.flatnonzero(driving & (network.lane_junction < 0))]
+        self._endless = _endless(network, driving)
+        self.roads = [int(k) for k in np.flatnonzero(driving & (network.lane_junction < 0)) if self._endless[k]]
 
     def length(self, lane: int) -> float:
         return float(self.network.lane_length_m[lane])
@@ -71,11 +85,12 @@ class Places:
         return bool(self.network.lane_junction[lane] < 0)
 
     def successors(self, lane: int) -> list[int]:
-        """Lanes that follow, without turning back where there is a choice."""
+        """Lanes that follow, without turning back and dead ends where there is a choice."""
         n = self.network
         row = [int(k) for k in n.successor[n.successor_start[lane] : n.successor_start[lane + 1]]]
         row = [k for k in row if n.lane_kind[k] == LaneKind.DRIVING]
-        return [k for k in row if n.lane_turn[k] != TURN_BACK] or row
+        ahead = [k for k in row if n.lane_turn[k] != TURN_BACK] or row
+        return [k for k in ahead if self._endless[k]] or ahead
 
     def predecessors(self, lane: int) -> list[int]:
         n = self.network

@@ -47,17 +47,20 @@ SCRIPT = np.dtype(
     ],
     align=True,
 )  # fmt: skip
-"""What one agent does. mode: UNSCRIPTED, ON_LANE (a vehicle on its path, like traffic), or OFF_LANE (a body that stands at x, y, yaw,
-and after the trigger moves straight to goal_x, goal_y). kind, size in [0, 1], red, green, blue: of its body. lane, s: where its front bumper
-begins; lateral, lateral_acting, lateral_after: its place across the lane in each stage, left positive, m; sideways: how fast it
-may move across, m/s. speed: at the start; speed_before, speed_acting, speed_after: wanted in each stage, m/s, LIKE_TRAFFIC for
-what traffic would do; rate: hardest change of speed while acting, m/s2.
+"""What one agent does.
+
+mode: UNSCRIPTED, ON_LANE (a vehicle on its path, like traffic), or OFF_LANE (a body that stands at x, y, yaw, and after the
+trigger moves straight to goal_x, goal_y). kind, size in [0, 1], red, green, blue: of its body. siren: 1 for an emergency vehicle
+on duty. lane, s: where its front bumper begins. lateral, lateral_acting, lateral_after: its place across the lane in each
+stage, left positive, m; sideways: how fast it may move across, m/s. speed: at the start; speed_before, speed_acting, speed_after:
+wanted in each stage, m/s, LIKE_TRAFFIC for what traffic would do; rate: hardest change of speed while acting, m/s2.
 trigger: NEVER, AT_ONCE, EGO_WITHIN (threshold metres), EGO_ARRIVES (the ego's front will be at arc length `at` of its route
-within threshold seconds), EGO_PASSES (it is there), ARRIVES (its own `left` is down to threshold metres). stage: WAITING, ACTING, then after `hold` ticks (0: never) DONE; ticks: acted so far.
-pace, before the trigger: FREE_PACE, MEETS_EGO (reaches the place `left` metres ahead when the ego reaches `at`, which that passes at
-ego_speed; from threshold seconds before it gets there it acts, whatever the ego does, and PAST_M behind it it is done), or BESIDE_EGO (its
-rear is `gap` metres ahead of the ego's front). change: the side to which it changes lanes at the trigger, 1 left, -1 right.
-ignores: sum of IGNORES_*. siren: 1 for an emergency vehicle on duty."""
+within threshold seconds, which it passes at ego_speed), EGO_PASSES (it is there), ARRIVES (its own `left` is down to threshold).
+stage: WAITING, ACTING, then after `hold` ticks (0: never) DONE; ticks: acted so far.
+pace, before the trigger: FREE_PACE, MEETS_EGO (reaches the place `left` metres ahead when the ego reaches `at`; from threshold
+seconds before that place it acts, whatever the ego does, and PAST_M behind it it is done), or BESIDE_EGO (its rear is `gap`
+metres ahead of the ego's front). change: the side to which it changes lanes at the trigger, 1 left, -1 right.
+ignores: sum of IGNORES_*, until it is done."""
 
 SCENE = np.dtype(
     [
