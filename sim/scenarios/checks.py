@@ -58,45 +58,39 @@ class Check:
 
 
 def _corners(x: Float, y: Float, yaw: Float, length: float, width: float) -> Float:
-    """(T, 12, 2) points on the outline of a box: corners, and places between."""
-    shares = np.array(
-        [
-            [1, 1],
-            [1, 0],
-            [1, -1],
-            [-1, -1],
-            [-1, 0],
-            [-1, 1],
-            [0, 1],
-            [0, -1],
-            [0.5, 1],
-            [0.5, -1],
-            [-0.5, 1],
-            [-0.5, -1],
-        ]
-    )
-    ahead, left = 0.5 * length * shares[:, 0], 0.5 * width * shares[:, 1]
+    """(T, 4, 2) corners of a box."""
+    ahead, left = 0.5 * length * np.array([1, 1, -1, -1]), 0.5 * width * np.array([1, -1, -1, 1])
     c, s = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
     return np.stack([x[:, None] + c * ahead - s * left, y[:, None] + s * ahead + c * left], axis=2)
 
 
-def _away_from_box(points: Float, x: Float, y: Float, yaw: Float, length: float, width: float) -> Float:
-    """(T,) the smallest distance of points (T, N, 2) from a box, 0 inside."""
+def _from_box(points: Float, x: Float, y: Float, yaw: Float, length: float, width: float) -> tuple[Float, Float]:
+    """Of the corners (T, 4, 2) of another box: (T,) the smallest distance from this box, and the widest gap along its axes."""
     dx, dy = points[..., 0] - x[:, None], points[..., 1] - y[:, None]
     c, s = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
-    ahead = np.maximum(np.abs(c * dx + s * dy) - 0.5 * length, 0.0)
-    aside = np.maximum(np.abs(c * dy - s * dx) - 0.5 * width, 0.0)
-    return np.asarray(np.hypot(ahead, aside).min(axis=1))
+    ahead, left = c * dx + s * dy, c * dy - s * dx
+    outside = np.hypot(
+        np.maximum(np.abs(ahead) - 0.5 * length, 0.0), np.maximum(np.abs(left) - 0.5 * width, 0.0)
+    )  # fmt: skip
+    apart = [
+        np.maximum(along.min(axis=1) - half, -half - along.max(axis=1))
+        for along, half in ((ahead, 0.5 * length), (left, 0.5 * width))
+    ]
+    return np.asarray(outside.min(axis=1)), np.maximum(*apart)
 
 
 def gap_to(trace: Trace, k: int) -> Float:
-    """(T,) m between the box of the ego and that of column k (never too small by more than rounding); inf where it is gone."""
-    boxes = [
+    """(T,) m between the box of the ego and that of column k, 0 where they overlap; inf where it is gone."""
+    ego, other = (
         (trace.x_m[:, c], trace.y_m[:, c], trace.yaw_rad[:, c], float(trace.length_m[c]), float(trace.width_m[c]))
         for c in (0, k)
-    ]
-    ego, other = boxes
-    gap = np.minimum(_away_from_box(_corners(*ego), *other), _away_from_box(_corners(*other), *ego))
+    )
+    its_corners, its_axes = _from_box(_corners(*other), *ego)
+    my_corners, my_axes = _from_box(_corners(*ego), *other)
+    overlap = np.maximum(its_axes, my_axes) <= 0.0  # no separating axis
+    gap = np.where(
+        overlap, 0.0, np.minimum(its_corners, my_corners)
+    )  # two convex shapes are nearest at a corner of one
     return np.where(trace.active[:, k], gap, np.inf)
 
 

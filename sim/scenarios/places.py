@@ -211,7 +211,7 @@ class Places:
             lane, way, metres, turned = waiting.pop()
             for onward in self.successors(lane):
                 total, angle = metres + self.length(onward), turned + self._turning(onward)
-                if onward == start and 5.5 < turned < 7.1:
+                if onward == start and 4.7 < turned < 7.1:
                     return [k for k in way if self.is_road(k)]
                 if onward in way or total > LONGEST_RING_M or self.length(onward) > LONGEST_RING_LANE_M or angle < -0.5:
                     continue
