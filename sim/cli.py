@@ -179,7 +179,8 @@ def _show_drive(console: Console, report: DriveReport) -> None:
         for sentence in result.details:
             console.print(f"  seed {result.seed}: {sentence}", highlight=False)
     succeeded = sum(result.success for result in report.episodes)
-    console.print(f"{succeeded} of {len(report.episodes)} without an infraction; {report.steps_per_s:,.0f} steps/s")
+    kept = "without an infraction" if first.scenario is None else "without an infraction, every check kept"
+    console.print(f"{succeeded} of {len(report.episodes)} {kept}; {report.steps_per_s:,.0f} steps/s")
     for path in (*report.logs, *report.videos):
         if path is not None:
             console.print(f"wrote {path}", highlight=False)

@@ -227,7 +227,8 @@ def plan_swing(
         time = way / max(0.85 * fast - creeping, 0.5)
         way += creeping * time
     free = swing != 0.0 and record.junction < 0
-    if narrow:  # who could as well stay behind passes only where there is room before the junction
+    if narrow:  # who could as well stay behind passes only within the side of the road, with room before the junction
+        free = free and ((swing > 0.0 and record.left >= 0) or abs(swing) < record.half_width - 0.15)
         free = free and rear + way + BACK_M < route_from[at] + record.length and record.limit > creeping + 2.0
     free = free and _is_strip_free(cars, paths, ego, line, rear, swing, after, after + BACK_M + creeping * time, time)
     ahead = begin - ego.front

@@ -125,8 +125,12 @@ def _gave_way(trace: Trace, placement: Placement) -> bool:
 
 
 def _kept_distance(trace: Trace, placement: Placement) -> bool:
-    """Never closer than a metre to whoever drives or stands in front."""
-    return all((gap_to(trace, k) >= 1.0).all() for k in _columns(placement, "leader"))
+    """Never closer than a metre to whoever drives or stands in front, pointing the same way."""
+    for k in _columns(placement, "leader"):
+        in_line = np.cos(trace.yaw_rad[:, k] - trace.yaw_rad[:, 0]) > 0.8
+        if (gap_to(trace, k)[in_line] < 1.0).any():
+            return False
+    return True
 
 
 def _let_walk(trace: Trace, placement: Placement) -> bool:

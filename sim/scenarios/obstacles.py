@@ -184,7 +184,9 @@ class OvertakerParameters(Parameters):
     start_share: float = Field(ge=0.6, le=0.75, description="speed at the start, of the limit")
     slow_mps: float = Field(ge=3.0, le=4.2, description="speed of the cyclist that is overtaken")
     fast_mps: float = Field(ge=8.5, le=10.5, description="speed of who overtakes")
-    trigger_m: float = Field(ge=66.0, le=78.0, description="from the ego, at which it pulls out")
+    spare_m: float = Field(
+        ge=0.0, le=8.0, description="that are left between the two if the ego brakes at once, evenly"
+    )
     out_m: float = Field(ge=2.0, le=2.4, description="how far it pulls out")
 
 
@@ -196,7 +198,10 @@ def _place_overtaker(places: Places, site: tuple[int, int], p: OvertakerParamete
     lanes, length = found
     x, y, _ = places.pose(lane, START_M)
     ego_there, _ = places.place_on(other, x, y)
-    fast_s = ego_there - p.trigger_m - 8.0  # front of the overtaker
+    speed = p.start_share * places.limit(lane) + 1.0  # it speeds up at first
+    out_s = 0.6 + 15.0 / (p.fast_mps - p.slow_mps)
+    pulls_out_m = p.fast_mps * (out_s + 1.3) + speed * speed / 5.0 + 0.5 * speed + 1.0 + p.spare_m
+    fast_s = ego_there - pulls_out_m - 8.0  # front of the overtaker
     slow_s = fast_s + 9.0
     if fast_s < 6.5:
         return None
@@ -204,8 +209,8 @@ def _place_overtaker(places: Places, site: tuple[int, int], p: OvertakerParamete
         Actor(
             "overtaker", draws.choice((CAR_KIND, CAR_KIND, VAN_KIND)), path=(other,), s_m=fast_s, size=draws.share(),
             paint=paint_of(draws), speed_mps=p.slow_mps + 2.0, speed_before_mps=p.slow_mps + 2.0, trigger=EGO_WITHIN,
-            threshold=p.trigger_m, lateral_acting_m=p.out_m, sideways_mps=1.8, speed_acting_mps=p.fast_mps,
-            hold_s=0.6 + 15.0 / (p.fast_mps - p.slow_mps), speed_after_mps=p.fast_mps, rate_mps2=3.0,
+            threshold=pulls_out_m, lateral_acting_m=p.out_m, sideways_mps=1.8, speed_acting_mps=p.fast_mps,
+            hold_s=out_s, speed_after_mps=p.fast_mps, rate_mps2=3.0,
             ignores=IGNORES_LEADER | IGNORES_EGO,
         ),
         Actor(
