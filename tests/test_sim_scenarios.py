@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -303,3 +304,42 @@ def test_each_check_can_hold_and_fail() -> None:
     named = {check.name for name in NAMES for check in family_of(name).checks}
     assert named == {*pairs, *actors}
     assert all(family_of(name).checks[:3] == EVERYWHERE for name in NAMES)
+
+
+def test_a_log_of_a_scenario_resimulates_to_the_byte(tmp_path) -> None:
+    from rich.console import Console
+
+    from sim.drive import DriveConfig, drive
+    from sim.replay_command import replay_logs
+
+    env = EnvConfig.of(scenario="occluded_pedestrian", rig="smoke", max_steps=50)
+    report = drive(DriveConfig(seed=3, env=env), record=tmp_path)
+    (log,) = report.logs
+    assert log is not None
+    assert "occluded_pedestrian" in log.name
+    assert report.as_json()["episodes"][0]["scenario"] == "occluded_pedestrian"
+    assert report.as_json()["episodes"][0]["checks"].keys() == {"no_collision", "kept_rules", "arrived", "let_walk"}
+    (replayed,) = replay_logs([log], None, True, None, Console(quiet=True))
+    assert replayed["resimulation"] == {"equal": True, "steps": 51, "first_difference": None}
+
+
+def test_a_failed_episode_says_how_to_reproduce_it() -> None:
+    from sim.drive import DriveConfig, reproducing_command
+
+    config = DriveConfig(policy="idle", seed=4, episodes=3, env=EnvConfig.of(scenario="merge"))
+    command = reproducing_command(config, 6, None, ["env.max_steps=100"])
+    assert command == (
+        "automedon drive --scenario merge --map town --seed 6 --policy idle --set env.max_steps=100"
+    )  # fmt: skip
+
+
+def test_the_document_lists_every_family_parameter_and_check() -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "scenarios.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    for name in NAMES:
+        family = describe(name)
+        assert family["title"] in rows[name]
+        for parameter in family["parameters"]:
+            assert f"`{parameter['name']}` {parameter['allowed']}" in rows[name]
+        for check in family_of(name).checks:
+            assert f"`{check.name}`" in (text if check in EVERYWHERE else rows[name])
