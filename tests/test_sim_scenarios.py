@@ -229,6 +229,20 @@ def test_rings_are_the_lanes_of_roundabouts() -> None:
         assert names == ring_edges
 
 
+def test_signal_timelines_are_what_the_world_shows(town: DrivingMap) -> None:
+    places = Places(town.network, town.scenery)
+    batch = batch_of("red_light", 3)
+    start(batch, [0, 1, 2])
+    shift = [p.shift_ms for p in batch.world.placements if p is not None]
+    for tick in range(100):
+        for e in range(3):
+            time_ms = shift[e] + 100 * tick
+            if time_ms % 500 == 0:
+                shown = [places.timeline(link)[time_ms // 500] for link in range(town.network.num_signal_links)]
+                assert batch.world.state.signal[e].tolist() == shown
+        batch.step(np.zeros((3, 2), np.float32))
+
+
 def trace_of(xy, yaw, length, width, **more) -> Trace:
     """A trace of positions (T, C, 2)."""
     ticks, columns = xy.shape[:2]

@@ -23,6 +23,9 @@ GOAL_MARGIN_M = 12.0
 BEYOND_GOAL_M = 90.0
 LONGEST_RING_M = 220.0
 LONGEST_RING_LANE_M = 70.0
+SIGNAL_STEP_S = 0.5
+SHIFTS = 300  # of signal programs that are tried, SIGNAL_STEP_S apart
+LONGEST_LOOK = 120  # such steps of an episode
 
 
 @dataclass(frozen=True)
@@ -256,26 +259,35 @@ class Places:
             return None
         return tuple(lanes), length
 
-    def light_at(self, link: int, time_ms: int) -> SignalState:
-        """What a signal link shows at a time of its program."""
-        n = self.network
-        signal = int(np.searchsorted(n.signal_start, link, side="right")) - 1
-        first, last = int(n.phase_start[signal]), int(n.phase_start[signal + 1])
-        ends = np.cumsum(np.round(n.phase_duration_s[first:last] * 1000.0).astype(np.int64))
-        if last == first or ends[-1] <= 0:
-            return SignalState.NONE
-        at = (time_ms - round(float(n.signal_offset_s[signal]) * 1000.0)) % int(ends[-1])
-        phase = min(int(np.searchsorted(ends, at, side="right")), last - first - 1)
-        return SignalState(int(n.phase_state[first + phase, link - int(n.signal_start[signal])]))
+    @cached_property
+    def _timelines(self) -> dict[int, NDArray[np.int8]]:
+        return {}
+
+    def timeline(self, link: int) -> NDArray[np.int8]:
+        """What a signal link shows every SIGNAL_STEP_S from time 0 of its program on, `SignalState`."""
+        if link not in self._timelines:
+            n = self.network
+            signal = int(np.searchsorted(n.signal_start, link, side="right")) - 1
+            first, last = int(n.phase_start[signal]), int(n.phase_start[signal + 1])
+            ends = np.cumsum(np.round(n.phase_duration_s[first:last] * 1000.0).astype(np.int64))
+            shown = np.zeros(SHIFTS + LONGEST_LOOK, np.int8)
+            if last > first and ends[-1] > 0:
+                times = np.arange(len(shown)) * round(1000 * SIGNAL_STEP_S)
+                at = (times - round(float(n.signal_offset_s[signal]) * 1000.0)) % ends[-1]
+                phase = first + np.searchsorted(ends, at, side="right")
+                shown = n.phase_state[phase, link - int(n.signal_start[signal])]
+            self._timelines[link] = shown
+        return self._timelines[link]
 
     def shift_for(self, wanted: Sequence[tuple[int, float, float, SignalState]], draws: Draws) -> int | None:
-        """A shift of signal programs, ms, with which each link shows a state from one time of the episode to another, s."""
-        fitting = []
-        for shift in range(0, 150_000, 500):
-            if all(
-                self.light_at(link, shift + int(1000 * t)) == state
-                for link, begin, end, state in wanted
-                for t in np.arange(begin, end + 0.25, 0.5)
-            ):
-                fitting.append(shift)
-        return draws.choice(fitting) if fitting else None
+        """A shift of signal programs, ms, with which each link shows a state from one time of the episode to another, s.
+
+        Times are kept to within SIGNAL_STEP_S. None where no shift does.
+        """
+        fits = np.ones(SHIFTS, np.bool_)
+        for link, begin, end, state in wanted:
+            shows = self.timeline(link) == state
+            for k in range(int(begin / SIGNAL_STEP_S), min(math.ceil(end / SIGNAL_STEP_S), LONGEST_LOOK - 1) + 1):
+                fits &= shows[k : k + SHIFTS]
+        fitting = np.flatnonzero(fits)
+        return None if len(fitting) == 0 else draws.choice(fitting.tolist()) * round(1000 * SIGNAL_STEP_S)
