@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
 from planning.route_follower import RouteFollower
+from sim.drawing import Rect, text, text_width
 from sim.env import DriveBatch, EnvConfig
 from sim.sensors.light import WeatherName
 from sim.sensors.rig import CameraConfig, Mount, RigConfig, rig
@@ -71,8 +72,9 @@ def single(width_px: int, height_px: int) -> RigConfig:
 def labelled(picture: Picture, name: str) -> Picture:
     """A copy with the name in its upper left corner."""
     out = picture.copy()
-    for color, thick in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(out, name, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, thick, cv2.LINE_AA)
+    plate = Rect(6, 6, text_width(name, 13) + 14, 22).of(out)
+    plate //= 3  # dark enough for white letters on any sky
+    text(out, name, 13, 21, 13, (255, 255, 255))
     return out
 
 

@@ -1,9 +1,10 @@
 """Measures camera and LiDAR against Open3D/Embree: one thread, the same rays, the same scene, in one run.
 
-Ours is everything that `SensorSuite.observe` does for one environment, labels included: solids are gathered and built, cast,
-shaded and labelled. Theirs is `cast_rays` alone on the triangles of the same solids, built before. Each round times a few
-calls of each contestant in turn, because one call follows another in a batch of environments; `alternating` has the ratios of
-single calls in turn, in which each finds the caches full of the other's data.
+Ours is everything that `SensorSuite.observe` does, labels included: solids are gathered and built, cast, shaded and labelled.
+Theirs is `cast_rays` alone on the triangles of the same solids, built before. What counts is a batch of environments, as in
+training: every round, each contestant observes ENVIRONMENTS scenes one after another, so that what belongs to a scene is in no
+cache when its turn comes, neither our solids nor their triangles. `single` has the ratios for one scene that is observed five
+times in a row, `alternating` for single calls in turn, in which each finds the caches full of the other's data.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
@@ -37,6 +38,7 @@ from sim.world import World
 
 WARM_UP = 3
 CALLS = 5
+ENVIRONMENTS = 8
 Contestants = dict[str, Callable[[], object]]
 
 
@@ -45,24 +47,32 @@ def bench_sensors(
 ) -> dict[str, Any]:
     """Medians in milliseconds and their ratios, with how they were measured."""
     driving_map = load_map(map_name)
-    world = _world(driving_map, seed)
+    world = _world(driving_map, range(seed, seed + ENVIRONMENTS))
     full = rig(rig_name)
     agents = world.state.x_m.shape[1]
+    first = np.arange(ENVIRONMENTS) == 0
     with _one_thread():
-        camera, lidar = (SensorSuite(part, driving_map, 1, agents, labels=True) for part in _halves(full))
+        camera, lidar = (SensorSuite(part, driving_map, ENVIRONMENTS, agents, labels=True) for part in _halves(full))
         camera.observe(world.state)
         lidar.observe(world.state)
-        count = int(camera.counts[0, 0])
-        scene = EmbreeScene(camera.boxes[0, :count])
-        camera_rays, lidar_rays = _rays(scene, full)
-        contestants: Contestants = {
-            "camera": partial(camera.observe, world.state),
-            "camera_embree": partial(_cast_all, scene, camera_rays),
-            "lidar": partial(lidar.observe, world.state),
-            "lidar_embree": partial(_cast_all, scene, lidar_rays),
+        scenes = [EmbreeScene(camera.boxes[e, : camera.counts[e, 0]]) for e in range(ENVIRONMENTS)]
+        camera_rays, lidar_rays = _rays(scenes[0], full)
+        times = _measure(
+            {
+                "camera": partial(camera.observe, world.state),
+                "camera_embree": partial(_cast_all, scenes, camera_rays),
+                "lidar": partial(lidar.observe, world.state),
+                "lidar_embree": partial(_cast_all, scenes, lidar_rays),
+            },
+            rounds, 1, ENVIRONMENTS,
+        )  # fmt: skip
+        of_one: Contestants = {
+            "camera": partial(camera.observe, world.state, first),
+            "camera_embree": partial(_cast_all, scenes[:1], camera_rays),
+            "lidar": partial(lidar.observe, world.state, first),
+            "lidar_embree": partial(_cast_all, scenes[:1], lidar_rays),
         }
-        times = _measure(contestants, rounds, CALLS)
-        single = _measure(contestants, rounds, 1)
+        single, alternating = _measure(of_one, rounds, CALLS), _measure(of_one, rounds, 1)
     medians = {name: float(np.median(values)) for name, values in times.items()}
     return {
         "camera_ms": medians["camera"],
@@ -71,14 +81,15 @@ def bench_sensors(
         "lidar_ms": medians["lidar"],
         "lidar_embree_ms": medians["lidar_embree"],
         "lidar_ratio": _ratio(times, "lidar"),
-        "alternating": {"camera_ratio": _ratio(single, "camera"), "lidar_ratio": _ratio(single, "lidar")},
+        "single": {f"{name}_ratio": _ratio(single, name) for name in ("camera", "lidar")},
+        "alternating": {f"{name}_ratio": _ratio(alternating, name) for name in ("camera", "lidar")},
         "quartiles_ms": {n: [float(q) for q in np.percentile(values, [25, 75])] for n, values in times.items()},
         "rounds": rounds,
-        "calls_per_round": CALLS,
+        "environments": ENVIRONMENTS,
         "map": map_name,
         "rig": rig_name,
-        "solids": count,
-        "triangles": scene.triangles,
+        "solids": float(camera.counts[:, 0].mean()),
+        "triangles": float(np.mean([scene.triangles for scene in scenes])),
         "camera_rays": sum(c.width_px * c.height_px for c in full.cameras),
         "lidar_rays": full.lidar.beams * full.lidar.columns if full.lidar else 0,
         "threads": 1,
@@ -96,7 +107,7 @@ def sensor_scaling(map_name: str = "grid-small", seed: int = 3, rounds: int = 15
     one is that of the scene less that of an empty one. rigs: on the map, with Embree beside it. All in milliseconds.
     """
     driving_map = load_map(map_name)
-    world = _world(driving_map, seed)
+    world = _world(driving_map, (seed,))
     agents = world.state.x_m.shape[1]
     rng = np.random.default_rng(seed)
     with _one_thread():
@@ -171,11 +182,12 @@ def plot_scaling(report: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _world(driving_map: DrivingMap, seed: int) -> World:
-    world = World(driving_map, EnvConfig.of().world, 1)
-    world.reset(np.ones(1, np.bool_), np.array([seed], np.uint64), np.zeros(1, np.int64))
+def _world(driving_map: DrivingMap, seeds: Sequence[int]) -> World:
+    count = len(seeds)
+    world = World(driving_map, EnvConfig.of().world, count)
+    world.reset(np.ones(count, np.bool_), np.array(seeds, np.uint64), np.zeros(count, np.int64))
     for _ in range(20):
-        world.step(np.array([[0.0, 0.2]], np.float32))
+        world.step(np.full((count, 2), [0.0, 0.2], np.float32))
     return world
 
 
@@ -221,7 +233,7 @@ def _scene_contestants(suites: dict[str, SensorSuite], boxes: NDArray[np.float32
         sort_boxes(suite.boxes[0], count, suite.order[0], np.zeros(BINS + 1 + count, np.int32))
         cameras, sweeps = _rays(scene, suite.rig)
         contestants[name] = partial(suite.render, everyone)
-        contestants[f"{name}_embree"] = partial(_cast_all, scene, cameras + sweeps)
+        contestants[f"{name}_embree"] = partial(_cast_all, [scene], cameras + sweeps)
     return contestants
 
 
@@ -241,7 +253,7 @@ def _rig_costs(name: str, driving_map: DrivingMap, world: World, rounds: int) ->
             costs["lidar_rays"] = float(part.lidar.beams * part.lidar.columns)
         contestants: Contestants = {
             kind: partial(suite.observe, world.state),
-            f"{kind}_embree": partial(_cast_all, scene, cameras + sweeps),
+            f"{kind}_embree": partial(_cast_all, [scene], cameras + sweeps),
         }
         times = _measure(contestants, max(3, rounds // 3), 1)
         costs[f"{kind}_ms"] = float(np.median(times[kind]))
@@ -250,9 +262,10 @@ def _rig_costs(name: str, driving_map: DrivingMap, world: World, rounds: int) ->
     return costs
 
 
-def _cast_all(scene: EmbreeScene, rays: list[Any]) -> None:
-    for tensor in rays:
-        scene.cast_tensor(tensor)
+def _cast_all(scenes: Sequence[EmbreeScene], rays: list[Any]) -> None:
+    for scene in scenes:
+        for tensor in rays:
+            scene.cast_tensor(tensor)
 
 
 @contextmanager
@@ -265,8 +278,8 @@ def _one_thread() -> Iterator[None]:
         numba.set_num_threads(threads)
 
 
-def _measure(contestants: Contestants, rounds: int, calls: int) -> dict[str, list[float]]:
-    """Milliseconds a call, by contestant and round; every round times `calls` of each in turn."""
+def _measure(contestants: Contestants, rounds: int, calls: int, scenes: int = 1) -> dict[str, list[float]]:
+    """Milliseconds a scene, by contestant and round; every round times `calls` of each in turn, each of that many scenes."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for k in range(WARM_UP + rounds):
         for name, run in contestants.items():
@@ -274,7 +287,7 @@ def _measure(contestants: Contestants, rounds: int, calls: int) -> dict[str, lis
             for _ in range(calls):
                 run()
             if k >= WARM_UP:
-                times[name].append(1000 * (time.perf_counter() - begin) / calls)
+                times[name].append(1000 * (time.perf_counter() - begin) / (calls * scenes))
     return times
 
 

@@ -80,7 +80,9 @@ def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[
 def drive(
     config: Annotated[Path | None, typer.Argument(help="TOML file with values of DriveConfig.")] = None,
     policy: PolicyOption = None,
-    map_name: Annotated[str | None, typer.Option("--map", help="Town name, or a .xodr, .osm or .net.xml file.")] = None,
+    map_name: Annotated[
+        str | None, typer.Option("--map", help="Town name, .xodr, .osm or .net.xml file, or a recording.")
+    ] = None,
     rig: Annotated[
         str | None, typer.Option(help="smoke, small, full, surround, kitti, nuscenes or pandaset: the car's sensors.")
     ] = None,

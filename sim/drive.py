@@ -21,6 +21,7 @@ from sim.config import ConfigError
 from sim.dynamics import SEDAN, Vehicle, vehicle_of
 from sim.env import DriveBatch, EnvConfig
 from sim.episode import EpisodeResult, run_episodes
+from sim.playback.scene_bytes import pack_scene
 from sim.roads.driving_map import DrivingMap
 from sim.step import StepObserver
 
@@ -179,7 +180,16 @@ class _Files:
             )
             path = self.log_of(seed)
             path.parent.mkdir(parents=True, exist_ok=True)
-            observers.append(LogWriter(path, header, net_xml=driving_map.net_xml, map_lines=_lane_lines(driving_map)))
+            scene = driving_map.recording
+            observers.append(
+                LogWriter(
+                    path,
+                    header,
+                    net_xml=driving_map.net_xml if scene is None else None,
+                    scene=None if scene is None else pack_scene(scene),
+                    map_lines=_lane_lines(driving_map),
+                )
+            )
         if self._video is not None:
             path = self.video_of(seed)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,9 @@ class EnvConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    map: str = Field(default="grid-small", description="town name, or path of a .xodr, .osm or .net.xml file")
+    map: str = Field(
+        default="grid-small", description="town name, path of a .xodr, .osm or .net.xml file, or a recording"
+    )
     rig: Annotated[
         Annotated[RigName, Tag("name")] | Annotated[RigConfig, Tag("sensors")],
         Discriminator(lambda value: "name" if isinstance(value, str) else "sensors"),
@@ -130,6 +132,8 @@ class DriveBatch:
         self.terminated = np.zeros(num_envs, np.bool_)
         self.truncated = np.zeros(num_envs, np.bool_)
         self.terms: RewardTerms | None = None
+        last_tick = self.world.last_tick  # of a recording
+        self.max_steps = config.max_steps if last_tick is None else min(config.max_steps, last_tick)
 
     def _allocate(self) -> ObservationBuffers:
         space = self.observation_space
@@ -166,7 +170,7 @@ class DriveBatch:
         self.terms = self.reward_function.after_tick(self.world.state, events, self.situation, bad)
         self.reward[:] = self.terms.total()
         self.terminated[:] = bad | (events.arrived != 0)
-        self.truncated[:] = ~self.terminated & (self.world.state.tick >= self.config.max_steps)
+        self.truncated[:] = ~self.terminated & (self.world.state.tick >= self.max_steps)
 
     def _observe(self, only: NDArray[np.bool_] | None) -> None:
         world, out = self.world, self.observation

@@ -24,8 +24,9 @@ from sim.drive import RULE_BASED, load_policy
 from sim.env import DriveBatch, EnvConfig
 from sim.logs.log import Log, LogError
 from sim.logs.reader import open_log
+from sim.playback.scene_bytes import unpack_scene
 from sim.replay import Resimulation, compare_steps, replay_open_loop
-from sim.roads.driving_map import map_from_network
+from sim.roads.driving_map import map_from_network, map_from_scene
 from sim.step import Step, StepObserver
 
 
@@ -86,14 +87,18 @@ def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dic
 
 
 def _resimulate(log: Log, console: Console) -> Resimulation:
-    header, network = log.header, log.road_network
-    if header is None or network is None:
+    header, network, scene = log.header, log.road_network, log.recorded_scene
+    if header is None or (network is None and scene is None):
         raise LogError(f"{log.path}: only a log that automedon recorded can be re-simulated; this is a {log.kind}")
     try:
         config = EnvConfig.model_validate_json(header.config)
     except ValidationError as error:
         raise LogError(f"{log.path}: the recorded configuration does not fit this version: {error}") from None
-    driving_map = map_from_network(header.map_name, network, seed=config.scenery_seed)
+    if scene is not None:
+        driving_map = map_from_scene(header.map_name, unpack_scene(scene, str(log.path)))
+    else:
+        assert network is not None
+        driving_map = map_from_network(header.map_name, network, seed=config.scenery_seed)
     batch = DriveBatch(config, 1, driving_map)
     with console.status(f"re-simulating {log.path}"):
         simulated = _simulated(batch, log, header.seed, header.episode)

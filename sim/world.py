@@ -20,11 +20,13 @@ from planning.policy import Situation
 from sim.dynamics import VehicleModel, VehiclePreset, as_record, vehicle_of
 from sim.events import build_surroundings
 from sim.lane_graph import build_lane_graph
+from sim.playback.playback_arrays import PlaybackMode, no_playback, playback_arrays
 from sim.roads.driving_map import DrivingMap
 from sim.routes import BEYOND_GOAL_M, POINT_STEP_M
 from sim.routes import EGO as EGO_RECORD
 from sim.scenarios.placement import Placement, write_scene, write_scripts
 from sim.situation import MOST_EGO_SPANS
+from sim.traffic.playback import FOLLOWER
 from sim.traffic.scripts import SCENE, SCRIPT
 from sim.traffic.signals import build_signal_programs
 from sim.traffic.spans import SPAN, SPANS
@@ -149,6 +151,12 @@ class WorldConfig(BaseModel):
         float, Field(gt=0, le=600, description="standing that long without a reason in front counts as stuck")
     ] = 30.0
 
+    playback: Annotated[
+        PlaybackMode,
+        Field(
+            description="on a recording: reactive, actors follow their tracks until the ego is in their way; log, whatever happens"
+        ),
+    ] = "reactive"
     vehicle: Annotated[VehiclePreset, Field(description="the ego: compact, sedan, van or truck")] = "sedan"
     vehicle_model: Annotated[
         VehicleModel, Field(description="kinematic, or dynamic: single track with tyres that slip and saturate")
@@ -180,7 +188,8 @@ class World:
     An episode is a pure function of map, config, seed and episode number, whatever the batch size, slot or number of
     threads. All memory is taken here. `state`, `events`, `route_in_ego` and what `situation()` returns are views that every
     `reset` and `step` updates in place. What vehicles other than the ego do is kept in hidden arrays, of which `state` is
-    a copy: writing to `state` moves the ego only.
+    a copy: writing to `state` moves the ego only. On a recorded scene the agents are those of the recording, and last_tick is the
+    tick at which it ends; else it is None.
     """
 
     def __init__(
@@ -198,9 +207,11 @@ class World:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
         self.map, self.config, self.num_envs, self._place = driving_map, config, num_envs, place
         self.placements: list[Placement | None] = [None] * num_envs
-        network = driving_map.network
+        network, scene = driving_map.network, driving_map.recording
+        self._playback = no_playback() if scene is None else playback_arrays(scene, network, config.playback)
         walk = build_walk_graph(network, driving_map.ground)
-        walkers = round(config.walker_share * (config.agents - 1)) if len(walk.cell_way) else 0
+        walkers = round(config.walker_share * (config.agents - 1)) if len(walk.cell_way) and scene is None else 0
+        self.last_tick = None if scene is None else scene.num_ticks - 1
         self._fixed = (
             build_lane_graph(network),
             walk,
@@ -213,7 +224,8 @@ class World:
             walkers,
             as_record(vehicle_of(config.vehicle, config.vehicle_model)),
         )  # fmt: skip
-        agents, links = config.agents, network.num_signal_links
+        agents = config.agents if scene is None else 1 + scene.others.num_actors
+        links = network.num_signal_links
         shape = (num_envs, agents)
         self._state = State(
             np.zeros(num_envs, np.uint64), np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64),
@@ -232,7 +244,7 @@ class World:
         )  # fmt: skip
         longest_m = config.route_max_m if place is None else max(config.route_max_m, SCENARIO_ROUTE_M)
         route_lanes = 64 + int(longest_m / 5.0)
-        route_points = int((longest_m + BEYOND_GOAL_M) / POINT_STEP_M) + 2
+        route_points = max(int((longest_m + BEYOND_GOAL_M) / POINT_STEP_M) + 2, len(self._playback.line))
         self._hidden = Hidden(
             np.zeros(shape, CAR), np.full((*shape, PATH), -1, np.int32), np.zeros(num_envs, EGO_RECORD),
             np.zeros((num_envs, route_lanes), np.int32), np.zeros((num_envs, route_lanes)),
@@ -240,6 +252,7 @@ class World:
             np.zeros(num_envs, np.int64), np.zeros((num_envs, agents * (2 * SPANS + 1) + MOST_EGO_SPANS), SPAN),
             np.zeros(num_envs, np.int64), np.zeros((num_envs, links), np.int8), np.zeros((num_envs, walkers), WALKER),
             np.zeros(shape, SCRIPT), np.full((*shape, PATH), -1, np.int32), np.zeros(num_envs, SCENE),
+            np.zeros((num_envs, len(self._playback.first)), FOLLOWER),
         )  # fmt: skip
         self.state = WorldState(*self._state)
         self.events = WorldEvents(*self._events)
@@ -280,7 +293,7 @@ class World:
         actions: NDArray[np.float32],
     ) -> None:
         run_world(
-            *self._fixed, self._rules, self._state, self._hidden, self._events, self._view,
+            *self._fixed, self._rules, self._playback, self._state, self._hidden, self._events, self._view,
             mask, starting, seed, episode, actions,
         )  # fmt: skip
 

@@ -32,7 +32,8 @@ class Hidden(NamedTuple):
     cars (E, A) `CAR`, paths (E, A, PATH) int32, egos (E,) `EGO`, route_lane (E, R) int32, route_from (E, R) float64, line
     (E, P, 3) float64, claims (E, A * CLAIMS) `CLAIM` and their number (E,), spans (E, S) `SPAN` and their number (E,), late (E, G)
     int8: what signals showed LATE_MS ago, walkers (E, W) `WALKER`, the last W agents, scripts (E, A) `SCRIPT`, script_paths
-    (E, A, PATH) int32: the lanes that a script knows, else -1, scenes (E,) `SCENE`.
+    (E, A, PATH) int32: the lanes that a script knows, else -1, scenes (E,) `SCENE`, followers (E, F) `FOLLOWER`, the agents
+    after the ego where a recording is played, else none.
     """
 
     cars: NDArray[np.void]
@@ -50,6 +51,7 @@ class Hidden(NamedTuple):
     scripts: NDArray[np.void]
     script_paths: NDArray[np.int32]
     scenes: NDArray[np.void]
+    followers: NDArray[np.void]
 
 
 class State(NamedTuple):

@@ -15,13 +15,23 @@ from numpy.typing import NDArray
 from sim import dynamics
 from sim.counter_random import Purpose, hash_key, uniform
 from sim.detour import plan_swing
-from sim.events import ARRIVAL_M, OFF_ROUTE_M, RED, Surroundings, collision_of, is_off_road, is_wrong_way
+from sim.events import (
+    ARRIVAL_M,
+    OFF_ROUTE_M,
+    PEDESTRIAN_KIND,
+    RED,
+    Surroundings,
+    collision_of,
+    is_off_road,
+    is_wrong_way,
+)
 from sim.lane_graph import LaneGraph, wrapped
 from sim.numba_setup import INNER
 from sim.routes import draw_route, lay_out_route, point_on_route
 from sim.situation import MOST_EGO_SPANS, add_spans_of_box, ego_leader, follow_route, next_signal, route_ahead
 from sim.traffic.bus_stops import bus_stop_distance
 from sim.traffic.lane_changes import UNDONE_M, change_lanes, cross_over
+from sim.traffic.playback import Playback, begin_playback, play_tick
 from sim.traffic.right_of_way import (
     IGNORES_SIGNALS,
     KEEPS_SIGNALS,
@@ -326,7 +336,7 @@ def _publish(state: State, cars: NDArray[np.void], walkers: int, e: int) -> None
         state.rear_axle_m[e, i] = car.front_axle + car.wheelbase - 0.5 * car.length
         state.speed_mps[e, i], state.acceleration_mps2[e, i] = car.speed, car.acceleration
         braking = car.acceleration < -0.6 or car.speed < STILL_MPS
-        state.brake_light[e, i] = 1 if braking and i < last else 0
+        state.brake_light[e, i] = 1 if braking and i < last and car.kind != PEDESTRIAN_KIND else 0
         state.indicator[e, i] = car.indicator
 
 
@@ -344,10 +354,14 @@ def _look(graph: LaneGraph, walk: WalkGraph, state: State, hidden: Hidden, view:
             count = add_spans_of_box(graph, cars[i], np.int64(i), hidden.spans[e], count, SPANS)
     hidden.num_spans[e] = count
     hidden.num_claims[e] = list_claims(graph, cars, paths, hidden.claims[e])
-    wait = plan_swing(
-        graph, cars, paths, ego, hidden.route_lane[e], hidden.route_from[e], line, state.rear_axle_m[e, 0]
-    )
-    gap, gap_speed = ego_leader(cars, ego, line, hidden.walkers.shape[1])
+    # In a recording whoever stands may be waiting, and nobody has lanes: nothing is passed, nobody's next step foretold.
+    recorded = hidden.followers.shape[1] > 0
+    wait = np.inf
+    if not recorded:
+        wait = plan_swing(
+            graph, cars, paths, ego, hidden.route_lane[e], hidden.route_from[e], line, state.rear_axle_m[e, 0]
+        )  # fmt: skip
+    gap, gap_speed = ego_leader(cars, ego, line, len(cars) if recorded else hidden.walkers.shape[1])
     me.gap, me.gap_speed = gap, gap_speed
     view.speed_mps[e] = me.speed
     view.speed_limit_mps[e] = graph.lanes[hidden.route_lane[e, ego.at]].limit
@@ -381,6 +395,7 @@ def _judge(
     graph: LaneGraph,
     around: Surroundings,
     rules: Rules,
+    playback: Playback,
     state: State,
     hidden: Hidden,
     events: Events,
@@ -407,31 +422,43 @@ def _judge(
         reason = True
     ego.still = ego.still + 1 if me.speed < STILL_MPS and not reason else 0
     events.stuck[e] = 1 if ego.still * 0.1 >= rules.stuck_after_s else 0
-    events.arrived[e] = 1 if ego.progress >= ego.length - ARRIVAL_M else 0
-    events.progress_m[e] = min(ego.progress, ego.length)
-    events.route_length_m[e] = ego.length
+    goal, over = ego.length, True
+    if len(playback.line) > 0:  # to keep up with the recorded car, by the end of the recording
+        goal, over = max(playback.goal_m, ARRIVAL_M), state.tick[e] >= len(playback.ego) - 1
+    events.arrived[e] = 1 if over and ego.progress >= goal - ARRIVAL_M else 0
+    events.progress_m[e] = min(ego.progress, goal)
+    events.route_length_m[e] = goal
     events.lateral_m[e] = ego.lateral
 
 
 @njit(**INNER)
-def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: int) -> None:
+def _start_ego(graph: LaneGraph, rules: Rules, playback: Playback, state: State, hidden: Hidden, e: int) -> None:
     """Draw the route of environment e and put the ego, standing, at its start."""
     ego, me, line = hidden.egos[e], hidden.cars[e][0], hidden.line[e]
-    key = hash_key(state.seed[e], state.episode[e], 0, 0, _ROUTE)
     scene = hidden.scenes[e]
     line[:, :] = 0.0
-    if scene.given == 1:
-        lanes, length = scene.lanes, scene.length
+    if len(playback.line) > 0:
+        hidden.route_lane[e, :], hidden.route_from[e, :] = 0, 0.0
+        points = len(playback.line)
+        for i in range(points):
+            for c in range(3):
+                line[i, c] = playback.line[i, c]
+        hidden.route_lane[e, 0] = playback.route_lane
+        lanes, length = 1, float(points - 1)
+    elif scene.given == 1:
+        lanes, length = int(scene.lanes), scene.length
         begin = -scene.offset
         for k in range(lanes):
             hidden.route_from[e, k] = begin
             begin += graph.lanes[hidden.route_lane[e, k]].length
+        points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
     else:
         hidden.route_lane[e, :], hidden.route_from[e, :] = 0, 0.0
+        key = hash_key(state.seed[e], state.episode[e], 0, 0, _ROUTE)
         lanes, length = draw_route(
             graph, key, rules.route_min_m, rules.route_max_m, hidden.route_lane[e], hidden.route_from[e]
         )
-    points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
+        points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
     ego.lanes, ego.length, ego.points = lanes, length, points
     ego.s, ego.progress, ego.drive, ego.slide, ego.at, ego.still = 0.0, 0.0, 0.0, 0.0, 0, 0
     ego.swinging, ego.swing, ego.swing_from, ego.swing_to, ego.swing_end, ego.swing_back = 0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -442,15 +469,25 @@ def _start_ego(graph: LaneGraph, rules: Rules, state: State, hidden: Hidden, e: 
     me.x, me.y, me.yaw = point_on_route(line, points, 0.0)
     me.length, me.width, me.height = car.length, car.width, car.height
     me.front_axle, me.wheelbase = car.length / 2 + car.rear_axle - car.wheelbase, car.wheelbase
-    speed = scene.speed if scene.given == 1 else 0.0
-    me.speed, me.wait, me.waiting, me.active, me.kind, me.most = speed, 0, 0, 1, 0, 2.0
+    me.speed, me.wait, me.waiting, me.active, me.kind, me.most = 0.0, 0, 0, 1, 0, 2.0
     me.drift, me.blind = 0.0, 0
+    if scene.given == 1:
+        me.speed = scene.speed
+    if len(playback.line) > 0:
+        me.x, me.y, me.yaw, me.speed = (
+            playback.ego[0, 0],
+            playback.ego[0, 1],
+            wrapped(playback.ego[0, 2]),
+            playback.ego[0, 3],
+        )
     state.active[e, 0], state.kind[e, 0] = 1, 0
     state.x_m[e, 0], state.y_m[e, 0], state.yaw_rad[e, 0] = me.x, me.y, me.yaw
     state.length_m[e, 0], state.width_m[e, 0], state.height_m[e, 0] = me.length, me.width, me.height
     state.rear_axle_m[e, 0] = car.rear_axle
-    state.speed_mps[e, 0], state.acceleration_mps2[e, 0], state.yaw_rate_radps[e, 0] = speed, 0.0, 0.0
-    state.steer_rad[e, 0], state.brake_light[e, 0] = 0.0, 1 if speed == 0.0 else 0
+    state.speed_mps[e, 0], state.acceleration_mps2[e, 0] = me.speed, 0.0
+    state.yaw_rate_radps[e, 0] = me.speed * playback.curvature
+    state.steer_rad[e, 0] = math.atan(car.wheelbase * playback.curvature)
+    state.brake_light[e, 0] = 1 if me.speed < STILL_MPS else 0
     state.paint[e, 0, 0], state.paint[e, 0, 1], state.paint[e, 0, 2] = 196, 30, 36
     state.last_action[e, :] = 0.0
 
@@ -461,6 +498,7 @@ def _begin_episode(
     walk: WalkGraph,
     programs: SignalPrograms,
     rules: Rules,
+    playback: Playback,
     state: State,
     hidden: Hidden,
     e: int,
@@ -477,11 +515,14 @@ def _begin_episode(
         car.lateral, car.from_lane, car.narrow, car.siren = 0.0, -1, 0, 0
         car.blind, car.sideways, car.drift = 0, 0.0, 0.0
         paths[i, :] = -1
-    _start_ego(graph, rules, state, hidden, e)
+    _start_ego(graph, rules, playback, state, hidden, e)
     show_signals(programs, hidden.egos[e].shift_ms, state.signal[e])
-    begin_scripts(
-        graph, cars, paths, state.paint[e], hidden.scripts[e], hidden.script_paths[e], seed, episode
-    )  # fmt: skip
+    if len(playback.line) > 0:
+        begin_playback(playback, cars, hidden.followers[e], state.paint[e], seed, episode)
+        for i in range(1, len(cars)):
+            state.yaw_rad[e, i] = cars[i].yaw
+        return
+    begin_scripts(graph, cars, paths, state.paint[e], hidden.scripts[e], hidden.script_paths[e], seed, episode)
     last, scene = len(cars) - hidden.walkers.shape[1], hidden.scenes[e]
     for i in range(1, 1 + _num_wanted(rules, last - 1)):
         if hidden.scripts[e, i].mode != UNSCRIPTED:
@@ -507,6 +548,7 @@ def _tick(
     walk: WalkGraph,
     programs: SignalPrograms,
     rules: Rules,
+    playback: Playback,
     state: State,
     hidden: Hidden,
     e: int,
@@ -520,6 +562,11 @@ def _tick(
     now_ms = state.tick[e] * TICK_MS + hidden.egos[e].shift_ms
     show_signals(programs, now_ms, state.signal[e])
     show_signals(programs, now_ms - LATE_MS, hidden.late[e])
+    if len(playback.line) > 0:
+        play_tick(playback, cars, hidden.followers[e], state.yaw_rad[e], state.tick[e], state.yaw_rate_radps[e, 0])
+        state.last_action[e, 0], state.last_action[e, 1] = steer, throttle
+        _move_ego(rules.car[0], state, e, hidden.egos[e], cars[0], steer, throttle)
+        return
     walkers, scripts, ego = hidden.walkers[e], hidden.scripts[e], hidden.egos[e]
     last = len(cars) - len(walkers)
     advance_scripts(cars, scripts, ego)
@@ -544,6 +591,7 @@ def _run_env(
     programs: SignalPrograms,
     around: Surroundings,
     rules: Rules,
+    playback: Playback,
     state: State,
     hidden: Hidden,
     events: Events,
@@ -557,13 +605,13 @@ def _run_env(
 ) -> None:
     """Begin an episode of environment e, or drive it one tick on; then events and the driver's view."""
     if starting:
-        _begin_episode(graph, walk, programs, rules, state, hidden, e, seed, episode)
+        _begin_episode(graph, walk, programs, rules, playback, state, hidden, e, seed, episode)
     else:
-        _tick(graph, walk, programs, rules, state, hidden, e, steer, throttle)
+        _tick(graph, walk, programs, rules, playback, state, hidden, e, steer, throttle)
     _publish(state, hidden.cars[e], hidden.walkers.shape[1], e)
     was_at = hidden.egos[e].at
     _look(graph, walk, state, hidden, view, e)
-    _judge(graph, around, rules, state, hidden, events, view, e, was_at)
+    _judge(graph, around, rules, playback, state, hidden, events, view, e, was_at)
     if starting:
         hidden.egos[e].still = 0
 
@@ -575,6 +623,7 @@ def run_world(
     programs: SignalPrograms,
     around: Surroundings,
     rules: Rules,
+    playback: Playback,
     state: State,
     hidden: Hidden,
     events: Events,
@@ -594,6 +643,6 @@ def run_world(
         # np.int64, because the index has two types while numba makes the loop parallel, and all would be compiled twice.
         if mask[e]:
             _run_env(
-                graph, walk, programs, around, rules, state, hidden, events, view, np.int64(e),
+                graph, walk, programs, around, rules, playback, state, hidden, events, view, np.int64(e),
                 starting, seed[e], episode[e], actions[e, 0], actions[e, 1],
             )  # fmt: skip

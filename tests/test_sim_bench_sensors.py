@@ -17,6 +17,7 @@ def test_report_has_the_keys_that_others_rely_on() -> None:
         assert report[f"{kind}_ms"] > 0
         assert report[f"{kind}_embree_ms"] > 0
         assert report[f"{kind}_ratio"] > 0
+        assert report["single"][f"{kind}_ratio"] > 0
         assert report["alternating"][f"{kind}_ratio"] > 0
     assert report["threads"] == 1
     assert report["triangles"] > 12 * 100
@@ -24,7 +25,7 @@ def test_report_has_the_keys_that_others_rely_on() -> None:
 
 def test_both_contestants_see_the_same() -> None:
     town = load_map("grid-small")
-    world = _world(town, 3)
+    world = _world(town, (3,))
     small = rig("small")
     suite = SensorSuite(small, town, 1, world.state.x_m.shape[1], labels=True)
     suite.observe(world.state)

@@ -156,7 +156,8 @@ class Log:
     path, kind (a few words, e.g. "ROS 1 bag"), topics by name. header: None where the log is not ours.
     start_us, end_us: of the first and last message, 0 in a log without messages.
     actions_estimated: the recorded actions were derived from odometry. route_from_path: the route was derived from
-        where the car drove later. road_network: bytes of the attached SUMO network, or None.
+        where the car drove later. road_network: bytes of the attached SUMO network, or None. recorded_scene: bytes of
+        the attached scene (`sim.playback.scene_bytes`), or None.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class Log:
         *,
         header: LogHeader | None = None,
         road_network: bytes | None = None,
+        recorded_scene: bytes | None = None,
         summary: LogSummary | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -178,6 +180,7 @@ class Log:
         self.start_us, self.end_us = span_us
         self.header = header
         self.road_network = road_network
+        self.recorded_scene = recorded_scene
         self.summary = summary or LogSummary()
         self.actions_estimated = header is None
         self.route_from_path = header is None

@@ -23,6 +23,7 @@ from sim.step import Actors, Step
 
 METADATA_NAME = "automedon"
 NET_XML_NAME = "road_network.net.xml"
+SCENE_NAME = "recorded_scene.json.gz"
 
 
 def open_own_log(path: Path, file: McapFile, summary: LogSummary) -> Log:
@@ -44,6 +45,7 @@ def open_own_log(path: Path, file: McapFile, summary: LogSummary) -> Log:
         lambda log: _steps(file, log),
         header=header,
         road_network=file.attachments.get(NET_XML_NAME),
+        recorded_scene=file.attachments.get(SCENE_NAME),
         summary=summary,
         close=file.close,
     )

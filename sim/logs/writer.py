@@ -26,6 +26,7 @@ from sim.step import Actors, Step
 CHUNK_BYTES = 1 << 20
 JPEG_QUALITY = 90
 ROAD_NETWORK_NAME = "road_network.net.xml"
+SCENE_NAME = "recorded_scene.json.gz"
 ACTORS_ENTITY = "actors"
 MAP_COLOR = messages.Color(r=0.6, g=0.6, b=0.6, a=1.0)
 ACTOR_COLOR = messages.Color(r=0.2, g=0.5, b=0.9, a=0.7)
@@ -48,6 +49,7 @@ class LogWriter:
         path: file to write; must not exist.
         header: of the episode; its `image_format` decides how pictures are stored.
         net_xml: bytes of the map's SUMO network, attached so that the log is self-contained.
+        scene: packed bytes of the recorded scene that was played (`sim.playback.scene_bytes`), attached in its place.
         map_lines: polylines (K, 2) in metres, world frame, drawn once.
 
     Raises:
@@ -60,6 +62,7 @@ class LogWriter:
         header: LogHeader,
         *,
         net_xml: bytes | None = None,
+        scene: bytes | None = None,
         map_lines: Sequence[NDArray[np.floating]] = (),
     ) -> None:
         self.path = path
@@ -88,6 +91,8 @@ class LogWriter:
             self._writer.attach(
                 log_time=0, create_time=0, name=ROAD_NETWORK_NAME, media_type="application/xml", data=net_xml
             )
+        if scene is not None:
+            self._writer.attach(log_time=0, create_time=0, name=SCENE_NAME, media_type="application/gzip", data=scene)
 
     def on_step(self, step: Step) -> None:
         """Write one step.

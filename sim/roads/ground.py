@@ -87,7 +87,7 @@ def draw_ground(network: RoadNetwork) -> GroundRaster:
         raise ValueError(f"a map of {extent[0]:.0f} m x {extent[1]:.0f} m is too large; cut out a part of it")
     cell_m = fitting[0]
     columns, rows = np.ceil(extent / cell_m).astype(int)
-    brush = _Brush(np.zeros((rows, columns), np.uint8), origin, cell_m)
+    brush = Brush(np.zeros((rows, columns), np.uint8), origin, cell_m)
     _draw_surfaces(network, brush)
     drivable = (brush.classes == GroundClass.ROAD).astype(np.uint8)
     _draw_lines(network, brush)
@@ -125,7 +125,7 @@ def load_ground(network: RoadNetwork, digest: str) -> GroundRaster:
     return ground
 
 
-class _Brush:
+class Brush:
     """A raster of classes and the drawing of world polygons on it. `surface` is the state before markings."""
 
     def __init__(self, classes: U8, origin: F64, cell_m: float) -> None:
@@ -186,7 +186,7 @@ def _lanes_of(network: RoadNetwork, *kinds: LaneKind) -> list[int]:
     return [int(k) for k in np.flatnonzero(np.isin(network.lane_kind, kinds))]
 
 
-def _draw_surfaces(network: RoadNetwork, brush: _Brush) -> None:
+def _draw_surfaces(network: RoadNetwork, brush: Brush) -> None:
     """Junctions, then sidewalks, then the lanes themselves, so that a lane is never under a sidewalk."""
 
     def ribbons(lanes: list[int], extra_m: float = 0.0) -> list[F64]:
@@ -209,7 +209,7 @@ def _draw_surfaces(network: RoadNetwork, brush: _Brush) -> None:
     brush.surface = brush.classes.copy()
 
 
-def _drop_useless_road(network: RoadNetwork, brush: _Brush, road: U8) -> None:
+def _drop_useless_road(network: RoadNetwork, brush: Brush, road: U8) -> None:
     """Turns road into terrain where a junction's polygon reaches far from every lane, or beyond its own sidewalks."""
     lanes = np.zeros_like(road)
     for k in _lanes_of(network, LaneKind.DRIVING, LaneKind.CYCLE, LaneKind.CROSSING):
@@ -229,7 +229,7 @@ def _drop_useless_road(network: RoadNetwork, brush: _Brush, road: U8) -> None:
         brush.classes[part][lost] = GroundClass.TERRAIN
 
 
-def _draw_lines(network: RoadNetwork, brush: _Brush) -> None:
+def _draw_lines(network: RoadNetwork, brush: Brush) -> None:
     """Dashed white between lanes of one direction, solid yellow between directions, solid white at the edges."""
     owner = _LaneOwners(network)
     for lane in _lanes_of(network, LaneKind.DRIVING):
@@ -241,7 +241,7 @@ def _draw_lines(network: RoadNetwork, brush: _Brush) -> None:
             border = offset(line, side * half)
             if neighbour >= 0:
                 if side > 0:
-                    _dashes(brush, border, network.lane_step_m[lane])
+                    draw_dashes(brush, border, network.lane_step_m[lane])
                 continue
             other = owner.at(offset(line, side * (half + 0.6)), lane)
             turned = np.cos(owner.yaw(offset(line, side * (half + 0.6))) - headings(line)) < 0
@@ -263,13 +263,14 @@ def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2) if b - a >= 2]
 
 
-def _dashes(brush: _Brush, border: F64, step_m: float) -> None:
+def draw_dashes(brush: Brush, border: F64, step_m: float, value: GroundClass = GroundClass.LINE_WHITE) -> None:
+    """A dashed line along points (N, 2) that stand step_m apart."""
     length = step_m * (len(border) - 1)
     stations = np.arange(len(border)) * step_m
     for begin in np.arange(0.5 * DASH_GAP_M, length - 0.5 * DASH_M, DASH_M + DASH_GAP_M):
         s = np.linspace(begin, min(begin + DASH_M, length), 4)
         points = np.stack([np.interp(s, stations, border[:, 0]), np.interp(s, stations, border[:, 1])], axis=1)
-        brush.fill([ribbon(points, LINE_WIDTH_M)], GroundClass.LINE_WHITE)
+        brush.fill([ribbon(points, LINE_WIDTH_M)], value)
 
 
 class _LaneOwners:
@@ -306,7 +307,7 @@ class _LaneOwners:
         return self.heading[self._cells(points)]
 
 
-def _draw_stop_lines(network: RoadNetwork, brush: _Brush) -> None:
+def _draw_stop_lines(network: RoadNetwork, brush: Brush) -> None:
     """A solid line before signals and stop signs, a row of blocks where one yields, across each lane's end."""
     for lane in _lanes_of(network, LaneKind.DRIVING):
         if network.lane_junction[lane] >= 0:
@@ -330,7 +331,7 @@ def _draw_stop_lines(network: RoadNetwork, brush: _Brush) -> None:
             brush.fill([corners], GroundClass.STOP_LINE)
 
 
-def _draw_crosswalks(network: RoadNetwork, brush: _Brush) -> None:
+def _draw_crosswalks(network: RoadNetwork, brush: Brush) -> None:
     """Zebra stripes along the direction of driving, half a metre wide, on the road part of each crossing."""
     for lane in _lanes_of(network, LaneKind.CROSSING):
         line = lane_line(network, lane)

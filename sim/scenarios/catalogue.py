@@ -120,12 +120,16 @@ class Scenario:
         """agents: in an environment, as `WorldConfig` has it.
 
         Raises:
-            ConfigError: the map has no place for the scenario, drives on the left, or there are too few agents.
+            ConfigError: the map has no place for the scenario, drives on the left or is a recording, or there are too few agents.
         """
         self.family = family_of(name)
         if driving_map.network.left_hand:
             raise ConfigError(
                 f"scenario {name!r} is written for right-hand traffic; {driving_map.name!r} drives on the left"
+            )
+        if driving_map.recording is not None:
+            raise ConfigError(
+                f"scenario {name!r} cannot be staged on the recording {driving_map.name!r}; give a town or a map"
             )
         if agents <= self.family.actors:
             raise ConfigError(

@@ -151,8 +151,9 @@ def _packed(picture: NDArray[np.uint8], classes: NDArray[np.uint8]) -> NDArray[n
     return np.ascontiguousarray(np.dstack([picture, marks])).view(np.uint32)[..., 0]
 
 
-def grain_tiles() -> NDArray[np.float32]:
-    """(3, 256, 256) float32 about -0.5 to 0.5: coarse grain, all grain, and fine grain for the closest pixels; each wraps."""
+def grain_tiles() -> NDArray[np.uint8]:
+    """(3, 256, 256) uint8, 128 for none and 127 more or less for all of it (`grain_at`): coarse grain, all grain, and fine grain
+    for the closest pixels; each wraps."""
     rng = np.random.default_rng(7)
     tiles = []
     for blur in (24.0, 6.0, 1.2, 0.0):
@@ -163,7 +164,8 @@ def grain_tiles() -> NDArray[np.float32]:
         tiles.append(tile / tile.std())
     coarse = 0.6 * tiles[0] + 0.4 * tiles[1]
     everything = 0.35 * tiles[0] + 0.3 * tiles[1] + 0.45 * tiles[2] + 0.3 * tiles[3]
-    return (0.29 * np.stack([0.8 * coarse, everything, tiles[3]])).clip(-1.0, 1.0).astype(np.float32)
+    grain = (0.29 * np.stack([0.8 * coarse, everything, tiles[3]])).clip(-1.0, 1.0)
+    return np.rint(128 + 127 * grain).astype(np.uint8)
 
 
 @njit(**INLINE)
@@ -171,6 +173,12 @@ def _unpacked(word):
     """Red, green and blue of eight packed texels."""
     low = np.int32(255)
     return to_float(word & low), to_float((word >> 8) & low), to_float((word >> 16) & low)
+
+
+@njit(**INLINE)
+def grain_at(noise, place):
+    """Grain at eight places of the tiles, -1 to 1."""
+    return (to_float(gather(noise, place)) - np.float32(128.0)) * np.float32(1.0 / 127.0)
 
 
 @njit(**INLINE)
@@ -257,16 +265,16 @@ def _texels_of_level(step, inside, column, row, x, y, ground, noise):
         if any_lane(mixed):
             r, g, b = _between(texels, first, width, height, fine, column, row, x, y)
             red, green, blue = where(mixed, r, red), where(mixed, g, green), where(mixed, b, blue)
-        return red, green, blue, gather(noise, place), mark & np.int32(CLASS)
+        return red, green, blue, grain_at(noise, place), mark & np.int32(CLASS)
     width = np.int32(columns[0])
     at = row * width + column
     cell = where(inside, gather(cells, at), np.int32(0))
     kind = cell & np.int32(CLASS)
-    grain = gather(noise, place + np.int32(65536))
+    grain = grain_at(noise, place + np.int32(65536))
     if step == 0:
         finer_row, finer_column = (row << 2) + to_int(np.float32(4.0) * y), (column << 2) + to_int(np.float32(4.0) * x)
         finest = np.int32(131072) + (((finer_row & low) << 8) | (finer_column & low))
-        grain += np.float32(0.5) * gather(noise, finest)
+        grain += np.float32(0.5) * grain_at(noise, finest)
     first = lane(kind, 0)
     word = splat(SURFACE_WORD[first]) if all_lanes(kind == first) else gather(SURFACE_WORD, kind)
     red, green, blue = _unpacked(word)

@@ -13,6 +13,7 @@ from sim.counter_random import mix
 from sim.lanes import gather, greatest, least, to_int
 from sim.roads.ground import GroundClass
 from sim.sensors.cast import FAST, GROUND, INLINE
+from sim.sensors.ground_texture import grain_at
 from sim.sensors.light import HORIZON, RAIN, WET, ZENITH
 
 _GLOSS = {GroundClass.TERRAIN: 20.0, GroundClass.SIDEWALK: 110.0, GroundClass.KERB: 110.0}
@@ -48,7 +49,7 @@ def mirror_table(
 def gloss(kind, column, row, noise):
     """How well eight places on the ground mirror when wet, 0 to 255: puddles and paving do, earth does not."""
     low = np.int32(255)
-    coarse = gather(noise, ((row & low) << 8) | (column & low))
+    coarse = grain_at(noise, ((row & low) << 8) | (column & low))
     puddle = least(greatest(coarse * np.float32(2.0) + np.float32(0.5), np.float32(0.0)), np.float32(1.0))
     return to_int(gather(_GLOSS_OF, kind) * (np.float32(0.7) + np.float32(0.3) * puddle))
 

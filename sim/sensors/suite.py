@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numba
 import numpy as np
-from numba import njit, prange
+from numba import get_thread_id, njit, prange
 from numpy.typing import NDArray
 
 from perception.geometry import inverse, transform
@@ -89,7 +90,7 @@ def _render_all(
     (shade, contact, faces, panes, drawn, corners, bounds, flat, colors) = scratch
     pixel_angle = np.float32(1.0) / intrinsics[0]
     for i in prange(which.shape[0]):
-        e = which[i]
+        e, k = which[i], get_thread_id()
         view = pinhole_view(camera_from_ego, intrinsics, dz.shape[0], dz.shape[1])
         light = lights[e]
         cast_ground(origin, dz, depth[e], code[e])
@@ -105,36 +106,36 @@ def _render_all(
             dz,
             depth[e],
             code[e],
-            corners[e],
-            bounds[e],
-            drawn[e],
+            corners[k],
+            bounds[k],
+            drawn[k],
         )
         if light[DIRECT] > np.float32(0.0):
             cast_shadows(
-                boxes[e], order[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], code[e], shade[e],
-                corners[e], bounds[e], flat[e],
+                boxes[e], order[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], code[e], shade[k],
+                corners[k], bounds[k], flat[k],
             )  # fmt: skip
         else:
             cast_pools(
-                boxes[e], attributes[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], code[e], shade[e],
-                corners[e], bounds[e], flat[e],
+                boxes[e], attributes[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], code[e], shade[k],
+                corners[k], bounds[k], flat[k],
             )  # fmt: skip
         cast_contact(
-            boxes[e], attributes[e], order[e], counts[e, 0], origin, view, lens, dx, dy, depth[e], code[e], contact[e], corners[e],
-            bounds[e], flat[e],
+            boxes[e], attributes[e], order[e], counts[e, 0], origin, view, lens, dx, dy, depth[e], code[e], contact[k], corners[k],
+            bounds[k], flat[k],
         )  # fmt: skip
-        light_faces(boxes[e], attributes[e], drawn[e], in_view, origin, light, faces[e], panes[e])
+        light_faces(boxes[e], attributes[e], drawn[k], in_view, origin, light, faces[k], panes[k])
         shade_camera(
-            depth[e], code[e], shade[e], contact[e], dx, dy, dz, lengths, turns, level, origin, pixel_angle, boxes[e],
-            attributes[e], faces[e], panes[e], light, skyline, pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], ground, noise,
-            colors[e], image[e], semantic[e], instance[e], labels,
+            depth[e], code[e], shade[k], contact[k], dx, dy, dz, lengths, turns, level, origin, pixel_angle, boxes[e],
+            attributes[e], faces[k], panes[k], light, skyline, pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], ground, noise,
+            colors[k], image[e], semantic[e], instance[e], labels,
         )  # fmt: skip
         if light[WET] > np.float32(0.0):
-            mirror_wet_ground(image[e], code[e], shade[e], dz, mirror, mirrored, light)
+            mirror_wet_ground(image[e], code[e], shade[k], dz, mirror, mirrored, light)
         if light[LAMPS] > np.float32(0.0):
             add_halos(
-                image[e], depth[e], code[e], boxes[e], attributes[e], drawn[e], in_view, origin, view, lens, light, corners[e],
-                bounds[e], flat[e],
+                image[e], depth[e], code[e], boxes[e], attributes[e], drawn[k], in_view, origin, view, lens, light, corners[k],
+                bounds[k], flat[k],
             )  # fmt: skip
         if light[RAIN] > np.float32(0.0):
             draw_drops(image[e], rain_keys[e] + np.uint64(dz.shape[1]), light)
@@ -149,15 +150,15 @@ def _sweep_all(
     (bounds, rows, wet) = scratch
     (classes, raster_origin, cell_m) = ground
     for i in prange(which.shape[0]):
-        e = which[i]
+        e, k = which[i], get_thread_id()
         cast_ground(origin, dz, depth[e], code[e])
         cast_sweep(
             boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, limits[1], slopes, first, step, spread,
-            dx, dy, dz, depth[e], code[e], bounds[e],
+            dx, dy, dz, depth[e], code[e], bounds[k],
         )  # fmt: skip
         point_count[e] = measure_sweep(
             depth[e], code[e], dx, dy, dz, times, origin, boxes[e], attributes[e], pose[e, 0], pose[e, 1], pose[e, 2],
-            pose[e, 3], classes, raster_origin, cell_m, limits, air[e], keys[e], wet[e], rows[e],
+            pose[e, 3], classes, raster_origin, cell_m, limits, air[e], keys[e], wet[k], rows[k],
             points[e], semantic[e], instance[e], point_labels[e], point_time[e], labels,
         )  # fmt: skip
 
@@ -208,10 +209,9 @@ class SensorSuite:
         self._velocity = np.zeros((self.boxes.shape[1], 2), np.float32)  # of boxes in ego, for cameras with effects
         self.light = Light(weather, num_envs)
         self._cameras = {
-            c.name: _CameraView(c, i, self._texture.cell_m, num_envs, self.boxes.shape[1])
-            for i, c in enumerate(rig.cameras)
+            c.name: _CameraView(c, i, self._texture.cell_m, self.boxes.shape[1]) for i, c in enumerate(rig.cameras)
         }
-        self._lidar = _LidarView(rig.lidar, num_envs, self.boxes.shape[1], labels) if rig.lidar is not None else None
+        self._lidar = _LidarView(rig.lidar, self.boxes.shape[1], labels) if rig.lidar is not None else None
         self._meshes = MeshScene(meshes) if meshes else None
         self.images: dict[str, NDArray[np.uint8]] = {}
         self.depth: dict[str, NDArray[np.float32]] = {}
@@ -345,9 +345,10 @@ class SensorSuite:
 
 
 class _CameraView:
-    """Everything about one camera that does not change: ray tables, where they meet the ground, scratch."""
+    """Everything about one camera that does not change: ray tables, where they meet the ground; and scratch for each thread, which
+    stays in its cache from one environment to the next."""
 
-    def __init__(self, config: CameraConfig, number: int, cell_m: float, num_envs: int, max_boxes: int) -> None:
+    def __init__(self, config: CameraConfig, number: int, cell_m: float, max_boxes: int) -> None:
         self.calibration = config.calibration()
         k, pose = self.calibration.intrinsics, self.calibration.ego_from_camera
         shape = (config.height_px, config.width_px)
@@ -371,23 +372,24 @@ class _CameraView:
             origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, turns, level, _NOISE_TILE, mirror, mirrored,
         )  # fmt: skip
         self.effects = CameraEffects(config.effects, number, directions) if config.effects.any else None
+        threads = numba.config.NUMBA_NUM_THREADS
         self.scratch: tuple[Any, ...] = (
-            np.zeros((num_envs, *shape), np.uint8),
-            np.zeros((num_envs, *shape), np.uint8),
-            np.zeros((num_envs, 4 * max_boxes, 3), np.float32),
-            np.zeros((num_envs, max_boxes, PANE_COLUMNS), np.float32),
-            np.zeros((num_envs, max_boxes), np.int32),
-            np.zeros((num_envs, 3, 8), np.float32),
-            np.zeros((num_envs, 4), np.int64),
-            np.zeros((num_envs, BOX_COLUMNS), np.float32),
-            np.zeros((num_envs, COLOR_ROWS, config.width_px), np.float32),
+            np.zeros((threads, *shape), np.uint8),
+            np.zeros((threads, *shape), np.uint8),
+            np.zeros((threads, 4 * max_boxes, 3), np.float32),
+            np.zeros((threads, max_boxes, PANE_COLUMNS), np.float32),
+            np.zeros((threads, max_boxes), np.int32),
+            np.zeros((threads, 3, 8), np.float32),
+            np.zeros((threads, 4), np.int64),
+            np.zeros((threads, BOX_COLUMNS), np.float32),
+            np.zeros((threads, COLOR_ROWS, config.width_px), np.float32),
         )
 
 
 class _LidarView:
     """Everything about the LiDAR that does not change."""
 
-    def __init__(self, config: LidarConfig, num_envs: int, max_boxes: int, labels: bool) -> None:
+    def __init__(self, config: LidarConfig, max_boxes: int, labels: bool) -> None:
         self.config, self.name = config, config.name
         self.ego_from_lidar = config.mount.ego_from_mount()
         elevations, azimuths = np.radians(np.array(config.elevations_deg)), config.azimuths_rad()
@@ -409,14 +411,13 @@ class _LidarView:
             self.times_us, limits,
         )  # fmt: skip
         self.moving = (
-            MovingSweep(
-                np.stack([dx, dy, dz]), self.times_us, config.column_times_s(), num_envs, max_boxes, BOX_COLUMNS, labels
-            )
+            MovingSweep(np.stack([dx, dy, dz]), self.times_us, config.column_times_s(), max_boxes, BOX_COLUMNS, labels)
             if config.motion
             else None
         )
+        threads = numba.config.NUMBA_NUM_THREADS
         self.scratch = (
-            np.zeros((num_envs, 3), np.float32),
-            np.zeros((num_envs, RETURN_ROWS, config.columns), np.float32),
-            np.zeros((num_envs, GROUND_CLASSES, 2), np.float32),
+            np.zeros((threads, 3), np.float32),
+            np.zeros((threads, RETURN_ROWS, config.columns), np.float32),
+            np.zeros((threads, GROUND_CLASSES, 2), np.float32),
         )

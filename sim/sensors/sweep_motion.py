@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numba
 import numpy as np
-from numba import njit, prange
+from numba import get_thread_id, njit, prange
 from numpy.typing import NDArray
 
 from sim.lanes import WIDTH
@@ -142,12 +143,12 @@ def sweep_in_motion(
     beams, width = all_dx.shape[1], all_dx.shape[2]
     longest = sector_time.min()
     for i in prange(which.shape[0]):
-        e = which[i]
+        e, k = which[i], get_thread_id()
         total = 0
         boxes_by_sector(
             boxes[e], order[e], counts[e, 0], counts[e, 1], attributes[e], origin, lidar_from_ego,
             upright and columns * step > 6.28, np.float64(first), np.float64(width * step), np.float64(spread + step),
-            speed_mps[e], yaw_rate_radps[e], -longest, chosen[e], chosen_count[e],
+            speed_mps[e], yaw_rate_radps[e], -longest, chosen[k], chosen_count[k],
         )  # fmt: skip
         for n in range(sector_time.shape[0]):
             dx, dy, dz, times = all_dx[n], all_dy[n], all_dz[n], all_times[n]
@@ -155,17 +156,17 @@ def sweep_in_motion(
             inside = min(width, columns - begin)
             before = ego_before(sector_time[n], speed_mps[e, _EGO], yaw_rate_radps[e])
             boxes_before(
-                boxes[e], chosen[e, n], chosen_count[e, n], counts[e, 1], attributes[e], sector_time[n], before,
-                speed_mps[e], moved[e],
+                boxes[e], chosen[k, n], chosen_count[k, n], counts[e, 1], attributes[e], sector_time[n], before,
+                speed_mps[e], moved[k],
             )  # fmt: skip
-            cast_ground(origin, dz, part_depth[e], part_code[e])
+            cast_ground(origin, dz, part_depth[k], part_code[k])
             cast_sweep(
-                moved[e], chosen[e, n], chosen_count[e, n], origin, lidar_from_ego, upright, limits[1], slopes,
-                np.float32(first + begin * step), step, spread, dx, dy, dz, part_depth[e], part_code[e], bounds[e],
+                moved[k], chosen[k, n], chosen_count[k, n], origin, lidar_from_ego, upright, limits[1], slopes,
+                np.float32(first + begin * step), step, spread, dx, dy, dz, part_depth[k], part_code[k], bounds[k],
             )  # fmt: skip
             for b in range(beams):
                 for c in range(inside, width):  # beyond the last column
-                    part_depth[e, b, c], part_code[e, b, c] = FAR_M, SKY
+                    part_depth[k, b, c], part_code[k, b, c] = FAR_M, SKY
             ego_x = pose[e, 0] + pose[e, 2] * before[0] - pose[e, 3] * before[1]
             ego_y = pose[e, 1] + pose[e, 3] * before[0] + pose[e, 2] * before[1]
             ego_cos, ego_sin = (
@@ -176,29 +177,29 @@ def sweep_in_motion(
             most = total + beams * width
             labelled = slice(total, most) if labels else slice(0, 1)
             total += measure_sweep(
-                part_depth[e], part_code[e], dx, dy, dz, times, origin, moved[e], attributes[e], ego_x, ego_y, ego_cos,
-                ego_sin, classes, raster_origin, cell_m, limits, air[e], key, wet[e], rows[e],
-                points[e, total:most], part_semantic[e], part_instance[e], point_labels[e, labelled],
+                part_depth[k], part_code[k], dx, dy, dz, times, origin, moved[k], attributes[e], ego_x, ego_y, ego_cos,
+                ego_sin, classes, raster_origin, cell_m, limits, air[e], key, wet[k], rows[k],
+                points[e, total:most], part_semantic[k], part_instance[k], point_labels[e, labelled],
                 point_time[e, labelled], labels,
             )  # fmt: skip
-            _keep_sector(begin, inside, part_depth[e], depth[e])
-            _keep_sector(begin, inside, part_code[e], code[e])
+            _keep_sector(begin, inside, part_depth[k], depth[e])
+            _keep_sector(begin, inside, part_code[k], code[e])
             if labels:
-                _keep_sector(begin, inside, part_semantic[e], semantic[e])
-                _keep_sector(begin, inside, part_instance[e], instance[e])
+                _keep_sector(begin, inside, part_semantic[k], semantic[e])
+                _keep_sector(begin, inside, part_instance[k], instance[e])
         points[e, total:] = 0.0
         point_count[e] = total
 
 
 class MovingSweep:
-    """Sectors of one LiDAR, and scratch for all environments.
+    """Sectors of one LiDAR, and scratch for each thread.
 
     sectors: directions dx, dy, dz and times (S, beams, width), time of each sector's middle (S,) in seconds before the end of the
     sweep, number of columns. Columns beyond the last one are filled up with rays that are thrown away.
     """
 
     def __init__(
-        self, directions: NDArray[np.float32], times_us: NDArray[np.int32], column_times_s: NDArray[np.float64], num_envs: int,
+        self, directions: NDArray[np.float32], times_us: NDArray[np.int32], column_times_s: NDArray[np.float64],
         max_boxes: int, box_columns: int, labels: bool,
     ) -> None:  # fmt: skip
         _, beams, columns = directions.shape
@@ -213,15 +214,16 @@ class MovingSweep:
         middle = np.array([column_times_s[n * width : (n + 1) * width].mean() for n in range(count)])
         self.sectors = (*(cut(rows) for rows in directions), cut(times_us), middle, columns)
         labelled = (beams, width) if labels else (1, 1)
+        threads = numba.config.NUMBA_NUM_THREADS
         self.scratch: tuple[Any, ...] = (
-            np.zeros((num_envs, 3), np.float32),
-            np.zeros((num_envs, RETURN_ROWS, width), np.float32),
-            np.zeros((num_envs, GROUND_CLASSES, 2), np.float32),
-            np.zeros((num_envs, max_boxes, box_columns), np.float32),
-            np.zeros((num_envs, beams, width), np.float32),
-            np.zeros((num_envs, beams, width), np.int32),
-            np.zeros((num_envs, *labelled), np.uint8),
-            np.zeros((num_envs, *labelled), np.int32),
-            np.zeros((num_envs, count, max_boxes), np.int32),
-            np.zeros((num_envs, count), np.int64),
+            np.zeros((threads, 3), np.float32),
+            np.zeros((threads, RETURN_ROWS, width), np.float32),
+            np.zeros((threads, GROUND_CLASSES, 2), np.float32),
+            np.zeros((threads, max_boxes, box_columns), np.float32),
+            np.zeros((threads, beams, width), np.float32),
+            np.zeros((threads, beams, width), np.int32),
+            np.zeros((threads, *labelled), np.uint8),
+            np.zeros((threads, *labelled), np.int32),
+            np.zeros((threads, count, max_boxes), np.int32),
+            np.zeros((threads, count), np.int64),
         )

@@ -1,0 +1,1 @@
+"""Recordings of traffic as scenes that can be driven in."""
