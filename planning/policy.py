@@ -33,7 +33,10 @@ class Situation:
     stop_line_distance_m: (N,) float64; from the front bumper to the next stop line with a signal, inf if none.
     signal: (N,) int8, `SignalState` at that line.
     yield_distance_m: (N,) float64; from the front bumper to the line at which right of way has to be given
-        now (somebody with priority comes, the junction is taken or cannot be cleared); inf where there is none.
+        now (somebody with priority comes, the junction is taken or cannot be cleared, what blocks the lane cannot be passed
+        yet); inf where there is none.
+    path_in_ego: (N, ROUTE_POINTS, 2) float32, metres: the route, swung around what stands or creeps on it where that can be
+        passed now; None where nobody plans it, which means the route.
     """
 
     speed_mps: NDArray[np.float64]
@@ -45,6 +48,7 @@ class Situation:
     stop_line_distance_m: NDArray[np.float64]
     signal: NDArray[np.int8]
     yield_distance_m: NDArray[np.float64]
+    path_in_ego: NDArray[np.float32] | None = None
 
 
 class Policy(Protocol):

@@ -24,7 +24,8 @@ class RouteFollower:
     wheelbase_m, max_steer_rad: of the car; max_acceleration_mps2, power_wpkg, max_brake_mps2: what full throttle (falling
     with speed as power / speed) and full brake give; rolling_mps2, drag_per_m: what slows it by itself.
     limit_share: wanted share of the speed limit. lateral_mps2: in curves. comfort_brake_mps2: towards curves and leaders.
-    line_gap_m: between front bumper and line when stopped.
+    line_gap_m: between front bumper and line when stopped. oncoming_s, oncoming_brake_mps2: who comes towards the car in its
+    own lane, and would meet it within that time, is braked for so hard at once.
     """
 
     wheelbase_m: float = 2.8
@@ -39,6 +40,8 @@ class RouteFollower:
     acceleration_mps2: float = 1.8
     comfort_brake_mps2: float = 2.0
     hard_brake_mps2: float = 6.5
+    oncoming_s: float = 4.5
+    oncoming_brake_mps2: float = 4.0
     headway_s: float = 1.4
     standstill_gap_m: float = 2.5
     line_gap_m: float = 1.0
@@ -63,7 +66,7 @@ class RouteFollower:
         speed = situation.speed_mps
         acceleration = self._acceleration(situation, speed)
         actions = np.empty((len(speed), 2), np.float32)
-        actions[:, 0] = self._steer(situation.route_in_ego.astype(np.float64), speed)
+        actions[:, 0] = self._steer(_path(situation), speed)
         actions[:, 1] = self._throttle(acceleration, speed)
         return actions
 
@@ -85,7 +88,7 @@ class RouteFollower:
 
     def _wanted_speed(self, situation: Situation) -> Float:
         """Limit and curves ahead, each reached in comfort; (N,) m/s."""
-        points = situation.route_in_ego.astype(np.float64)
+        points = _path(situation)
         path = np.concatenate([np.zeros((len(points), 1, 2)), points], axis=1)
         steps = np.diff(path, axis=1)
         length = np.hypot(steps[..., 0], steps[..., 1])
@@ -108,6 +111,10 @@ class RouteFollower:
         slower = -brake * np.minimum(1.5 * (speed / wanted - 1.0) * 4.0, 2.0)
         result = np.where(speed <= wanted, faster, slower)
         result = np.minimum(result, self._follow(speed, situation.leader_gap_m, situation.leader_speed_mps, wanted))
+
+        closing = speed - situation.leader_speed_mps
+        meets = (situation.leader_speed_mps < -1.0) & (situation.leader_gap_m < self.oncoming_s * closing)
+        result = np.where(meets, np.minimum(result, -self.oncoming_brake_mps2), result)
 
         line = situation.stop_line_distance_m
         can_stop = speed**2 <= 2.0 * 3.0 * np.maximum(line - 0.5, 0.05)
@@ -141,3 +148,9 @@ class RouteFollower:
         push = acceleration + np.where(speed > 0.05, self.rolling_mps2 + self.drag_per_m * speed**2, self.rolling_mps2)
         most = np.minimum(self.max_acceleration_mps2, self.power_wpkg / np.maximum(speed, 1.0))
         return np.asarray(np.clip(np.where(push >= 0.0, push / most, push / self.max_brake_mps2), -1.0, 1.0))
+
+
+def _path(situation: Situation) -> Float:
+    """(N, ROUTE_POINTS, 2) metres in ego: the path to drive, which is the route where nobody planned another."""
+    path = situation.route_in_ego if situation.path_in_ego is None else situation.path_in_ego
+    return path.astype(np.float64)

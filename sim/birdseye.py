@@ -40,6 +40,8 @@ _ACTOR_COLOR: dict[ActorKind, Color] = {
     ActorKind.MOTORCYCLE: drawing.AMBER,
     ActorKind.BICYCLE: drawing.AMBER,
     ActorKind.PEDESTRIAN: (255, 128, 171),
+    ActorKind.BARRIER: (230, 120, 60),
+    ActorKind.CONE: (230, 120, 60),
 }
 SIGNAL_COLOR: dict[SignalState, Color] = {
     SignalState.NONE: drawing.TRACK,

@@ -21,6 +21,8 @@ _WHITE: Color = (225, 228, 230)
 _PLATE: Color = (225, 225, 215)
 _SKIN: Color = (196, 150, 124)
 _HAIR: Color = (58, 44, 36)
+_WARNING: Color = (190, 24, 28)
+_ORANGE: Color = (222, 88, 20)
 
 
 class Lamp(IntEnum):
@@ -232,3 +234,28 @@ def pedestrian() -> list[Part]:
         Part((0.02, 0.0, 0.92), (0.20, 0.17, 0.072), cloth, _SKIN, shape=Shape.ELLIPSOID),
         Part((-0.03, 0.0, 0.945), (0.20, 0.18, 0.055), Material.PLAIN, _HAIR, reach_m=MIDDLE_M, shape=Shape.ELLIPSOID),
     ]
+
+
+def barrier() -> list[Part]:
+    """A board of road works on two feet: red and white, with a lamp on top."""
+    plain, sign = Material.PLAIN, Material.SIGN
+    boards = [
+        Part((0.0, -0.4 + 0.2 * k, z), (0.07, 0.1, 0.10), sign, _WARNING if (k + row) % 2 == 0 else _WHITE)
+        for row, z in enumerate((0.80, 0.48))
+        for k in range(5)
+    ]
+    feet = [Part((0.0, side * 0.38, 0.03), (0.5, 0.06, 0.03), plain, _DARK) for side in (-1, 1)]
+    posts = [Part((0.0, side * 0.38, 0.45), (0.06, 0.02, 0.45), Material.METAL, _SILVER) for side in (-1, 1)]
+    lamp = Part((0.0, 0.38, 0.95), (0.22, 0.06, 0.05), Material.LAMP_ON, (255, 176, 32), shape=Shape.CYLINDER)
+    return [*boards, *feet, *posts, lamp]
+
+
+def cone() -> list[Part]:
+    """A traffic cone: a foot, and orange and white rings that get smaller."""
+    rings = [
+        Part((0.0, 0.0, 0.06 + 0.19 * k + 0.095), (r, r, 0.095), Material.SIGN, color, shape=Shape.CYLINDER)
+        for k, (r, color) in enumerate(
+            ((0.34, _ORANGE), (0.26, _WHITE), (0.19, _ORANGE), (0.12, _WHITE), (0.07, _ORANGE))
+        )
+    ]
+    return [Part((0.0, 0.0, 0.03), (0.5, 0.5, 0.03), Material.PLAIN, _DARK), *rings]

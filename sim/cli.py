@@ -86,6 +86,13 @@ def drive(
     rig: Annotated[
         str | None, typer.Option(help="smoke, small, full, surround, kitti, nuscenes or pandaset: the car's sensors.")
     ] = None,
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="What is staged, on a map of its own unless --map names one; see --list-scenarios."),
+    ] = None,
+    list_scenarios: Annotated[
+        bool, typer.Option("--list-scenarios", help="Print all scenarios with their parameters, and end.")
+    ] = False,
     weather: Annotated[
         str | None, typer.Option(help="clear, random, or one such as rain-noon, fog-sunset, wet-night.")
     ] = None,
@@ -102,13 +109,20 @@ def drive(
 
     Example: automedon drive --policy expert --map grid-small --seed 7 --record runs --video runs/drive.mp4
     """
+    if list_scenarios:
+        _list_scenarios(as_json)
+        return
     from sim.config import load_config
-    from sim.drive import DriveConfig
+    from sim.drive import DriveConfig, reproducing_command
     from sim.drive import drive as run
 
+    if scenario is not None:
+        from sim.scenarios.catalogue import family_of
+
+        family_of(scenario)  # a wrong name is said in one line
     options = {
         "policy": policy, "seed": seed, "episodes": episodes, "envs": envs, "env.map": map_name, "env.rig": rig,
-        "env.weather": weather,
+        "env.weather": weather, "env.scenario": scenario,
     }  # fmt: skip
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     resolved = load_config(DriveConfig, config, [*(override or []), *overrides])
@@ -119,6 +133,10 @@ def drive(
     with progress_bar(console, "driving", resolved.episodes) as advance:
         report = run(resolved, record, video, advance)
     _show_drive(console, report)
+    for result in report.episodes:
+        if not result.success:
+            command = reproducing_command(resolved, result.seed, config, override or [])
+            console.print(f"  reproduce: {command}", highlight=False, soft_wrap=True)
     if as_json:
         print(json.dumps(report.as_json()))
     if view and report.logs[0] is not None:
@@ -127,8 +145,26 @@ def drive(
         open_in_rerun(report.logs[0])
 
 
+def _list_scenarios(as_json: bool) -> None:
+    from sim.scenarios.catalogue import NAMES, describe
+
+    console = say(as_json)
+    table = Table(title="Scenarios: automedon drive --scenario NAME --seed N", show_lines=True)
+    for heading in ("name", "title", "description", "parameters"):
+        table.add_column(heading, style="bold" if heading == "name" else "", no_wrap=heading == "name")
+    rows = [describe(name) for name in NAMES]
+    for row in rows:
+        words = [f"{p['name']} {p['allowed']}" for p in row["parameters"]]
+        table.add_row(row["name"], row["title"], row["description"], "\n".join(words) or "none")
+    console.print(table)
+    if as_json:
+        print(json.dumps({"scenarios": rows}))
+
+
 def _show_drive(console: Console, report: DriveReport) -> None:
-    table = Table(title=f"Closed-loop episodes on {Path(report.episodes[0].map).name}")
+    first = report.episodes[0]
+    staged = "" if first.scenario is None else f"{first.scenario}, "
+    table = Table(title=f"Closed-loop episodes: {staged}{Path(first.map).name}")
     for heading in ("seed", "success", "route", "done", "infractions", "steps", "speed"):
         table.add_column(
             heading, justify="left" if heading == "infractions" else "right", no_wrap=heading != "infractions"
@@ -145,7 +181,8 @@ def _show_drive(console: Console, report: DriveReport) -> None:
         for sentence in result.details:
             console.print(f"  seed {result.seed}: {sentence}", highlight=False)
     succeeded = sum(result.success for result in report.episodes)
-    console.print(f"{succeeded} of {len(report.episodes)} without an infraction; {report.steps_per_s:,.0f} steps/s")
+    kept = "without an infraction" if first.scenario is None else "without an infraction, every check kept"
+    console.print(f"{succeeded} of {len(report.episodes)} {kept}; {report.steps_per_s:,.0f} steps/s")
     for path in (*report.logs, *report.videos):
         if path is not None:
             console.print(f"wrote {path}", highlight=False)

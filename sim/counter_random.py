@@ -41,6 +41,7 @@ class Purpose(IntEnum):
     IMU = 32
     RAIN = 40
     MESH = 33
+    SCENARIO = 50
 
 
 @njit(**KERNEL)

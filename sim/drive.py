@@ -6,6 +6,7 @@ Composes environment, policy, log writer and video; torch is loaded only where t
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,6 +118,23 @@ def drive(
     return DriveReport(results, steps_per_s, logs, videos)
 
 
+def reproducing_command(config: DriveConfig, seed: int, file: Path | None, overrides: Sequence[str]) -> str:
+    """The command line that drives one episode of a run again."""
+    words = ["automedon", "drive"]
+    if file is not None:
+        words.append(str(file))
+    if config.env.scenario is not None:
+        words += ["--scenario", config.env.scenario]
+    words += ["--map", config.env.map, "--seed", str(seed), "--policy", config.policy]
+    if config.env.weather != "clear":
+        words += ["--weather", config.env.weather]
+    for override in overrides:
+        words += ["--set", override]
+    if config.episodes > 1:
+        words += ["--set", "episodes=1"] if file is not None else []
+    return shlex.join(words)
+
+
 class _Files:
     """Names and opens what an episode leaves behind."""
 
@@ -131,7 +149,8 @@ class _Files:
         """The episode's log; a log that is there already is kept, and the new one gets a number."""
         assert self._record is not None
         if seed not in self._logs:
-            name = f"{Path(self._batch.map.name).stem.replace(':', '-')}-{Path(self._policy).stem}-{seed}"
+            staged = "" if self._config.env.scenario is None else f"{self._config.env.scenario}-"
+            name = f"{staged}{Path(self._batch.map.name).stem.replace(':', '-')}-{Path(self._policy).stem}-{seed}"
             path, number = self._record / f"{name}.mcap", 2
             while path.exists():
                 path, number = self._record / f"{name}-{number}.mcap", number + 1

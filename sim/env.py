@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from perception.sensors import EgoState, SensorFrame
 from planning.action import ACTION_SIZE, Action
@@ -23,6 +23,8 @@ from sim.config import ConfigError, validation_message
 from sim.observation import ROUTE_RANGE_M, PrivilegedObserver, ego_vector, privileged_space, sensor_space
 from sim.reward import Reward, RewardConfig, RewardTerms
 from sim.roads.driving_map import DrivingMap, load_map
+from sim.scenarios.catalogue import NAMES as SCENARIOS
+from sim.scenarios.catalogue import Scenario, ScenarioName, family_of
 from sim.sensors.light import WeatherName
 from sim.sensors.meshes import MeshConfig
 from sim.sensors.rig import RigConfig, RigName, rig
@@ -69,9 +71,20 @@ class EnvConfig(BaseModel):
         default="clear",
         description="clear: daylight, different in each episode; random: any weather at any hour; or a fixed one",
     )
+    scenario: ScenarioName | None = Field(
+        default=None,
+        description="what is staged, see `automedon drive --list-scenarios`; it brings its own map unless one is given",
+    )
     scenery_seed: int = Field(default=0, ge=0, description="what stands beside the road")
     world: WorldConfig = WorldConfig()
     reward: RewardConfig = RewardConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bring_map(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("scenario") in SCENARIOS and "map" not in values:
+            return {**values, "map": family_of(values["scenario"]).maps[0]}
+        return values
 
     @classmethod
     def of(cls, **values: Any) -> EnvConfig:
@@ -99,7 +112,9 @@ class DriveBatch:
         self.config = config
         self.num_envs = num_envs
         self.map = driving_map if driving_map is not None else load_map(config.map, seed=config.scenery_seed)
-        self.world = World(self.map, config.world, num_envs)
+        self.scenario = None if config.scenario is None else Scenario(config.scenario, self.map, config.world.agents)
+        place = None if self.scenario is None else self.scenario.place
+        self.world = World(self.map, config.world, num_envs, place)
         self.reward_function = Reward(config.reward, num_envs)
         self.rig = config.rig if isinstance(config.rig, RigConfig) else rig(config.rig)
         num_agents = self.world.state.x_m.shape[1]

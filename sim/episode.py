@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,22 @@ from numpy.typing import NDArray
 from planning.action import Action
 from planning.policy import Policy
 from sim.env import DriveBatch
+from sim.scenarios.checks import EVERYWHERE
+from sim.scenarios.recorder import TraceRecorder
 from sim.step import StepObserver
+from sim.traffic.scripts import NEVER
 
+EVERYWHERE_NAMES = tuple(check.name for check in EVERYWHERE)  # infractions say these already
 ObserversFor = Callable[[int], Sequence[StepObserver]]
 
 
 @dataclass
 class EpisodeResult:
-    """One episode. success: arrived without an infraction. infractions: kind to count. mean_speed_mps: over steps."""
+    """One episode. success: arrived without an infraction, every check kept. infractions: kind to count.
+
+    mean_speed_mps: over steps. scenario, parameters, checks (name to whether it was kept): None and empty without a
+    scenario; triggered: whether everything that waited for the ego has happened.
+    """
 
     map: str
     seed: int
@@ -34,6 +43,10 @@ class EpisodeResult:
     steps: int = 0
     total_reward: float = 0.0
     mean_speed_mps: float = 0.0
+    scenario: str | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    checks: dict[str, bool] = field(default_factory=dict)
+    triggered: bool = False
 
 
 @dataclass
@@ -65,6 +78,7 @@ def run_episodes(
     episode_of = np.zeros(batch.num_envs, np.int64)
     results: dict[int, EpisodeResult] = {}
     total_steps = 0
+    recorder = None if batch.scenario is None else TraceRecorder(batch.world, batch.scenario.family.actors)
     started = np.zeros(batch.num_envs, np.bool_)
     for e, slot in enumerate(slots):
         seed = waiting.pop() if waiting else int(seeds[-1])
@@ -77,13 +91,17 @@ def run_episodes(
             if started.any():
                 batch.reset(started, seed_of, episode_of)
                 policy.reset(started)
+                if recorder is not None:
+                    recorder.begin(started)
                 started[:] = False
             actions = policy.act(batch.observation, batch.situation)
             _show(batch, slots, actions)
             batch.step(actions)
+            if recorder is not None:
+                recorder.record()
             busy = sum(slot.result is not None for slot in slots)
             total_steps += busy
-            finished = _after_step(batch, slots)
+            finished = _after_step(batch, slots, recorder)
             for e in finished:
                 if waiting:
                     seed_of[e], started[e] = waiting.pop(), True
@@ -114,7 +132,7 @@ def _show(batch: DriveBatch, slots: list[_Slot], actions: NDArray[np.float32]) -
                 observer.on_step(step)
 
 
-def _after_step(batch: DriveBatch, slots: list[_Slot]) -> list[int]:
+def _after_step(batch: DriveBatch, slots: list[_Slot], recorder: TraceRecorder | None) -> list[int]:
     """Book the tick for every busy slot; returns the slots whose episode has just ended."""
     ended = batch.terminated | batch.truncated
     finished = []
@@ -136,7 +154,10 @@ def _after_step(batch: DriveBatch, slots: list[_Slot]) -> list[int]:
         result.mean_speed_mps /= result.steps
         result.route_completion = float(batch.route_completion()[e])
         result.route_length_m = float(batch.world.events.route_length_m[e])
-        result.success = bool(batch.world.events.arrived[e]) and not result.infractions
+        if recorder is not None:
+            _judge_scenario(batch, e, result, recorder)
+        arrived = bool(batch.world.events.arrived[e])
+        result.success = arrived and not result.infractions and all(result.checks.values())
         if slot.observers:
             last = batch.snapshot(e, None)
             for observer in slot.observers:
@@ -145,3 +166,19 @@ def _after_step(batch: DriveBatch, slots: list[_Slot]) -> list[int]:
         slot.result, slot.observers = None, ()
         finished.append(e)
     return finished
+
+
+def _judge_scenario(batch: DriveBatch, e: int, result: EpisodeResult, recorder: TraceRecorder) -> None:
+    """Put down what was drawn for the scenario that has just ended in environment e, and what its checks say."""
+    scenario, placement = batch.scenario, batch.world.placements[e]
+    assert scenario is not None
+    assert placement is not None
+    trace = recorder.trace(e, frozenset(result.infractions))
+    result.scenario = scenario.family.name
+    result.parameters = scenario.parameters(result.seed, 0).model_dump()
+    result.checks = scenario.judge(trace, placement)
+    waited = [k + 1 for k, actor in enumerate(placement.actors) if actor.trigger != NEVER]
+    result.triggered = bool((trace.stage[:, waited].max(axis=0, initial=0) > 0).all())
+    for check in scenario.family.checks:
+        if not result.checks[check.name] and check.name not in EVERYWHERE_NAMES:
+            result.details.append(f"check {check.name} failed: {check.words}")

@@ -112,6 +112,8 @@ def collision_of(cars: NDArray[np.void], around: Surroundings) -> int:
             me.x, me.y, me.yaw, half_length, half_width,
             other.x, other.y, other.yaw, 0.5 * other.length, 0.5 * other.width,
         ):  # fmt: skip
+            if other.kind > PEDESTRIAN_KIND:
+                return COLLIDED_STATIC
             return COLLIDED_PEDESTRIAN if other.kind == PEDESTRIAN_KIND else COLLIDED_VEHICLE
     reach_x = abs(math.cos(me.yaw)) * half_length + abs(math.sin(me.yaw)) * half_width
     reach_y = abs(math.sin(me.yaw)) * half_length + abs(math.cos(me.yaw)) * half_width

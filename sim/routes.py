@@ -27,7 +27,8 @@ EGO = np.dtype(
     [
         ("s", "f8"), ("front", "f8"), ("last_front", "f8"), ("lateral", "f8"), ("heading", "f8"), ("length", "f8"),
         ("progress", "f8"), ("drive", "f8"), ("slide", "f8"),
-        ("shift_ms", "i8"), ("lanes", "i4"), ("points", "i4"), ("at", "i4"), ("still", "i4"), ("started", "i1"),
+        ("swing", "f8"), ("swing_from", "f8"), ("swing_to", "f8"), ("swing_end", "f8"), ("swing_back", "f8"),
+        ("shift_ms", "i8"), ("lanes", "i4"), ("points", "i4"), ("at", "i4"), ("still", "i4"), ("started", "i1"), ("swinging", "i1"),
     ],
     align=True,
 )  # fmt: skip
@@ -35,7 +36,7 @@ EGO = np.dtype(
 lateral: of the centre, left positive, m. heading: against the route, rad. length: of the route to the goal. progress:
 furthest s. drive: acceleration of engine and brake. slide: velocity of the centre of gravity to the left, of the dynamic
 model. shift_ms: where in their programs the signals begin. lanes, points: used part of the route's arrays. at: route lane
-under the front bumper. still: ticks stood without a reason."""
+under the front bumper. swing, swing_*, swinging: see `sim.detour`. still: ticks stood without a reason."""
 
 
 @njit(**INNER)

@@ -12,9 +12,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M
+from sim.detour import NOWHERE, WALKER_KIND, box_along_route, swing_at
 from sim.lane_graph import GRID_CELL_M, LaneGraph, wrapped
 from sim.numba_setup import INNER
 from sim.routes import POINT_STEP_M, point_on_route, project
+from sim.traffic.spans import ASIDE_M
 from sim.traffic.vehicles import BEHIND, PATH
 
 LEADER_RANGE_M = 80.0
@@ -23,17 +25,21 @@ STOP_LINE_RANGE_M = 100.0
 ON_LANE_M = 2.5  # further from the route's centre line the ego is nobody's follower and has no right of way
 LANE_REACH_M = 1.0  # half the width that a vehicle on a lane needs
 MOST_EGO_SPANS = 12
+MERGES_S = 2.5  # so long before it is in the corridor a vehicle that moves over counts as a leader
+MOVING_OVER_MPS = 0.25
+WALKER_SPARE_S = 0.9
 
 
 @njit(**INNER)
-def add_spans_of_ego(graph: LaneGraph, me: np.void, spans: NDArray[np.void], used: int) -> int:
-    """Append which parts of which lanes the box of the ego covers to spans, `used` of which are taken; returns their number.
+def add_spans_of_box(graph: LaneGraph, me: np.void, car: int, spans: NDArray[np.void], used: int, more: int) -> int:
+    """Append which parts of which lanes the box of agent `car` covers to spans, `used` of which are taken, at most `more`.
 
-    Five places along its middle are looked up in the grid of points. Cost: points within 6 m of each.
+    Returns how many are taken then. For the ego, and for what stands or drives beside lanes. Five places along its middle are
+    looked up in the grid of points. Cost: points within 6 m of each.
     """
     columns, rows = int(graph.grid[2]), int(graph.grid[3])
     count = used
-    most = min(used + MOST_EGO_SPANS, len(spans))
+    most = min(used + more, len(spans))
     for k in range(5):
         ahead = (0.25 * k - 0.5) * me.length
         x, y = me.x + ahead * math.cos(me.yaw), me.y + ahead * math.sin(me.yaw)
@@ -62,7 +68,7 @@ def add_spans_of_ego(graph: LaneGraph, me: np.void, spans: NDArray[np.void], use
                     if entry == most:
                         continue
                     if entry == count:
-                        spans[entry].lane, spans[entry].car, spans[entry].narrow = lane, 0, 0
+                        spans[entry].lane, spans[entry].car, spans[entry].narrow = lane, car, 0
                         spans[entry].low, spans[entry].high = np.inf, -np.inf
                         spans[entry].rear, spans[entry].front = s - spread, s + spread
                         count += 1
@@ -111,11 +117,32 @@ def follow_route(
 
 
 @njit(**INNER)
-def ego_leader(cars: NDArray[np.void], ego: np.void, line: NDArray[np.float64]) -> tuple[float, float]:
+def _comes_across(
+    me: np.void, other: np.void, on_foot: bool, gap: float, half: float, low: float, high: float, sideways: float
+) -> bool:
+    """Whether somebody beside the corridor (half: half its width) will be in it when the ego comes, if both go on as now.
+
+    low, high: its right and left side as seen from the middle of the corridor, m. sideways: to the left, m/s.
+    """
+    away = low - half if low > half else -half - high
+    if abs(sideways) < 0.3 or (sideways > 0.0) == (low > half):
+        return False
+    enters = away / abs(sideways)
+    if not on_foot:
+        return enters < MERGES_S
+    leaves = (away + high - low + 2.0 * half) / abs(sideways)
+    speed = max(me.speed, 1.5)
+    return enters < (gap + me.length + 1.0) / speed + WALKER_SPARE_S and leaves > gap / speed - WALKER_SPARE_S
+
+
+@njit(**INNER)
+def ego_leader(cars: NDArray[np.void], ego: np.void, line: NDArray[np.float64], walkers: int) -> tuple[float, float]:
     """Gap in m and speed in m/s along the route of the nearest vehicle in the corridor that the ego will sweep.
 
-    A vehicle counts if its box reaches into the corridor (width of the ego and CORRIDOR_MARGIN_M on either side), unless
-    it drives across it and will be out a second before the ego comes. (inf, 0) if there is none within LEADER_RANGE_M.
+    A vehicle counts if its box reaches into the corridor (width of the ego and CORRIDOR_MARGIN_M on either side of its path),
+    unless it drives across it and will be out a second before the ego comes; or if it is coming in: vehicles that change
+    lanes, and people who are no walkers (those, the last agents, have rules of their own). (inf, 0) if there is none within
+    LEADER_RANGE_M.
     """
     me = cars[0]
     half = 0.5 * me.width + CORRIDOR_MARGIN_M
@@ -129,36 +156,24 @@ def ego_leader(cars: NDArray[np.void], ego: np.void, line: NDArray[np.float64]) 
         reach = LEADER_RANGE_M + 10.0
         if (other.x - me.x) ** 2 + (other.y - me.y) ** 2 > reach * reach:
             continue
-        nearest, at = np.inf, first
-        for i in range(first, last + 1, 4):
-            d = (other.x - line[i, 0]) ** 2 + (other.y - line[i, 1]) ** 2
-            if d < nearest:
-                nearest, at = d, i
-        beside = 0.5 * other.length + 6.0
-        if nearest > beside * beside:
-            continue
-        around = 0.5 * other.length + 5.0
-        c, s = math.cos(other.yaw), math.sin(other.yaw)
-        s_low, s_high, left_low, left_high, yaw_there = np.inf, -np.inf, np.inf, -np.inf, 0.0
-        for k in range(8):
-            ahead = (0.5, 0.5, 0.5, 0.0, -0.5, -0.5, -0.5, 0.0)[k] * other.length
-            left = (0.5, 0.0, -0.5, -0.5, -0.5, 0.0, 0.5, 0.5)[k] * other.width
-            at_s, side, yaw = project(
-                line, ego.points, other.x + c * ahead - s * left, other.y + s * ahead + c * left,
-                at * POINT_STEP_M - around, at * POINT_STEP_M + around,
-            )  # fmt: skip
-            if at_s < s_low:
-                s_low, yaw_there = at_s, yaw
-            s_high = max(s_high, at_s)
-            left_low, left_high = min(left_low, side), max(left_high, side)
-        if left_low > half or left_high < -half or 0.5 * (s_low + s_high) < ego.s + 0.5:
+        s_low, s_high, left_low, left_high, yaw_there = box_along_route(ego, line, other, first, last)
+        if s_low == NOWHERE or 0.5 * (s_low + s_high) < ego.s + 0.5:
             continue
         gap = max(s_low - ego.front, 0.0)
         if gap > LEADER_RANGE_M or gap > best:
             continue
+        swing = swing_at(ego, 0.5 * (s_low + s_high))
+        left_low, left_high = left_low - swing, left_high - swing
         along = other.speed * math.cos(other.yaw - yaw_there)
         sideways = other.speed * math.sin(other.yaw - yaw_there)
-        if abs(sideways) > 0.5:
+        if left_low > half or left_high < -half:
+            on_foot = other.kind == WALKER_KIND
+            moving_over = abs(other.drift) > MOVING_OVER_MPS and (along > 0.0 or abs(other.offset) > ASIDE_M)
+            if j >= len(cars) - walkers or not (on_foot or moving_over):
+                continue
+            if not _comes_across(me, other, on_foot, gap, half, left_low, left_high, sideways):
+                continue
+        elif abs(sideways) > 0.5:
             clear = (half - left_low) / sideways if sideways > 0.0 else (half + left_high) / -sideways
             if clear + 1.0 < gap / max(me.speed, 2.0):
                 continue
@@ -187,13 +202,25 @@ def next_signal(
 
 @njit(**INNER)
 def route_ahead(
-    me: np.void, ego: np.void, rear_axle: float, line: NDArray[np.float64], out: NDArray[np.float32]
+    me: np.void,
+    ego: np.void,
+    rear_axle: float,
+    line: NDArray[np.float64],
+    out: NDArray[np.float32],
+    path: NDArray[np.float32],
 ) -> None:
-    """Write the next points of the route, (ROUTE_POINTS, 2) float32, m, in the ego frame (origin under the rear axle)."""
+    """Write the next points of the route and of the path that swings around things, both (ROUTE_POINTS, 2) float32, m.
+
+    In the ego frame (origin under the rear axle).
+    """
     c, s = math.cos(me.yaw), math.sin(me.yaw)
     x0, y0 = me.x - rear_axle * c, me.y - rear_axle * s
     for k in range(ROUTE_POINTS):
         at = min(ego.s - rear_axle + (k + 1) * ROUTE_SPACING_M, ego.length)
-        x, y, _ = point_on_route(line, ego.points, at)
+        x, y, yaw = point_on_route(line, ego.points, at)
         out[k, 0] = c * (x - x0) + s * (y - y0)
         out[k, 1] = c * (y - y0) - s * (x - x0)
+        swing = swing_at(ego, at)
+        x, y = x - swing * math.sin(yaw), y + swing * math.cos(yaw)
+        path[k, 0] = c * (x - x0) + s * (y - y0)
+        path[k, 1] = c * (y - y0) - s * (x - x0)

@@ -5,6 +5,7 @@ State is arrays; kernels update them in place. Knows roads and traffic; knows no
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any
@@ -23,10 +24,12 @@ from sim.playback.playback_arrays import PlaybackMode, no_playback, playback_arr
 from sim.roads.driving_map import DrivingMap
 from sim.routes import BEYOND_GOAL_M, POINT_STEP_M
 from sim.routes import EGO as EGO_RECORD
+from sim.scenarios.placement import Placement, write_scene, write_scripts
 from sim.situation import MOST_EGO_SPANS
 from sim.standing import standing_of
 from sim.step import Standing
 from sim.traffic.playback import FOLLOWER
+from sim.traffic.scripts import SCENE, SCRIPT
 from sim.traffic.signals import build_signal_programs
 from sim.traffic.spans import SPAN, SPANS
 from sim.traffic.vehicles import CAR, CLAIM, CLAIMS, PATH
@@ -38,6 +41,7 @@ from sim.world_kernels import run_world
 TICK_S = 0.1
 TICK_US = 100_000
 EGO = 0
+SCENARIO_ROUTE_M = 600.0  # no scenario's route is longer
 
 
 class ActorKind(IntEnum):
@@ -48,6 +52,8 @@ class ActorKind(IntEnum):
     MOTORCYCLE = 4
     BICYCLE = 5
     PEDESTRIAN = 6
+    BARRIER = 7
+    CONE = 8
 
 
 class CollisionKind(IntEnum):
@@ -188,11 +194,21 @@ class World:
     tick at which it ends; else it is None.
     """
 
-    def __init__(self, driving_map: DrivingMap, config: WorldConfig, num_envs: int) -> None:
-        """Raises ValueError where num_envs is below 1 or the map has no lane to drive on."""
+    def __init__(
+        self,
+        driving_map: DrivingMap,
+        config: WorldConfig,
+        num_envs: int,
+        place: Callable[[int, int], Placement] | None = None,
+    ) -> None:
+        """place(seed, episode): how a scenario's episode begins; without it routes are drawn and all is normal traffic.
+
+        Raises ValueError where num_envs is below 1 or the map has no lane to drive on.
+        """
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        self.map, self.config, self.num_envs = driving_map, config, num_envs
+        self.map, self.config, self.num_envs, self._place = driving_map, config, num_envs, place
+        self.placements: list[Placement | None] = [None] * num_envs
         network, scene = driving_map.network, driving_map.recording
         self._playback = no_playback() if scene is None else playback_arrays(scene, network, config.playback)
         walk = build_walk_graph(network, driving_map.ground)
@@ -226,15 +242,18 @@ class World:
         self._view = View(
             np.zeros(num_envs), np.zeros(num_envs), np.zeros((num_envs, ROUTE_POINTS, 2), np.float32),
             *(np.zeros(num_envs) for _ in range(4)), np.zeros(num_envs, np.int8), np.zeros(num_envs),
+            np.zeros((num_envs, ROUTE_POINTS, 2), np.float32),
         )  # fmt: skip
-        route_lanes = 64 + int(config.route_max_m / 5.0)
-        route_points = max(int((config.route_max_m + BEYOND_GOAL_M) / POINT_STEP_M) + 2, len(self._playback.line))
+        longest_m = config.route_max_m if place is None else max(config.route_max_m, SCENARIO_ROUTE_M)
+        route_lanes = 64 + int(longest_m / 5.0)
+        route_points = max(int((longest_m + BEYOND_GOAL_M) / POINT_STEP_M) + 2, len(self._playback.line))
         self._hidden = Hidden(
             np.zeros(shape, CAR), np.full((*shape, PATH), -1, np.int32), np.zeros(num_envs, EGO_RECORD),
             np.zeros((num_envs, route_lanes), np.int32), np.zeros((num_envs, route_lanes)),
             np.zeros((num_envs, route_points, 3)), np.zeros((num_envs, agents * CLAIMS), CLAIM),
-            np.zeros(num_envs, np.int64), np.zeros((num_envs, agents * (SPANS + 1) + MOST_EGO_SPANS), SPAN),
+            np.zeros(num_envs, np.int64), np.zeros((num_envs, agents * (2 * SPANS + 1) + MOST_EGO_SPANS), SPAN),
             np.zeros(num_envs, np.int64), np.zeros((num_envs, links), np.int8), np.zeros((num_envs, walkers), WALKER),
+            np.zeros(shape, SCRIPT), np.full((*shape, PATH), -1, np.int32), np.zeros(num_envs, SCENE),
             np.zeros((num_envs, len(self._playback.first)), FOLLOWER),
         )  # fmt: skip
         self.state = WorldState(*self._state)
@@ -249,6 +268,11 @@ class World:
         for name, array in (("mask", mask), ("seed", seed), ("episode", episode)):
             if array.shape != expected:
                 raise ValueError(f"{name} must have shape {expected}, got {array.shape}")
+        if self._place is not None:
+            for e in np.flatnonzero(mask):
+                placement = self.placements[e] = self._place(int(seed[e]), int(episode[e]))
+                write_scene(placement, self._hidden.scenes[e], self._hidden.route_lane[e])
+                write_scripts(placement, self._hidden.scripts[e], self._hidden.script_paths[e])
         self._run(
             np.array(mask, np.bool_), True, np.array(seed, np.uint64), np.array(episode, np.int64), self._no_actions
         )
@@ -311,6 +335,10 @@ class World:
             graph, around, hidden.cars[env], hidden.egos[env], hidden.route_lane[env], hidden.route_from[env],
             float(self.state.rear_axle_m[env, EGO]),
         )  # fmt: skip
+
+    def stages(self) -> NDArray[np.int8]:
+        """(E, A) int8 how far each agent's script is: 0 waits for its trigger, 1 acts, 2 has acted; 0 without a script."""
+        return np.ascontiguousarray(self._hidden.scripts["stage"])
 
     def _changing(self) -> dict[str, NDArray[Any]]:
         groups = (self._state, self._hidden, self._events, self._view)

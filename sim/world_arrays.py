@@ -31,7 +31,8 @@ class Hidden(NamedTuple):
 
     cars (E, A) `CAR`, paths (E, A, PATH) int32, egos (E,) `EGO`, route_lane (E, R) int32, route_from (E, R) float64, line
     (E, P, 3) float64, claims (E, A * CLAIMS) `CLAIM` and their number (E,), spans (E, S) `SPAN` and their number (E,), late (E, G)
-    int8: what signals showed LATE_MS ago, walkers (E, W) `WALKER`, the last W agents, followers (E, F) `FOLLOWER`, the agents
+    int8: what signals showed LATE_MS ago, walkers (E, W) `WALKER`, the last W agents, scripts (E, A) `SCRIPT`, script_paths
+    (E, A, PATH) int32: the lanes that a script knows, else -1, scenes (E,) `SCENE`, followers (E, F) `FOLLOWER`, the agents
     after the ego where a recording is played, else none.
     """
 
@@ -47,6 +48,9 @@ class Hidden(NamedTuple):
     num_spans: NDArray[np.int64]
     late: NDArray[np.int8]
     walkers: NDArray[np.void]
+    scripts: NDArray[np.void]
+    script_paths: NDArray[np.int32]
+    scenes: NDArray[np.void]
     followers: NDArray[np.void]
 
 
@@ -103,3 +107,4 @@ class View(NamedTuple):
     stop_line_distance_m: NDArray[np.float64]
     signal: NDArray[np.int8]
     yield_distance_m: NDArray[np.float64]
+    path_in_ego: NDArray[np.float32]

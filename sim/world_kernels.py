@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sim import dynamics
 from sim.counter_random import Purpose, hash_key, uniform
+from sim.detour import plan_swing
 from sim.events import (
     ARRIVAL_M,
     OFF_ROUTE_M,
@@ -27,9 +28,9 @@ from sim.events import (
 from sim.lane_graph import LaneGraph, wrapped
 from sim.numba_setup import INNER
 from sim.routes import draw_route, lay_out_route, point_on_route
-from sim.situation import add_spans_of_ego, ego_leader, follow_route, next_signal, route_ahead
+from sim.situation import MOST_EGO_SPANS, add_spans_of_box, ego_leader, follow_route, next_signal, route_ahead
 from sim.traffic.bus_stops import bus_stop_distance
-from sim.traffic.lane_changes import change_lanes
+from sim.traffic.lane_changes import UNDONE_M, change_lanes, cross_over
 from sim.traffic.playback import Playback, begin_playback, play_tick
 from sim.traffic.right_of_way import (
     IGNORES_SIGNALS,
@@ -40,8 +41,25 @@ from sim.traffic.right_of_way import (
     stop_distance,
     waited,
 )
+from sim.traffic.scripts import (
+    ACTING,
+    BIG,
+    CURVE_FACTOR,
+    DONE,
+    IGNORES_LEADER,
+    IGNORES_PRIORITY,
+    OFF_LANE,
+    ON_LANE,
+    UNSCRIPTED,
+    advance_scripts,
+    begin_scripts,
+    is_kept_clear,
+    scripted_acceleration,
+    scripted_speed,
+)
+from sim.traffic.scripts import IGNORES_SIGNALS as SCRIPT_IGNORES_SIGNALS
 from sim.traffic.signals import SignalPrograms, show_signals
-from sim.traffic.spans import find_leader, list_spans
+from sim.traffic.spans import ASIDE_M, SPANS, find_leader, list_spans
 from sim.traffic.spawning import BICYCLE_OFFSET_M, RUNS_RED, complete_path, spawn
 from sim.traffic.vehicles import (
     BEHIND,
@@ -85,21 +103,38 @@ def _decide(
     num_spans: int,
     shown: NDArray[np.int8],
     late: NDArray[np.int8],
+    scripts: NDArray[np.void],
+    ego: np.void,
 ) -> None:
     """Accelerations of all vehicles but the ego, from the state of the last tick."""
     last = len(cars) - len(walkers)
     for i in range(1, last):
-        if cars[i].active == 1:
+        if cars[i].active == 1 and scripts[i].mode != OFF_LANE:
             find_leader(graph, cars[i], paths[i], spans, num_spans, i, 60.0 + 3.0 * cars[i].speed)
     for i in range(1, last):
         car = cars[i]
-        if car.active == 0:
+        if car.active == 0 or scripts[i].mode == OFF_LANE:
             continue
         wanted = wanted_speed(graph, paths[i], car.s, car.factor, car.fastest, car.speed)
+        ignored = 0
+        if scripts[i].mode == ON_LANE:
+            ignored = scripts[i].ignores if scripts[i].stage != DONE else 0
+            if ignored & IGNORES_LEADER:
+                car.gap = np.inf
         acceleration = idm(car.speed, wanted, car.gap, car.gap_speed, car.headway, car.most)
+        if scripts[i].mode == ON_LANE:
+            asked = scripted_speed(scripts[i], car, cars[0], ego)
+            if asked >= 0.0:
+                curve = wanted_speed(graph, paths[i], car.s, CURVE_FACTOR, car.fastest, car.speed)
+                acceleration = scripted_acceleration(scripts[i], car.speed, min(asked, curve))
+                acceleration = min(acceleration, idm(car.speed, BIG, car.gap, car.gap_speed, car.headway, car.most))
         heed = RUNS_SIGNALS if car.breaks == RUNS_RED else IGNORES_SIGNALS if car.siren == 1 else KEEPS_SIGNALS
-        line = stop_distance(graph, cars, paths, claims, num_claims, shown, np.int64(i), late, heed)
-        line = min(line, walker_stop_distance(graph, walk, car, paths[i], cars, walkers, shown))
+        if ignored & SCRIPT_IGNORES_SIGNALS:
+            heed = IGNORES_SIGNALS
+        line = np.inf
+        if not ignored & IGNORES_PRIORITY:
+            line = stop_distance(graph, cars, paths, claims, num_claims, shown, np.int64(i), late, heed)
+            line = min(line, walker_stop_distance(graph, walk, car, paths[i], cars, walkers, shown))
         car.waiting = 1 if line < np.inf else 0
         line = min(line, bus_stop_distance(graph, car, paths[i]))
         for k in range(BEHIND + 1, PATH):
@@ -123,16 +158,41 @@ def _change_lanes(
     seed: np.uint64,
     episode: int,
     tick: int,
+    scripts: NDArray[np.void],
 ) -> None:
     """Lane changes of all vehicles but the ego. Who begins one is seen on its new lane by those that come after."""
     count = num_spans
     for i in range(1, last):
         car = cars[i]
-        if car.active == 1 and change_lanes(graph, cars, paths[i], spans, count, i, seed, episode, tick):
+        if car.active == 0:
+            continue
+        if scripts[i].mode == UNSCRIPTED:
+            begun = change_lanes(graph, cars, paths[i], spans, count, i, seed, episode, tick)
+        else:
+            begun = _change_as_written(graph, car, paths[i], scripts[i], seed, episode, i)
+        if begun:
             span = spans[count]
             span.lane, span.car, span.narrow = paths[i, BEHIND], i, 0
             span.rear, span.front, span.speed, span.low, span.high = car.s - car.length, car.s, car.speed, -2.0, 2.0
             count += 1
+
+
+@njit(**INNER)
+def _change_as_written(
+    graph: LaneGraph, car: np.void, path: NDArray[np.int32], script: np.void, seed: np.uint64, episode: int, i: int
+) -> bool:
+    """The lane change that a script asks for, if there is a lane on that side; True where it has begun now."""
+    if car.from_lane >= 0 and abs(car.lateral - car.offset) < UNDONE_M:
+        car.from_lane = -1
+    if script.mode != ON_LANE or script.change == 0 or script.stage != ACTING:
+        return False
+    record = graph.lanes[path[BEHIND]]
+    target = record.left if script.change > 0 else record.right
+    script.change = 0
+    if target < 0 or record.junction >= 0:
+        return False
+    cross_over(graph, car, path, target, seed, episode, i)
+    return True
 
 
 @njit(**INNER)
@@ -151,12 +211,18 @@ def _indicator_of(graph: LaneGraph, path: NDArray[np.int32], s: float) -> int:
 
 @njit(**INNER)
 def _move_traffic(
-    graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], last: int, seed: np.uint64, episode: int
+    graph: LaneGraph,
+    cars: NDArray[np.void],
+    paths: NDArray[np.int32],
+    last: int,
+    seed: np.uint64,
+    episode: int,
+    scripts: NDArray[np.void],
 ) -> None:
     """Move all vehicles but the ego along their paths for one tick."""
     for i in range(1, last):
         car = cars[i]
-        if car.active == 0:
+        if car.active == 0 or scripts[i].mode == OFF_LANE:
             continue
         move(car)
         path = paths[i]
@@ -194,6 +260,8 @@ def _recycle(
     seed: np.uint64,
     episode: int,
     tick: int,
+    scripts: NDArray[np.void],
+    scene: np.void,
 ) -> None:
     """Take away vehicles that are too far from the ego, or have stood too long out of its sight, and put others in."""
     furthest = rules.spawn_radius_m * DESPAWN_FACTOR
@@ -204,8 +272,9 @@ def _recycle(
         if car.active == 1:
             d2 = (car.x - cars[0].x) ** 2 + (car.y - cars[0].y) ** 2
             hidden = d2 > rules.respawn_distance_m * rules.respawn_distance_m
-            if d2 > furthest * furthest or (hidden and car.wait > GIVE_UP_TICKS):
-                car.active = 0
+            staged = scripts[i].mode != UNSCRIPTED and scripts[i].stage != DONE
+            if not staged and (d2 > furthest * furthest or (hidden and car.wait > GIVE_UP_TICKS)):
+                car.active, scripts[i].mode = 0, UNSCRIPTED
         elif i >= last:
             if i - last < people:
                 spawn_walker(
@@ -218,6 +287,8 @@ def _recycle(
                 rules.respawn_distance_m + BOX_M, rules.spawn_radius_m * 1.1, RESPAWN_GAP_M, rules.speed_factor_spread,
                 rules.rule_breakers,
             )  # fmt: skip
+            if car.active == 1 and is_kept_clear(scene, car.x, car.y):
+                car.active = 0
 
 
 @njit(**INNER)
@@ -276,9 +347,21 @@ def _look(graph: LaneGraph, walk: WalkGraph, state: State, hidden: Hidden, view:
     me, line, shown = cars[0], hidden.line[e], state.signal[e]
     follow_route(graph, ego, me, paths[0], hidden.route_lane[e], hidden.route_from[e], line)
     count = list_spans(graph, cars, paths, len(cars) - hidden.walkers.shape[1], hidden.spans[e])
-    hidden.num_spans[e] = add_spans_of_ego(graph, me, hidden.spans[e], count)
+    count = add_spans_of_box(graph, me, np.int64(0), hidden.spans[e], count, MOST_EGO_SPANS)
+    for i in range(1, len(cars)):
+        mode = hidden.scripts[e, i].mode
+        if cars[i].active == 1 and (mode == OFF_LANE or (mode == ON_LANE and abs(cars[i].lateral) > ASIDE_M)):
+            count = add_spans_of_box(graph, cars[i], np.int64(i), hidden.spans[e], count, SPANS)
+    hidden.num_spans[e] = count
     hidden.num_claims[e] = list_claims(graph, cars, paths, hidden.claims[e])
-    gap, gap_speed = ego_leader(cars, ego, line)
+    # In a recording whoever stands may be waiting, and nobody has lanes: nothing is passed, nobody's next step foretold.
+    recorded = hidden.followers.shape[1] > 0
+    wait = np.inf
+    if not recorded:
+        wait = plan_swing(
+            graph, cars, paths, ego, hidden.route_lane[e], hidden.route_from[e], line, state.rear_axle_m[e, 0]
+        )  # fmt: skip
+    gap, gap_speed = ego_leader(cars, ego, line, len(cars) if recorded else hidden.walkers.shape[1])
     me.gap, me.gap_speed = gap, gap_speed
     view.speed_mps[e] = me.speed
     view.speed_limit_mps[e] = graph.lanes[hidden.route_lane[e, ego.at]].limit
@@ -301,9 +384,10 @@ def _look(graph: LaneGraph, walk: WalkGraph, state: State, hidden: Hidden, view:
         )
         for_walkers = walker_stop_distance(graph, walk, me, paths[0], cars, hidden.walkers[e], shown)
         view.yield_distance_m[e] = min(view.yield_distance_m[e], for_walkers)
+    view.yield_distance_m[e] = min(view.yield_distance_m[e], wait)
     me.waiting = 1 if view.yield_distance_m[e] < np.inf else 0
     state.indicator[e, 0] = _indicator_of(graph, paths[0], me.s)
-    route_ahead(me, ego, state.rear_axle_m[e, 0], line, view.route_in_ego[e])
+    route_ahead(me, ego, state.rear_axle_m[e, 0], line, view.route_in_ego[e], view.path_in_ego[e])
 
 
 @njit(**INNER)
@@ -324,7 +408,9 @@ def _judge(
     me = cars[0]
     events.collision[e] = collision_of(cars, around)
     events.off_road[e] = 1 if is_off_road(me, around) else 0
-    events.wrong_way[e] = 1 if is_wrong_way(me, graph) else 0
+    scene = hidden.scenes[e]
+    excused = scene.given == 1 and scene.cross_from <= ego.s <= scene.cross_to and math.cos(ego.heading) > 0.3
+    events.wrong_way[e] = 1 if not excused and is_wrong_way(me, graph) else 0
     events.off_route[e] = 1 if abs(ego.lateral) > OFF_ROUTE_M else 0
     events.red_light[e] = 0
     for k in range(was_at + 1, ego.at + 1):
@@ -349,15 +435,25 @@ def _judge(
 def _start_ego(graph: LaneGraph, rules: Rules, playback: Playback, state: State, hidden: Hidden, e: int) -> None:
     """Draw the route of environment e and put the ego, standing, at its start."""
     ego, me, line = hidden.egos[e], hidden.cars[e][0], hidden.line[e]
-    hidden.route_lane[e, :], hidden.route_from[e, :], line[:, :] = 0, 0.0, 0.0
+    scene = hidden.scenes[e]
+    line[:, :] = 0.0
     if len(playback.line) > 0:
+        hidden.route_lane[e, :], hidden.route_from[e, :] = 0, 0.0
         points = len(playback.line)
         for i in range(points):
             for c in range(3):
                 line[i, c] = playback.line[i, c]
         hidden.route_lane[e, 0] = playback.route_lane
         lanes, length = 1, float(points - 1)
+    elif scene.given == 1:
+        lanes, length = int(scene.lanes), scene.length
+        begin = -scene.offset
+        for k in range(lanes):
+            hidden.route_from[e, k] = begin
+            begin += graph.lanes[hidden.route_lane[e, k]].length
+        points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
     else:
+        hidden.route_lane[e, :], hidden.route_from[e, :] = 0, 0.0
         key = hash_key(state.seed[e], state.episode[e], 0, 0, _ROUTE)
         lanes, length = draw_route(
             graph, key, rules.route_min_m, rules.route_max_m, hidden.route_lane[e], hidden.route_from[e]
@@ -365,12 +461,18 @@ def _start_ego(graph: LaneGraph, rules: Rules, playback: Playback, state: State,
         points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
     ego.lanes, ego.length, ego.points = lanes, length, points
     ego.s, ego.progress, ego.drive, ego.slide, ego.at, ego.still = 0.0, 0.0, 0.0, 0.0, 0, 0
+    ego.swinging, ego.swing, ego.swing_from, ego.swing_to, ego.swing_end, ego.swing_back = 0, 0.0, 0.0, 0.0, 0.0, 0.0
     car = rules.car[0]
     ego.shift_ms = int(uniform(hash_key(state.seed[e], state.episode[e], 0, 0, _SHIFT)) * SHIFT_RANGE_MS)
+    if scene.given == 1 and scene.shift_ms >= 0:
+        ego.shift_ms = scene.shift_ms
     me.x, me.y, me.yaw = point_on_route(line, points, 0.0)
     me.length, me.width, me.height = car.length, car.width, car.height
     me.front_axle, me.wheelbase = car.length / 2 + car.rear_axle - car.wheelbase, car.wheelbase
     me.speed, me.wait, me.waiting, me.active, me.kind, me.most = 0.0, 0, 0, 1, 0, 2.0
+    me.drift, me.blind = 0.0, 0
+    if scene.given == 1:
+        me.speed = scene.speed
     if len(playback.line) > 0:
         me.x, me.y, me.yaw, me.speed = (
             playback.ego[0, 0],
@@ -411,6 +513,7 @@ def _begin_episode(
         car.active, car.speed, car.acceleration, car.x, car.y, car.yaw = 0, 0.0, 0.0, 0.0, 0.0, 0.0
         car.s, car.gap, car.gap_speed, car.wait, car.waiting, car.indicator = 0.0, np.inf, 0.0, 0, 0, 0
         car.lateral, car.from_lane, car.narrow, car.siren = 0.0, -1, 0, 0
+        car.blind, car.sideways, car.drift = 0, 0.0, 0.0
         paths[i, :] = -1
     _start_ego(graph, rules, playback, state, hidden, e)
     show_signals(programs, hidden.egos[e].shift_ms, state.signal[e])
@@ -419,12 +522,17 @@ def _begin_episode(
         for i in range(1, len(cars)):
             state.yaw_rad[e, i] = cars[i].yaw
         return
-    last = len(cars) - hidden.walkers.shape[1]
+    begin_scripts(graph, cars, paths, state.paint[e], hidden.scripts[e], hidden.script_paths[e], seed, episode)
+    last, scene = len(cars) - hidden.walkers.shape[1], hidden.scenes[e]
     for i in range(1, 1 + _num_wanted(rules, last - 1)):
+        if hidden.scripts[e, i].mode != UNSCRIPTED:
+            continue
         spawn(
             graph, cars, paths[i], state.paint[e, i], np.int64(i), seed, episode, np.int64(state.tick[e]),
             0.0, rules.spawn_radius_m, RESET_GAP_M, rules.speed_factor_spread, rules.rule_breakers,
         )  # fmt: skip
+        if cars[i].active == 1 and is_kept_clear(scene, cars[i].x, cars[i].y):
+            cars[i].active = 0
     for n in range(_num_wanted(rules, hidden.walkers.shape[1])):
         spawn_walker(
             walk, cars, hidden.walkers[e, n], state.paint[e, last + n], last + n, seed, episode, np.int64(state.tick[e]),
@@ -459,18 +567,21 @@ def _tick(
         state.last_action[e, 0], state.last_action[e, 1] = steer, throttle
         _move_ego(rules.car[0], state, e, hidden.egos[e], cars[0], steer, throttle)
         return
-    walkers = hidden.walkers[e]
+    walkers, scripts, ego = hidden.walkers[e], hidden.scripts[e], hidden.egos[e]
     last = len(cars) - len(walkers)
+    advance_scripts(cars, scripts, ego)
     _decide(
         graph, walk, walkers, cars, paths, hidden.claims[e], hidden.num_claims[e], hidden.spans[e], hidden.num_spans[e],
-        state.signal[e], hidden.late[e],
+        state.signal[e], hidden.late[e], scripts, ego,
     )  # fmt: skip
-    _change_lanes(graph, cars, paths, last, hidden.spans[e], hidden.num_spans[e], seed, episode, state.tick[e])
+    _change_lanes(graph, cars, paths, last, hidden.spans[e], hidden.num_spans[e], seed, episode, state.tick[e], scripts)
     move_walkers(graph, walk, cars, paths, walkers, state.signal[e], seed, episode)
     state.last_action[e, 0], state.last_action[e, 1] = steer, throttle
-    _move_ego(rules.car[0], state, e, hidden.egos[e], cars[0], steer, throttle)
-    _move_traffic(graph, cars, paths, last, seed, episode)
-    _recycle(graph, walk, walkers, rules, cars, paths, state.paint[e], seed, episode, state.tick[e])
+    _move_ego(rules.car[0], state, e, ego, cars[0], steer, throttle)
+    _move_traffic(graph, cars, paths, last, seed, episode, scripts)
+    _recycle(
+        graph, walk, walkers, rules, cars, paths, state.paint[e], seed, episode, state.tick[e], scripts, hidden.scenes[e]
+    )  # fmt: skip
 
 
 @njit(**INNER)

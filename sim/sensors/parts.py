@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
 from planning.policy import SignalState
-from sim.bodies import Lamp, Part, bicycle, bus, car, motorcycle, pedestrian, truck, van
+from sim.bodies import Lamp, Part, barrier, bicycle, bus, car, cone, motorcycle, pedestrian, truck, van
 from sim.roads.driving_map import DrivingMap, SignalHeads
 from sim.sensors.cast import BOX_COLUMNS, COS, CX, CY, CZ, FAST, HX, HY, HZ, INLINE, SHAPE, SIN
 from sim.solids import Material, Shape
@@ -60,12 +60,18 @@ def _body(kind: ActorKind) -> list[Part]:
             return bicycle()
         case ActorKind.PEDESTRIAN:
             return pedestrian()
+        case ActorKind.BARRIER:
+            return barrier()
+        case ActorKind.CONE:
+            return cone()
 
 
 _SEMANTIC = {
     ActorKind.MOTORCYCLE: SemanticClass.TWO_WHEELER,
     ActorKind.BICYCLE: SemanticClass.TWO_WHEELER,
     ActorKind.PEDESTRIAN: SemanticClass.PEDESTRIAN,
+    ActorKind.BARRIER: SemanticClass.BARRIER,
+    ActorKind.CONE: SemanticClass.BARRIER,
 }
 
 

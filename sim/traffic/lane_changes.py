@@ -67,7 +67,7 @@ def _gain(
 
 
 @njit(**INNER)
-def _cross_over(
+def cross_over(
     graph: LaneGraph, me: np.void, path: NDArray[np.int32], target: int, seed: np.uint64, episode: int, i: int
 ) -> None:
     """Put vehicle i on the lane beside its own, without moving it: what it has yet to cross stands in `lateral`."""
@@ -137,6 +137,6 @@ def change_lanes(
     me.rest = REST_TICKS
     begun = target >= 0 and _gain(graph, cars, spans, count, i, lane, target) > 0.0
     if begun:
-        _cross_over(graph, me, path, target, seed, episode, i)
+        cross_over(graph, me, path, target, seed, episode, i)
     me.change = 0
     return begun

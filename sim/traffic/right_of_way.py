@@ -20,6 +20,7 @@ GAP_BEFORE_S = 1.5  # between my leaving the conflict and the other's coming
 GAP_AFTER_S = 0.3  # between the other's leaving it and my coming
 START_UP_MPS2 = 1.5  # of the others, as far as one can tell
 YELLOW_BRAKE_MPS2 = 3.0
+UNSUSPICIOUS_MPS2 = 1.7  # who would have to brake harder than that for a red light brakes already
 PATIENCE_TICKS = 30
 HURRY_TICKS = 150  # who has stood that long takes smaller gaps
 HURRIED_GAP_BEFORE_S = 0.7
@@ -57,6 +58,13 @@ def travel_time(distance: float, speed: float, acceleration: float, most: float)
 def stops_at_yellow(distance: float, speed: float) -> bool:
     """Whether a vehicle can still stop in comfort before a line at a distance in m."""
     return speed * speed <= 2.0 * YELLOW_BRAKE_MPS2 * max(distance, 0.01)
+
+
+@njit(**KERNEL)
+def _is_stopping(distance: float, speed: float, acceleration: float) -> bool:
+    """Whether one may take it that a vehicle will stop before a line at red: it can, and does not go on as if there were none."""
+    needed = speed * speed / (2.0 * max(distance, 0.01))
+    return needed <= YELLOW_BRAKE_MPS2 and (needed < UNSUSPICIOUS_MPS2 or acceleration < -0.3)
 
 
 @njit(**INNER)
@@ -120,8 +128,9 @@ def _has_to_wait_for(
     if inside:
         return False
     link = graph.lanes[claim.lane].link
+    runs = link >= 0 and shown[link] == RED and other.siren == 0  # it cannot stop any more, whatever it should do
     if link >= 0 and other.siren == 0:
-        if shown[link] == RED and (other.speed < 2.0 or stops_at_yellow(-claim.u, other.speed)):
+        if shown[link] == RED and (other.speed < 2.0 or _is_stopping(-claim.u, other.speed, other.acceleration)):
             return False
         if shown[link] == YELLOW and stops_at_yellow(-claim.u, other.speed):
             return False
@@ -131,6 +140,8 @@ def _has_to_wait_for(
         return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + SIREN_GAP_S
     if me.siren == 1 and stops_at_yellow(-claim.u, other.speed):
         return False
+    if runs:
+        return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + spare
     if conflict.yields == 0 and conflict.other_yields == 1:
         return False
     if other.speed < STANDING_MPS:
@@ -190,7 +201,11 @@ def stop_distance(
                 nearest = np.inf
                 for c in range(num_claims):
                     claim = claims[c]
-                    if claim.car == i or graph.lanes[claim.lane].junction != record.junction:
+                    if (
+                        claim.car == i
+                        or (claim.car == 0 and me.blind == 1)
+                        or graph.lanes[claim.lane].junction != record.junction
+                    ):
                         continue
                     for q in range(record.conflict, record.conflict_end):
                         conflict = graph.conflicts[q]

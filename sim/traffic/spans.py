@@ -22,6 +22,8 @@ PASSING_MARGIN_M = 14.0  # of lane that is left when the bicycle has been passed
 AFTER_PASSING_M = 3.0
 PULLED_OUT_M = 0.3  # to the side of the leader on the lane that one is leaving
 WIDEST_PASSING_M = 2.1
+ASIDE = 2
+ASIDE_M = 1.6  # from the middle of the lane, on purpose, not on the way to another
 
 SPAN = np.dtype(
     [
@@ -31,7 +33,7 @@ SPAN = np.dtype(
     align=True,
 )  # fmt: skip
 """Part of a lane that somebody covers. rear, front: along the lane, m. speed: along it. low, high: across it, left positive,
-m. car: whose it is. narrow: 1 for a bicycle, which can be passed within its lane."""
+m. car: whose it is. narrow: 1 for a bicycle, which can be passed within its lane; ASIDE for who drives beside its own lane."""
 
 
 @njit(**INNER)
@@ -55,6 +57,8 @@ def list_spans(
             span.lane, span.car, span.narrow = lane, i, car.narrow
             span.rear, span.front, span.speed = rear, rear + car.length, car.speed
             span.low, span.high = car.lateral - 0.5 * car.width, car.lateral + 0.5 * car.width
+            if abs(car.lateral) > ASIDE_M and car.from_lane < 0:
+                span.narrow = ASIDE
             count += 1
             if rear >= 0.0:
                 break
@@ -102,7 +106,7 @@ def find_leader(
             if spans[n].lane != lane:
                 continue
             span = spans[n]
-            if span.car == i:
+            if span.car == i or (span.car == 0 and me.blind == 1):
                 continue
             beside = False
             if k == BEHIND and span.narrow == 1 and me.narrow == 0 and me.width < WIDEST_PASSING_M:
@@ -111,7 +115,9 @@ def find_leader(
                 passing = passing or beside
             if k == BEHIND and (span.front < me.s or (span.front == me.s and span.car > i)):
                 continue
-            if (beside or me.narrow == 1) and (low > span.high + SIDE_GAP_M or high < span.low - SIDE_GAP_M):
+            if (beside or me.narrow == 1 or span.narrow == ASIDE) and (
+                low > span.high + SIDE_GAP_M or high < span.low - SIDE_GAP_M
+            ):
                 continue
             gap = start + span.rear
             if gap < best:
@@ -120,6 +126,8 @@ def find_leader(
             for n in range(count):
                 span = spans[n]
                 if span.lane != graph.siblings[q].lane or span.rear >= graph.siblings[q].until or span.car == i:
+                    continue
+                if span.car == 0 and me.blind == 1:
                     continue
                 if k == BEHIND and span.front < me.s:
                     continue
@@ -133,12 +141,12 @@ def find_leader(
         s, shift = me.s + me.from_shift, me.lateral - me.from_lateral
         for n in range(count):
             span = spans[n]
-            if span.lane != me.from_lane or span.car == i or span.front < s:
+            if span.lane != me.from_lane or span.car == i or span.front < s or (span.car == 0 and me.blind == 1):
                 continue
             if shift - 0.5 * me.width > span.high + PULLED_OUT_M or shift + 0.5 * me.width < span.low - PULLED_OUT_M:
                 continue
             if span.rear - s < best:
                 best, best_speed = span.rear - s, span.speed
     me.gap, me.gap_speed = best, max(best_speed, 0.0)
-    if me.narrow == 0:
+    if me.narrow == 0 and me.sideways == 0.0:
         me.offset = PASSING_OFFSET_M if passing else 0.0

@@ -35,7 +35,7 @@ PAINTS = np.array(
 
 
 @njit(**INNER)
-def _shape(car: np.void, kind: int, size: float) -> None:
+def shape_of(car: np.void, kind: int, size: float) -> None:
     """Kind, size, axles, and what its engine gives. size: in [0, 1], from the smallest of its kind to the largest."""
     car.kind, car.narrow, car.fastest = kind, 0, 60.0
     if kind == CAR_KIND:
@@ -70,13 +70,13 @@ def draw_profile(car: np.void, paint: NDArray[np.uint8], key: np.uint64, spread:
         draw -= KIND_SHARES[kind]
         kind += 1
     size = nth_uniform(key, 1)
-    _shape(car, kind, size)
+    shape_of(car, kind, size)
     bold = 0.5 * (nth_uniform(key, 2) + nth_uniform(key, 3))
     car.factor = 1.0 + spread * (2.0 * bold - 1.0)
     car.headway = 2.1 - 1.1 * bold
     car.most *= 0.85 + 0.3 * bold
     car.politeness, car.boldness = 0.5 * (1.0 - bold), 1.5 + 1.5 * bold
-    car.signals, car.breaks, car.siren = 1, 0, 0
+    car.signals, car.breaks, car.siren, car.blind, car.sideways = 1, 0, 0, 0, 0.0
     if nth_uniform(key, 4) < breakers:
         pick = int(nth_uniform(key, 6) * 4.0)
         car.breaks = 1 << pick

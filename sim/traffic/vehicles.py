@@ -34,11 +34,11 @@ CAR = np.dtype(
         ("front_axle", "f8"), ("wheelbase", "f8"), ("factor", "f8"), ("fastest", "f8"), ("headway", "f8"), ("most", "f8"),
         ("x", "f8"), ("y", "f8"), ("yaw", "f8"), ("gap", "f8"), ("gap_speed", "f8"),
         ("lateral", "f8"), ("drift", "f8"), ("offset", "f8"), ("from_shift", "f8"), ("from_lateral", "f8"),
-        ("politeness", "f8"), ("boldness", "f8"),
+        ("politeness", "f8"), ("boldness", "f8"), ("sideways", "f8"),
         ("wait", "i4"), ("turns", "i4"), ("from_lane", "i4"), ("rest", "i4"), ("signalling", "i4"),
         ("dwell", "i4"), ("served", "i4"),
         ("active", "i1"), ("kind", "i1"), ("indicator", "i1"), ("waiting", "i1"),
-        ("change", "i1"), ("signals", "i1"), ("narrow", "i1"), ("breaks", "i1"), ("siren", "i1"),
+        ("change", "i1"), ("signals", "i1"), ("narrow", "i1"), ("breaks", "i1"), ("siren", "i1"), ("blind", "i1"),
     ],
     align=True,
 )  # fmt: skip
@@ -53,7 +53,8 @@ latter in m/s2. wait: ticks it has waited. turns: number of lanes chosen so far 
 ticks until it may change lanes again. signalling: ticks that the indicator has yet to show; change: the side it wants to
 change to, 1 left, -1 right. dwell: ticks that a bus has yet to stand at its stop; served: lane whose stop it has left.
 waiting: 1 while it gives way. signals: 1 if it indicates lane changes. narrow: 1 for a bicycle. breaks: `RuleBreak`.
-siren: 1 for an emergency vehicle on duty.
+siren: 1 for an emergency vehicle on duty. blind: 1 if it does not heed the ego. sideways: how fast it may move across its lane if
+that is more than usual, m/s.
 """
 
 CLAIM = np.dtype([("u", "f8"), ("early", "f8"), ("late", "f8"), ("lane", "i4"), ("car", "i4")], align=True)
@@ -135,7 +136,7 @@ def move(car: np.void) -> None:
     missing = car.offset - car.lateral
     if missing == 0.0 and car.drift == 0.0:
         return
-    most = min(MOST_DRIFT_MPS, 0.2 * speed)
+    most = min(max(MOST_DRIFT_MPS, car.sideways), 0.2 * speed)
     wanted = min(max(0.9 * missing, -most), most)
     car.drift += min(max(wanted - car.drift, -DRIFT_CHANGE_MPS), DRIFT_CHANGE_MPS)
     car.drift = min(max(car.drift, -most), most)

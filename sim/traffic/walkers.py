@@ -136,7 +136,9 @@ def _may_cross(
         car = cars[j]
         if car.active == 0:
             continue
-        if paths[j, BEHIND] < 0:  # the ego, off its lane
+        if paths[j, BEHIND] < 0:  # the ego, off its lane, or something that is no vehicle
+            if j > 0:
+                continue
             place = way.point + (way.points - 1 if from_end == 1 else 0)
             dx, dy = walk.xy[place, 0] - car.x, walk.xy[place, 1] - car.y
             if car.speed > 0.5 and dx * dx + dy * dy < 400.0:

@@ -1,0 +1,1 @@
+"""Scenarios: situations with a title, drawn parameters and named checks."""
