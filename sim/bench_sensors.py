@@ -27,12 +27,13 @@ from perception.sensors import SemanticClass
 from sim.env import EnvConfig
 from sim.logs.log import cpu_model, git_commit
 from sim.roads.driving_map import DrivingMap, load_map
-from sim.sensors.cast import COS, CX, CZ, HX, HZ, SHAPE, SIN, sweep_directions
+from sim.sensors.cast import COS, CX, CZ, HX, HZ, SHAPE, SIN
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.lens import ray_directions
 from sim.sensors.parts import BINS, sort_boxes
 from sim.sensors.rig import RigConfig, RigName, rig
 from sim.sensors.suite import SensorSuite
+from sim.sensors.sweep import sweep_directions
 from sim.solids import Material, Shape
 from sim.world import World
 

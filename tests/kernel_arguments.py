@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from perception.sensors import CameraCalibration
-from sim.sensors.cast import pinhole_view
+from sim.sensors.pinhole import pinhole_view
 
 
 def view_of(calibration: CameraCalibration) -> tuple[Any, ...]:

@@ -17,7 +17,6 @@ from perception.geometry import inverse, rotation_from_euler, se3, transform
 from perception.sensors import CameraCalibration, DistortionModel
 from sim.sensors.camera import cast_camera
 from sim.sensors.cast import (
-    ARC_ERROR,
     BOX_COLUMNS,
     COS,
     CURVED,
@@ -30,16 +29,14 @@ from sim.sensors.cast import (
     NEAR,
     SHAPE,
     SIN,
-    arc,
     cast_ground,
     cast_solid,
-    cast_sweep,
-    pinhole_directions,
-    sweep_directions,
 )
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.lens import LensError, lens_tables, ray_directions
+from sim.sensors.pinhole import pinhole_directions
 from sim.sensors.rig import rig
+from sim.sensors.sweep import ARC_ERROR, arc, cast_sweep, sweep_directions
 from sim.solids import Shape
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

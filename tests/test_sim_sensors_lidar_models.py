@@ -18,10 +18,11 @@ from pydantic import ValidationError
 
 from perception.geometry import rotation_from_euler, se3
 from sim.logs.reader import open_log
-from sim.sensors.cast import BOX_COLUMNS, COS, CX, CZ, FAR_M, HX, HZ, SIN, cast_ground, cast_sweep, sweep_directions
+from sim.sensors.cast import BOX_COLUMNS, COS, CX, CZ, FAR_M, HX, HZ, SIN, cast_ground
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.lidar_models import LIDAR_NAMES, LidarModelError, LidarName, lidar_model
 from sim.sensors.rig import LidarConfig
+from sim.sensors.sweep import cast_sweep, sweep_directions
 
 STATISTICS = Path(__file__).resolve().parents[1] / "benchmarks" / "lidar_statistics.py"
 names = st.sampled_from(LIDAR_NAMES)

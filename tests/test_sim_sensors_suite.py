@@ -12,25 +12,12 @@ from perception.sensors import SemanticClass
 from sim.env import EnvConfig
 from sim.roads.driving_map import DrivingMap
 from sim.sensors.camera import cast_camera
-from sim.sensors.cast import (
-    BOX_COLUMNS,
-    COS,
-    CX,
-    CZ,
-    FAR_M,
-    FAST,
-    GROUND,
-    HX,
-    HZ,
-    SHAPE,
-    SIN,
-    cast_ground,
-    pinhole_directions,
-)
+from sim.sensors.cast import BOX_COLUMNS, COS, CX, CZ, FAR_M, FAST, GROUND, HX, HZ, SHAPE, SIN, cast_ground
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.lens import lens_tables
 from sim.sensors.light import AMBIENT, DIRECT, HAZE, HORIZON, LIGHT_COLUMNS, SUN, ZENITH
 from sim.sensors.parts import BINS, sort_boxes
+from sim.sensors.pinhole import pinhole_directions
 from sim.sensors.rig import rig
 from sim.sensors.shading import COLOR_ROWS, _face_pixels, light_faces, store_pixels
 from sim.sensors.shadows import SHADOW, SUNNY, cast_shadows

@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sim.sensors.cast import FAST, cast_solid, nearest_corner, pinhole_bounds, sphere_in_view
+from sim.sensors.cast import FAST, cast_solid
 from sim.sensors.lens import distorted_bounds
+from sim.sensors.pinhole import nearest_corner, pinhole_bounds, sphere_in_view
 
 
 # Inlined by numba: as a call with all its arguments it would cost a pinhole camera more than the culling of most boxes.

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from perception.geometry import inverse, transform
 from sim.sensors.camera import cast_camera, in_picture
-from sim.sensors.cast import FAR_M, FAST, SKY, pinhole_view
+from sim.sensors.cast import FAR_M, FAST, SKY
 from sim.sensors.lens import lens_tables, project, ray_directions
 from sim.sensors.parts import INSTANCE
+from sim.sensors.pinhole import pinhole_view
 from sim.sensors.rig import CameraConfig
 from sim.sensors.suite import SensorSuite
 from sim.world import EGO, WorldState

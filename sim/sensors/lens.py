@@ -14,7 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from perception.sensors import CameraCalibration
-from sim.sensors.cast import COS, CX, CY, CZ, FAST, HX, HY, HZ, SIN, pinhole_directions
+from sim.sensors.cast import COS, CX, CY, CZ, FAST, HX, HY, HZ, SIN
+from sim.sensors.pinhole import pinhole_directions
 
 Float = NDArray[np.float64]
 

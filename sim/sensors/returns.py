@@ -53,7 +53,7 @@ from sim.sensors.cast import (
     end_of_run,
     face_normal,
     normal_weights,
-)  # fmt: skip
+)
 from sim.sensors.ground_texture import SEMANTIC_OF, cell_places, raster_place
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
 from sim.solids import Material, Shape

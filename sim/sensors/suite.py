@@ -19,20 +19,14 @@ from sim.counter_random import Purpose, hash_key
 from sim.roads.driving_map import DrivingMap
 from sim.sensors.camera import cast_camera
 from sim.sensors.camera_effects import CameraEffects
-from sim.sensors.cast import (
-    BOX_COLUMNS,
-    FAST_PARALLEL,
-    cast_ground,
-    cast_sweep,
-    pinhole_view,
-    sweep_directions,
-)
+from sim.sensors.cast import BOX_COLUMNS, FAST_PARALLEL, cast_ground
 from sim.sensors.ground_texture import FINER, LEVELS, GroundTexture, grain_tiles
 from sim.sensors.lamps import add_halos, cast_pools
 from sim.sensors.lens import lens_tables, ray_directions
 from sim.sensors.light import AMBIENT, DIRECT, HAZE, HORIZON, LAMPS, RAIN, SUN, WET, Light, WeatherName
 from sim.sensors.meshes import MeshConfig, MeshLight, MeshScene, Sweep, merge_picture, merge_sweep
 from sim.sensors.parts import BINS, INSTANCE, Surroundings, empty_boxes, gather_boxes, sort_boxes
+from sim.sensors.pinhole import pinhole_view
 from sim.sensors.rain import draw_drops, mirror_table, mirror_wet_ground
 from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, Air, air_extinction, measure_sweep
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
@@ -40,6 +34,7 @@ from sim.sensors.shading import COLOR_ROWS, light_faces, shade_camera
 from sim.sensors.shadows import cast_contact, cast_shadows
 from sim.sensors.sky import skyline
 from sim.sensors.surfaces import PANE_COLUMNS
+from sim.sensors.sweep import cast_sweep, sweep_directions
 from sim.sensors.sweep_motion import MovingSweep, sweep_in_motion
 from sim.world import EGO, WorldState
 

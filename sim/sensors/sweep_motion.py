@@ -17,22 +17,10 @@ from numba import get_thread_id, njit, prange
 from numpy.typing import NDArray
 
 from sim.lanes import WIDTH
-from sim.sensors.cast import (
-    COS,
-    CX,
-    CY,
-    FAR_M,
-    FAST,
-    FAST_PARALLEL,
-    HX,
-    HY,
-    SIN,
-    SKY,
-    cast_ground,
-    cast_sweep,
-)
+from sim.sensors.cast import COS, CX, CY, FAR_M, FAST, FAST_PARALLEL, HX, HY, SIN, SKY, cast_ground
 from sim.sensors.parts import INSTANCE
 from sim.sensors.returns import GROUND_CLASSES, RETURN_ROWS, measure_sweep
+from sim.sensors.sweep import cast_sweep
 
 SECTORS = 32  # at most; a sector is a whole number of vectors wide
 _EGO = 0
