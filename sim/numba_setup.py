@@ -40,3 +40,5 @@ if not numba.config.CACHE_DIR:
 KERNEL = {"cache": True, "_nrt": False}
 # For functions that only kernels call: no wrappers for Python, which take long to compile for tuples of arrays.
 INNER = {**KERNEL, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# For what `threads.over_environments` calls.
+UNLOCKED = {**KERNEL, "nogil": True}

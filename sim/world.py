@@ -28,6 +28,7 @@ from sim.scenarios.placement import Placement, write_scene, write_scripts
 from sim.situation import MOST_EGO_SPANS
 from sim.standing import standing_of
 from sim.step import Standing
+from sim.threads import over_environments
 from sim.traffic.playback import FOLLOWER
 from sim.traffic.scripts import SCENE, SCRIPT
 from sim.traffic.signals import build_signal_programs
@@ -259,7 +260,7 @@ class World:
         self.state = WorldState(*self._state)
         self.events = WorldEvents(*self._events)
         self._situation = Situation(*self._view)
-        self._everybody, self._no_actions = np.ones(num_envs, np.bool_), np.zeros((num_envs, 2), np.float32)
+        self._everybody, self._no_actions = np.arange(num_envs), np.zeros((num_envs, 2), np.float32)
         self.reset(np.ones(num_envs, np.bool_), np.zeros(num_envs, np.uint64), np.arange(num_envs, dtype=np.int64))
 
     def reset(self, mask: NDArray[np.bool_], seed: NDArray[np.uint64], episode: NDArray[np.int64]) -> None:
@@ -273,9 +274,7 @@ class World:
                 placement = self.placements[e] = self._place(int(seed[e]), int(episode[e]))
                 write_scene(placement, self._hidden.scenes[e], self._hidden.route_lane[e])
                 write_scripts(placement, self._hidden.scripts[e], self._hidden.script_paths[e])
-        self._run(
-            np.array(mask, np.bool_), True, np.array(seed, np.uint64), np.array(episode, np.int64), self._no_actions
-        )
+        self._run(np.flatnonzero(mask), True, np.array(seed, np.uint64), np.array(episode, np.int64), self._no_actions)
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """One tick (TICK_S) of every environment. actions: (E, 2) float32, steer and throttle in [-1, 1]."""
@@ -288,15 +287,15 @@ class World:
 
     def _run(
         self,
-        mask: NDArray[np.bool_],
+        which: NDArray[np.intp],
         starting: bool,
         seed: NDArray[np.uint64],
         episode: NDArray[np.int64],
         actions: NDArray[np.float32],
     ) -> None:
-        run_world(
-            *self._fixed, self._rules, self._playback, self._state, self._hidden, self._events, self._view,
-            mask, starting, seed, episode, actions,
+        over_environments(
+            run_world, which, *self._fixed, self._rules, self._playback, self._state, self._hidden, self._events, self._view,
+            starting, seed, episode, actions,
         )  # fmt: skip
 
     def situation(self) -> Situation:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from sim import dynamics
@@ -26,7 +26,7 @@ from sim.events import (
     is_wrong_way,
 )
 from sim.lane_graph import LaneGraph, wrapped
-from sim.numba_setup import INNER
+from sim.numba_setup import INNER, UNLOCKED
 from sim.routes import draw_route, lay_out_route, point_on_route
 from sim.situation import MOST_EGO_SPANS, add_spans_of_box, ego_leader, follow_route, next_signal, route_ahead
 from sim.traffic.bus_stops import bus_stop_distance
@@ -616,8 +616,10 @@ def _run_env(
         hidden.egos[e].still = 0
 
 
-@njit(cache=True, parallel=True)
+@njit(**UNLOCKED)
 def run_world(
+    k: int,
+    which: NDArray[np.intp],
     graph: LaneGraph,
     walk: WalkGraph,
     programs: SignalPrograms,
@@ -628,21 +630,17 @@ def run_world(
     hidden: Hidden,
     events: Events,
     view: View,
-    mask: NDArray[np.bool_],
     starting: bool,
     seed: NDArray[np.uint64],
     episode: NDArray[np.int64],
     actions: NDArray[np.float32],
 ) -> None:
-    """Begin the given episodes (starting), or drive one tick on, in the environments of the mask.
+    """Begin the given episodes (starting), or drive one tick on, in the environments `which`; for `threads.over_environments`.
 
     One kernel for both, because compiling it takes most of the time of a first start.
     """
-    for e in prange(len(mask)):
-        # Only a call: numba's dead code elimination loses writes to arrays of a tuple that stand in a prange itself. And
-        # np.int64, because the index has two types while numba makes the loop parallel, and all would be compiled twice.
-        if mask[e]:
-            _run_env(
-                graph, walk, programs, around, rules, playback, state, hidden, events, view, np.int64(e),
-                starting, seed[e], episode[e], actions[e, 0], actions[e, 1],
-            )  # fmt: skip
+    for e in which:
+        _run_env(
+            graph, walk, programs, around, rules, playback, state, hidden, events, view, e, starting, seed[e], episode[e],
+            actions[e, 0], actions[e, 1],
+        )  # fmt: skip

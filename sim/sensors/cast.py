@@ -24,7 +24,8 @@ from sim.solids import Shape
 # caster's time. What such a kernel returns must hold no array: nobody would have counted it.
 ROUNDING_FREEDOM = {"nsz"}
 FAST: dict[str, Any] = {"cache": True, "_nrt": False, "fastmath": ROUNDING_FREEDOM, "error_model": "numpy"}
-FAST_PARALLEL: dict[str, Any] = {**FAST, "_nrt": True, "parallel": True}
+# For `threads.over_environments`.
+UNLOCKED: dict[str, Any] = {**FAST, "nogil": True}
 # For what runs once for each solid or each eight rays: a call would hand over some fifty numbers, since an array is nine of
 # them. Only kernels call these, so they need no wrappers for Python, which take long to compile.
 INLINE: dict[str, Any] = {**FAST, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}

@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
-from numba import get_thread_id, njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from perception.geometry import inverse, transform
@@ -19,7 +18,7 @@ from sim.counter_random import Purpose, hash_key
 from sim.roads.driving_map import DrivingMap
 from sim.sensors.camera import cast_camera
 from sim.sensors.camera_effects import CameraEffects
-from sim.sensors.cast import BOX_COLUMNS, FAST_PARALLEL, cast_ground
+from sim.sensors.cast import BOX_COLUMNS, UNLOCKED, cast_ground
 from sim.sensors.ground_texture import FINER, LEVELS, GroundTexture, grain_tiles
 from sim.sensors.lamps import add_halos, cast_pools
 from sim.sensors.lens import lens_tables, ray_directions
@@ -36,6 +35,7 @@ from sim.sensors.sky import skyline
 from sim.sensors.surfaces import PANE_COLUMNS
 from sim.sensors.sweep import cast_sweep, sweep_directions
 from sim.sensors.sweep_motion import MovingSweep, sweep_in_motion
+from sim.threads import MOST_THREADS, over_environments
 from sim.world import EGO, WorldState
 
 # Grain of the ground, the same everywhere and always.
@@ -44,8 +44,9 @@ _NOISE, _RAIN = int(Purpose.NOISE), int(Purpose.RAIN)
 _SKYLINE = skyline()
 
 
-@njit(**FAST_PARALLEL)
+@njit(**UNLOCKED)
 def _gather_all(
+    k,
     which,
     arrays,
     static,
@@ -66,8 +67,7 @@ def _gather_all(
     bins,
 ):
     (active, kind, x_m, y_m, yaw, rear, length, width, height, speed, brake, indicator, paint, tick, signal) = arrays
-    for i in prange(which.shape[0]):
-        e = which[i]
+    for e in which:
         count, actors = gather_boxes(
             e, active, kind, x_m, y_m, yaw, rear, length, width, height, speed, brake, indicator, paint, tick, signal, static,
             static_attributes, static_turns, start, origin, cell_m, columns, rows, reach_m, heads, links, boxes[e], attributes[e],
@@ -76,16 +76,15 @@ def _gather_all(
         sort_boxes(boxes[e], count, order[e], bins[e])
 
 
-@njit(**FAST_PARALLEL)
+@njit(**UNLOCKED)
 def _render_all(
-    which, pose, rain_keys, lights, boxes, attributes, counts, order, camera, lens, scratch, ground, skyline, image, depth, code,
+    k, which, pose, rain_keys, lights, boxes, attributes, counts, order, camera, lens, scratch, ground, skyline, image, depth, code,
     semantic, instance, labels,
 ):  # fmt: skip
     (origin, camera_from_ego, intrinsics, dx, dy, dz, lengths, turns, level, noise, mirror, mirrored) = camera
     (shade, contact, faces, panes, drawn, corners, bounds, flat, colors) = scratch
     pixel_angle = np.float32(1.0) / intrinsics[0]
-    for i in prange(which.shape[0]):
-        e, k = which[i], get_thread_id()
+    for e in which:
         view = pinhole_view(camera_from_ego, intrinsics, dz.shape[0], dz.shape[1])
         light = lights[e]
         cast_ground(origin, dz, depth[e], code[e])
@@ -136,16 +135,15 @@ def _render_all(
             draw_drops(image[e], rain_keys[e] + np.uint64(dz.shape[1]), light)
 
 
-@njit(**FAST_PARALLEL)
+@njit(**UNLOCKED)
 def _sweep_all(
-    which, pose, keys, boxes, attributes, counts, order, view, scratch, ground, air, depth, code, points, point_count,
+    k, which, pose, keys, boxes, attributes, counts, order, view, scratch, ground, air, depth, code, points, point_count,
     semantic, instance, point_labels, point_time, labels,
 ):  # fmt: skip
     (origin, lidar_from_ego, upright, slopes, first, step, spread, dx, dy, dz, times, limits) = view
     (bounds, rows, wet) = scratch
     (classes, raster_origin, cell_m) = ground
-    for i in prange(which.shape[0]):
-        e, k = which[i], get_thread_id()
+    for e in which:
         cast_ground(origin, dz, depth[e], code[e])
         cast_sweep(
             boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, limits[1], slopes, first, step, spread,
@@ -247,10 +245,10 @@ class SensorSuite:
             state.width_m, state.height_m, state.speed_mps, state.brake_light, state.indicator, state.paint, state.tick,
             state.signal,
         )  # fmt: skip
-        _gather_all(
-            which, arrays, grid.boxes, s.attributes, s.turns, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows,
-            grid.reach_m, s.heads, s.head_links, self.boxes, self.attributes, self.counts,
-            self.order, self._bins,
+        over_environments(
+            _gather_all, which, arrays, grid.boxes, s.attributes, s.turns, grid.start, grid.origin, grid.cell_m,
+            grid.columns, grid.rows, grid.reach_m, s.heads, s.head_links, self.boxes, self.attributes, self.counts, self.order,
+            self._bins,
         )  # fmt: skip
         if self._lidar is not None and self._lidar.moving is not None:
             self._speed_mps[:], self._yaw_rate_radps[:] = state.speed_mps, state.yaw_rate_radps[:, EGO]
@@ -268,25 +266,26 @@ class SensorSuite:
         t = self._texture
         ground = t.arrays()
         for name, view in self._cameras.items():
-            _render_all(
-                which, self._pose, self._rain_keys, self.light.rows, self.boxes, self.attributes, self.counts, self.order,
-                view.constants, view.lens, view.scratch, ground, _SKYLINE, self.images[name], self.depth[name],
+            over_environments(
+                _render_all, which, self._pose, self._rain_keys, self.light.rows, self.boxes, self.attributes, self.counts,
+                self.order, view.constants, view.lens, view.scratch, ground, _SKYLINE, self.images[name], self.depth[name],
                 self.code[name], self.semantic[name], self.instance[name], self.labels,
             )  # fmt: skip
         if self._lidar is not None:
             name, moving = self._lidar.name, self._lidar.moving
             if moving is not None:
-                sweep_in_motion(
-                    which, self._pose, self._speed_mps, self._yaw_rate_radps, self._keys, self.boxes, self.attributes,
-                    self.counts, self.order, self._lidar.constants, moving.sectors, moving.scratch,
+                over_environments(
+                    sweep_in_motion, which, self._pose, self._speed_mps, self._yaw_rate_radps, self._keys, self.boxes,
+                    self.attributes, self.counts, self.order, self._lidar.constants, moving.sectors, moving.scratch,
                     (t.classes, t.origin, t.cell_m), self.air, self.depth[name], self.code[name], self.points, self.point_count,
                     self.semantic[name], self.instance[name], self.point_labels, self.point_time_us, self.labels,
                 )  # fmt: skip
                 return
-            _sweep_all(
-                which, self._pose, self._keys, self.boxes, self.attributes, self.counts, self.order, self._lidar.constants,
-                self._lidar.scratch, (t.classes, t.origin, t.cell_m), self.air, self.depth[name], self.code[name], self.points,
-                self.point_count, self.semantic[name], self.instance[name], self.point_labels, self.point_time_us, self.labels,
+            over_environments(
+                _sweep_all, which, self._pose, self._keys, self.boxes, self.attributes, self.counts, self.order,
+                self._lidar.constants, self._lidar.scratch, (t.classes, t.origin, t.cell_m), self.air, self.depth[name],
+                self.code[name], self.points, self.point_count, self.semantic[name], self.instance[name], self.point_labels,
+                self.point_time_us, self.labels,
             )  # fmt: skip
 
     def _add_meshes(self, meshes: MeshScene, state: WorldState, e: int) -> None:
@@ -367,7 +366,7 @@ class _CameraView:
             origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, turns, level, _NOISE_TILE, mirror, mirrored,
         )  # fmt: skip
         self.effects = CameraEffects(config.effects, number, directions) if config.effects.any else None
-        threads = numba.config.NUMBA_NUM_THREADS
+        threads = MOST_THREADS
         self.scratch: tuple[Any, ...] = (
             np.zeros((threads, *shape), np.uint8),
             np.zeros((threads, *shape), np.uint8),
@@ -410,7 +409,7 @@ class _LidarView:
             if config.motion
             else None
         )
-        threads = numba.config.NUMBA_NUM_THREADS
+        threads = MOST_THREADS
         self.scratch = (
             np.zeros((threads, 3), np.float32),
             np.zeros((threads, RETURN_ROWS, config.columns), np.float32),

@@ -11,16 +11,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numba
 import numpy as np
-from numba import get_thread_id, njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
 from sim.lanes import WIDTH
-from sim.sensors.cast import COS, CX, CY, FAR_M, FAST, FAST_PARALLEL, HX, HY, SIN, SKY, cast_ground
+from sim.sensors.cast import COS, CX, CY, FAR_M, FAST, HX, HY, SIN, SKY, UNLOCKED, cast_ground
 from sim.sensors.parts import INSTANCE
 from sim.sensors.returns import GROUND_CLASSES, RETURN_ROWS, measure_sweep
 from sim.sensors.sweep import cast_sweep
+from sim.threads import MOST_THREADS
 
 SECTORS = 32  # at most; a sector is a whole number of vectors wide
 _EGO = 0
@@ -103,15 +103,16 @@ def _keep_sector(first, columns, from_rows, to_rows):
             to_rows[b, first + c] = from_rows[b, c]
 
 
-@njit(**FAST_PARALLEL)
+@njit(**UNLOCKED)
 def sweep_in_motion(
-    which, pose, speed_mps, yaw_rate_radps, keys, boxes, attributes, counts, order, view, sectors, scratch, ground, air, depth,
+    k, which, pose, speed_mps, yaw_rate_radps, keys, boxes, attributes, counts, order, view, sectors, scratch, ground, air, depth,
     code, points, point_count, semantic, instance, point_labels, point_time, labels,
 ):  # fmt: skip
     """Sweeps of environments `which` as `SensorSuite` describes them, points in the order of columns' sectors.
 
-    A point is given in the ego's frame of the moment it was measured, uncorrected as a sensor reports it. speed_mps (E, A),
-    yaw_rate_radps (E,) float64, the ego's. sectors and scratch are of `MovingSweep`.
+    A point is given in the ego's frame of the moment it was measured, uncorrected as a sensor reports it. k: number of the thread,
+    whose scratch is used. speed_mps (E, A), yaw_rate_radps (E,) float64, the ego's.
+    sectors and scratch are of `MovingSweep`.
     """
     (origin, lidar_from_ego, upright, slopes, first, step, spread, _, _, _, _, limits) = view
     (all_dx, all_dy, all_dz, all_times, sector_time, columns) = sectors
@@ -129,9 +130,10 @@ def sweep_in_motion(
     ) = scratch
     (classes, raster_origin, cell_m) = ground
     beams, width = all_dx.shape[1], all_dx.shape[2]
-    longest = sector_time.min()
-    for i in prange(which.shape[0]):
-        e, k = which[i], get_thread_id()
+    longest = sector_time[0]
+    for time_s in sector_time:
+        longest = min(longest, time_s)
+    for e in which:
         total = 0
         boxes_by_sector(
             boxes[e], order[e], counts[e, 0], counts[e, 1], attributes[e], origin, lidar_from_ego,
@@ -202,7 +204,7 @@ class MovingSweep:
         middle = np.array([column_times_s[n * width : (n + 1) * width].mean() for n in range(count)])
         self.sectors = (*(cut(rows) for rows in directions), cut(times_us), middle, columns)
         labelled = (beams, width) if labels else (1, 1)
-        threads = numba.config.NUMBA_NUM_THREADS
+        threads = MOST_THREADS
         self.scratch: tuple[Any, ...] = (
             np.zeros((threads, 3), np.float32),
             np.zeros((threads, RETURN_ROWS, width), np.float32),

@@ -1,0 +1,48 @@
+"""Kernels spread over threads by environment.
+
+Knows kernels that release Python's lock; knows nothing about what they do. Numba's own parallel loops compile twice as long, and a
+forked process inherits a thread pool that does not run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS
+_pool: ThreadPoolExecutor | None = None
+
+
+def over_environments(kernel: Callable[..., Any], which: NDArray[np.intp], *args: Any) -> None:
+    """Call kernel(k, part, *args) with the environments `which` (N,) in parts, k from 0 to below MOST_THREADS.
+
+    As many at a time as `numba.get_num_threads()`; this thread does the first part. k is nobody else's meanwhile, so scratch can be
+    addressed by it.
+    """
+    global _pool
+    count = min(numba.get_num_threads(), len(which))
+    if count <= 1:
+        kernel(0, which, *args)
+        return
+    if _pool is None:
+        _pool = ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="automedon")
+    parts = np.array_split(which, count)
+    others = [_pool.submit(kernel, k, part, *args) for k, part in enumerate(parts[1:], 1)]
+    kernel(0, parts[0], *args)
+    for other in others:
+        other.result()
+
+
+def _forget_pool() -> None:
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)

@@ -1,0 +1,68 @@
+"""Kernels over environments: each environment once, scratch to one thread at a time, errors not lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+
+import numba
+import numpy as np
+import pytest
+
+from sim.threads import MOST_THREADS, over_environments
+
+
+@pytest.fixture
+def all_threads() -> Iterator[None]:
+    before = numba.get_num_threads()
+    numba.set_num_threads(MOST_THREADS)
+    yield
+    numba.set_num_threads(before)
+
+
+def mark(k: int, which: np.ndarray, seen: np.ndarray, by: np.ndarray) -> None:
+    for e in which:
+        seen[e] += 1
+        by[e] = k
+
+
+@pytest.mark.usefixtures("all_threads")
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 64])
+def test_every_environment_is_done_once(count: int) -> None:
+    seen, by = np.zeros(100, np.int64), np.full(100, -1)
+    which = np.random.default_rng(count).permutation(100)[:count]
+    over_environments(mark, which, seen, by)
+    assert seen.sum() == count
+    assert (seen[which] == 1).all()
+    assert set(by[which]) == set(range(min(count, MOST_THREADS)))
+
+
+def fail(k: int, which: np.ndarray) -> None:
+    if 3 in which:
+        raise ValueError("environment 3")
+
+
+@pytest.mark.usefixtures("all_threads")
+def test_an_error_in_any_part_is_raised() -> None:
+    for which in ([3], [0, 3], [3, 0], [0, 1, 2, 3]):
+        with pytest.raises(ValueError, match="environment 3"):
+            over_environments(fail, np.array(which))
+
+
+def in_child(queue: multiprocessing.Queue[int]) -> None:
+    seen, by = np.zeros(8, np.int64), np.zeros(8, np.int64)
+    over_environments(mark, np.arange(8), seen, by)
+    queue.put(int(seen.sum()))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.usefixtures("all_threads")
+@pytest.mark.skipif(MOST_THREADS < 2, reason="one core: nothing is handed over")
+def test_a_forked_process_makes_threads_of_its_own() -> None:
+    over_environments(mark, np.arange(8), np.zeros(8, np.int64), np.zeros(8, np.int64))
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=in_child, args=(queue,))
+    child.start()
+    assert queue.get(timeout=60) == 8
+    child.join()
