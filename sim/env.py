@@ -6,6 +6,7 @@ policies, logs or torch.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal, SupportsFloat
 
 import gymnasium
@@ -29,6 +30,7 @@ from sim.sensors.light import WeatherName
 from sim.sensors.meshes import MeshConfig
 from sim.sensors.rig import RigConfig, RigName, rig
 from sim.sensors.suite import SensorSuite
+from sim.sensors.warm_up import sensors_compiled_meanwhile
 from sim.step import Actors, Step
 from sim.world import EGO, TICK_S, TICK_US, CollisionKind, World, WorldConfig
 
@@ -114,9 +116,10 @@ class DriveBatch:
         self.map = driving_map if driving_map is not None else load_map(config.map, seed=config.scenery_seed)
         self.scenario = None if config.scenario is None else Scenario(config.scenario, self.map, config.world.agents)
         place = None if self.scenario is None else self.scenario.place
-        self.world = World(self.map, config.world, num_envs, place)
-        self.reward_function = Reward(config.reward, num_envs)
         self.rig = config.rig if isinstance(config.rig, RigConfig) else rig(config.rig)
+        with sensors_compiled_meanwhile(self.rig) if config.observation != "privileged" else nullcontext():
+            self.world = World(self.map, config.world, num_envs, place)
+        self.reward_function = Reward(config.reward, num_envs)
         num_agents = self.world.state.x_m.shape[1]
         self.sensors = (
             None
