@@ -483,6 +483,31 @@ def gather(typingctx, array, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def prefetch(typingctx, array, i):  # type: ignore[no-untyped-def]
+    """Ask for row i of a two-dimensional array, of one or two cache lines, before it is read; changes
+    nothing but the time that takes."""
+    _wants(
+        isinstance(array, types.Array) and array.ndim == 2, f"prefetch takes an array of two dimensions, got {array}"
+    )
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        struct = context.make_array(sig.args[0])(context, builder, args[0])
+        row = context.cast(builder, args[1], sig.args[1], types.intp)
+        columns = cgutils.unpack_tuple(builder, struct.shape, 2)[1]
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _INT, _INT, _INT])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        one = context.get_constant(types.intp, 1)
+        for column in (context.get_constant(types.intp, 0), builder.sub(columns, one)):
+            pointer = cgutils.get_item_pointer(context, builder, sig.args[0], struct, [row, column], wraparound=False)
+            flags = [ir.Constant(_INT, n) for n in (0, 3, 1)]  # read, keep close, data
+            builder.call(function, [builder.bitcast(pointer, byte), *flags])
+        return context.get_dummy_value()
+
+    return types.none(array, i), emit
+
+
+@intrinsic
 def lane(typingctx, value, k):  # type: ignore[no-untyped-def]
     """Number k (0 to 7) of eight."""
     _wants(value in _KINDS, f"lane takes lanes, got {value}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sim.sensors.cast import FAST, cast_solid
+from sim.sensors.cast import FAST, box_of_rank, cast_solid
 from sim.sensors.lens import distorted_bounds
 from sim.sensors.pinhole import nearest_corner, pinhole_bounds, sphere_in_view
 
@@ -37,7 +37,7 @@ def cast_camera(boxes, order, count, origin, view, lens, dx, dy, dz, depth, code
     """
     in_view = 0
     for place in range(count):
-        k = order[place]
+        k = box_of_rank(boxes, order, place, count)
         box = boxes[k]
         if not in_picture(box, origin, view, lens, corners, bounds):
             continue

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 import sim.numba_setup  # noqa: F401 (chooses the threading layer)
-from sim.lanes import WIDTH, any_lane, first_false, greatest, least, load2, splat, sqrt, store2, where
+from sim.lanes import WIDTH, any_lane, first_false, greatest, least, load2, prefetch, splat, sqrt, store2, where
 from sim.solids import Shape
 
 # What LLVM may do to floats: ignore the sign of zero, no more. Where it may contract or reassociate, the last bits of a result
@@ -39,6 +39,7 @@ SKY = np.int32(-2)
 # Columns of a box in the ego frame: centre, half size, cosine and sine of its yaw, `Shape`.
 CX, CY, CZ, HX, HY, HZ, COS, SIN, SHAPE = range(9)
 BOX_COLUMNS = 9
+AHEAD = 12  # ranks; by then memory has answered
 # The face that a code can name beside those across x, y and z: the curved one, or the slope of a wedge.
 CURVED = 3
 _BOX, _CYLINDER, _WHEEL, _ELLIPSOID = int(Shape.BOX), int(Shape.CYLINDER), int(Shape.WHEEL), int(Shape.ELLIPSOID)
@@ -59,6 +60,13 @@ def cast_ground(origin, dz, depth, code):
             down = slope < np.float32(-1e-6)
             store2(depth, v, c, where(down, height / slope, FAR_M))
             store2(code, v, c, where(down, splat(GROUND), SKY))
+
+
+@njit(**INLINE)
+def box_of_rank(boxes, order, rank, count):
+    """The index of the box with that rank. Boxes lie in memory in another order, so one that comes later is asked for now."""
+    prefetch(boxes, order[min(rank + AHEAD, count - 1)])
+    return order[rank]
 
 
 @njit(**INLINE)

@@ -11,7 +11,7 @@ from numba import njit
 from perception.sensors import SemanticClass
 from sim.lanes import WIDTH, any_lane, greatest, least, load2, splat, sqrt, store2, to_int, where
 from sim.sensors.camera import in_picture
-from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, INLINE, SHAPE, SIN, slab
+from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, INLINE, SHAPE, SIN, box_of_rank, slab
 from sim.sensors.parts import BIN_M, MATERIAL, SEMANTIC, distance_of
 from sim.solids import Material, Shape
 
@@ -133,7 +133,7 @@ def cast_shadows(boxes, order, count, origin, view, lens, sun, dx, dy, depth, co
     zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
     shade[:] = SUNNY
     for rank in range(count):
-        k = order[rank]
+        k = box_of_rank(boxes, order, rank, count)
         away = distance_of(boxes[k])
         if away > SHADOW_RANGE_M:
             if away > SHADOW_RANGE_M + np.float32(BIN_M):
@@ -208,7 +208,7 @@ def cast_contact(
     one = np.float32(1.0)
     contact[:] = OPEN
     for rank in range(count):
-        k = order[rank]
+        k = box_of_rank(boxes, order, rank, count)
         away = distance_of(boxes[k])
         if away > CONTACT_RANGE_M + np.float32(BIN_M):
             break

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.sensors.cast import COS, CX, CY, CZ, FAST, HX, HY, HZ, INLINE, SIN, cast_solid
+from sim.sensors.cast import COS, CX, CY, CZ, FAST, HX, HY, HZ, INLINE, SIN, box_of_rank, cast_solid
 
 TWO_PI = np.float32(2 * math.pi)
 ARC_ERROR = 3e-4  # of `arc`, radians; a column of the finest LiDAR is ten times as wide
@@ -127,7 +127,7 @@ def cast_sweep(
     """
     columns = depth.shape[1]
     for place in range(count):
-        k = order[place]
+        k = box_of_rank(boxes, order, place, count)
         box = boxes[k]
         first, end = _sweep_bounds(box, origin, lidar_from_ego, upright, reach, slopes, bounds)
         if first >= end:
