@@ -3,8 +3,8 @@
     python benchmarks/make_suites.py
 
 Free driving: a route of 300 to 1,000 m through at least two junctions, 10 to 25 moving actors within 80 m of the start, towns
-of all kinds in equal shares, day, dusk, night, rain and fog in equal shares. Nothing looks at how anybody drives. Where the
-program stages scenarios, half of the episodes are of their families in equal shares. The same version writes the same files.
+of all kinds in equal shares, day, dusk, night, rain and fog in equal shares. Half of the episodes of `validation` and `test` are
+scenarios, their families in equal shares. Nothing looks at how anybody drives. The same version writes the same files.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from typing import Any, get_args
 
 import numpy as np
 
+from sim.config import ConfigError
 from sim.env import DriveBatch, EnvConfig
 from sim.evaluation.suite import CONDITIONS, Condition, Suite, SuiteEpisode, SuiteSettings
 from sim.roads.driving_map import load_map
 from sim.roads.towns import SPLITS, TOWN_KINDS
+from sim.scenarios.catalogue import NAMES, Scenario, family_of
 from sim.sensors.light import WeatherName
 from sim.world import ActorKind
 
@@ -29,6 +31,8 @@ SETTINGS = SuiteSettings()
 NEAR_M, FEWEST, MOST = 80.0, 10, 25
 LEAST_JUNCTIONS = 2
 AT_ONCE = 16
+KINDS = ("validation", "test", "weather", "maps", "families")
+SCENARIOS = tuple(name for name in NAMES if name != "free_drive")
 IMPORTED = ("Town01.xodr", "Town02.xodr", "Town10HD.xodr")
 FIXED: tuple[WeatherName, ...] = tuple(name for name in get_args(WeatherName) if name not in ("clear", "random"))
 
@@ -88,41 +92,49 @@ def free_episodes(split: str, count: int, towns_per_kind: int) -> list[SuiteEpis
     return episodes
 
 
-def scenario_names() -> tuple[str, ...]:
-    """Families that this version stages; empty where it stages none."""
-    field = EnvConfig.model_fields.get("scenario")
-    if field is None:
-        return ()
-    names = [name for part in get_args(field.annotation) for name in get_args(part)]
-    return tuple(name for name in names if name != "free_drive")
-
-
-def scenario_maps(name: str) -> tuple[str, ...]:
-    """Kinds of towns that a family can be staged on."""
-    from sim.scenarios.catalogue import family_of  # there where scenarios are
-
-    return tuple(kind for kind in family_of(name).maps if kind in TOWN_KINDS)
+def stages(name: str, map_name: str, seed: int) -> bool:
+    """Whether a town has a place for an episode of that family."""
+    try:
+        Scenario(name, load_map(map_name), SETTINGS.agents).place(seed, 0)
+    except ConfigError:
+        return False
+    return True
 
 
 def scenario_episodes(split: str, count: int, towns: int) -> list[SuiteEpisode]:
-    """`count` episodes over all families in equal shares, on the first towns of the split."""
+    """`count` episodes over all families in equal shares, on the first towns of the split.
+
+    Each has its turn among the towns of its family's kinds; where that one has no place for it, the next that has.
+    """
     numbers, weather = SPLITS[split], conditions()
-    names = scenario_names()
-    episodes = []
+    chosen = []
     for k in range(count):
-        name, turn = names[k % len(names)], k // len(names)
-        kinds = scenario_maps(name)
-        town = f"{kinds[turn % len(kinds)]}:{numbers.start + turn // len(kinds) % towns}"
-        # From the end of the split, so that no seed is that of a free drive.
-        episodes.append(SuiteEpisode(map=town, scenario=name, seed=numbers.stop - 1 - k, weather=next(weather)))
-    return episodes
+        name, turn = SCENARIOS[k % len(SCENARIOS)], k // len(SCENARIOS)
+        maps = [f"{kind}:{numbers.start + t}" for t in range(towns) for kind in family_of(name).maps]
+        seed = numbers.stop - 1 - k  # from the end of the split, so that no seed is that of a free drive
+        town = next((m for j in range(len(maps)) if stages(name, m := maps[(turn + j) % len(maps)], seed)), None)
+        if town is None:
+            raise SystemExit(f"no town of {split} has a place for {name}")
+        chosen.append(SuiteEpisode(map=town, scenario=name, seed=seed, weather=next(weather)))
+        if (k + 1) % len(SCENARIOS) == 0:
+            print(f"{split}: {k + 1} of {count} scenarios", flush=True)
+    return chosen
 
 
 def mixed(split: str, count: int, towns_per_kind: int) -> tuple[SuiteEpisode, ...]:
-    """Half free driving and half scenarios, or all free driving where there are no scenarios."""
-    staged = count // 2 if scenario_names() else 0
-    free = free_episodes(split, count - staged, towns_per_kind)
-    return (*free, *(scenario_episodes(split, staged, towns_per_kind) if staged else ()))
+    """Half free driving and half scenarios."""
+    staged = count // 2
+    return (*free_episodes(split, count - staged, towns_per_kind), *scenario_episodes(split, staged, towns_per_kind))
+
+
+def write_families() -> None:
+    """A suite for each family of scenarios, of the same episodes as those of `validation` as far as it goes."""
+    episodes = scenario_episodes("validation", 20 * len(SCENARIOS), 5)
+    for name in SCENARIOS:
+        own = tuple(episode for episode in episodes if episode.scenario == name)
+        text = f"The scenario family {name} by itself."
+        short = f"scenario-{name.replace('_', '-')}"
+        write(Suite(name=short, description=text, split="validation", settings=SETTINGS, episodes=own))
 
 
 def weather_suite(towns_per_kind: int = 1) -> tuple[SuiteEpisode, ...]:
@@ -164,17 +176,16 @@ def write(suite: Suite) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--suite", action="append", choices=("validation", "test", "weather", "maps"), help="only this one"
+        "--suite", action="append", choices=KINDS, help="only this one; families: one for each family of scenarios"
     )
-    wanted = parser.parse_args().suite or ["validation", "test", "weather", "maps"]
-    what = "Free driving and scenarios" if scenario_names() else "Free driving"
+    wanted = parser.parse_args().suite or KINDS
     if "validation" in wanted:
         episodes = mixed("validation", 200, 5)
-        text = f"{what} on 20 towns, for choosing between policies while they are developed."
+        text = "Free driving and scenarios on 20 towns, for choosing between policies while they are developed."
         write(Suite(name="validation", description=text, split="validation", settings=SETTINGS, episodes=episodes))
     if "test" in wanted:
         episodes = mixed("test", 500, 10)
-        text = f"{what} on 40 towns that nothing else may touch, for figures that are reported."
+        text = "Free driving and scenarios on 40 towns that nothing else may touch, for figures that are reported."
         write(Suite(name="test", description=text, split="test", settings=SETTINGS, episodes=episodes))
     if "weather" in wanted:
         text = "Four drives in every weather: the same roads, traffic and route."
@@ -183,14 +194,8 @@ def main() -> None:
         text = "CARLA's towns as imported maps; put or link the .xodr files beside this file."
         settings = SETTINGS.model_copy(update={"timeout_s": 600.0})
         write(Suite(name="maps", description=text, split="test", settings=settings, episodes=maps_suite()))
-    if scenario_names():
-        for name in scenario_names():
-            episodes = tuple(
-                e for e in scenario_episodes("validation", 20 * len(scenario_names()), 5) if e.scenario == name
-            )
-            text = f"The scenario family {name} by itself."
-            short = f"scenario-{name.replace('_', '-')}"
-            write(Suite(name=short, description=text, split="validation", settings=SETTINGS, episodes=episodes))
+    if "families" in wanted:
+        write_families()
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ from sim.traffic.right_of_way import (
     LATE_MS,
     RUNS_SIGNALS,
     list_claims,
+    note_standstill,
     stop_distance,
     waited,
 )
@@ -235,6 +236,7 @@ def _move_traffic(
                 path[k] = path[k + 1]
             complete_path(graph, path, car, seed, episode, i, PATH - 1)
         car.wait = waited(car.wait, car.speed)
+        note_standstill(graph, car, path)
         if graph.lanes[path[BEHIND]].junction >= 0:
             car.from_lane = -1
         if car.narrow == 1:
@@ -371,6 +373,7 @@ def _look(graph: LaneGraph, walk: WalkGraph, state: State, hidden: Hidden, view:
     view.stop_line_distance_m[e], view.signal[e] = distance, light
     view.yield_distance_m[e] = np.inf
     if paths[0, BEHIND] >= 0:
+        note_standstill(graph, me, paths[0])
         view.yield_distance_m[e] = stop_distance(
             graph,
             cars,
@@ -513,7 +516,7 @@ def _begin_episode(
         car.active, car.speed, car.acceleration, car.x, car.y, car.yaw = 0, 0.0, 0.0, 0.0, 0.0, 0.0
         car.s, car.gap, car.gap_speed, car.wait, car.waiting, car.indicator = 0.0, np.inf, 0.0, 0, 0, 0
         car.lateral, car.from_lane, car.narrow, car.siren = 0.0, -1, 0, 0
-        car.blind, car.sideways, car.drift = 0, 0.0, 0.0
+        car.blind, car.sideways, car.drift, car.stop, car.stood = 0, 0.0, 0.0, -1, 0
         paths[i, :] = -1
     _start_ego(graph, rules, playback, state, hidden, e)
     show_signals(programs, hidden.egos[e].shift_ms, state.signal[e])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from perception.sensors import SemanticClass
-from sim.roads.driving_map import DrivingMap, map_from_network
+from sim.roads.driving_map import DrivingMap, load_map, map_from_network
 from sim.roads.ground import lane_line
 from sim.roads.importer import import_map
-from sim.roads.network import LaneKind, RoadNetwork
+from sim.roads.network import LaneControl, LaneKind, RoadNetwork
 from sim.roads.scenery import FIRST_INSTANCE, build_scenery
 from sim.roads.signal_heads import signalled_lanes
 from sim.roads.towns import generate_town
@@ -148,3 +148,22 @@ def test_heads_hang_on_poles(driving_map: DrivingMap) -> None:
     poles = _only(boxes, boxes.semantic == SemanticClass.POLE)
     gaps = _distance_to_box(poles, np.stack([heads.x_m, heads.y_m], axis=1)).min(axis=0)
     assert np.mean(gaps < 1.0) > 0.95
+
+
+def test_every_stop_line_without_a_signal_has_a_sign_to_be_seen():
+    for name in ("grid-small:10000", "town:3"):
+        drawn = load_map(name)
+        network, scenery = drawn.network, drawn.scenery
+        signs = scenery.center[scenery.semantic == SemanticClass.TRAFFIC_SIGN]
+        stops = 0
+        for lane in np.flatnonzero((network.lane_junction < 0) & (network.lane_kind == LaneKind.DRIVING)):
+            onward = network.successor[network.successor_start[lane] : network.successor_start[lane + 1]]
+            if network.lane_right[lane] >= 0 or not (network.lane_control[onward] == LaneControl.STOP).any():
+                continue
+            last = network.point_start[lane + 1] - 1
+            dx, dy = signs[:, 0] - network.point_x[last], signs[:, 1] - network.point_y[last]
+            cos, sin = np.cos(network.point_yaw[last]), np.sin(network.point_yaw[last])
+            ahead, right = dx * cos + dy * sin, dx * sin - dy * cos
+            assert ((ahead < 0.5) & (ahead > -14.0) & (right > 1.0) & (right < 10.0)).any()
+            stops += 1
+        assert stops >= 2

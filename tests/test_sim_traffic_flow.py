@@ -5,6 +5,7 @@ import pytest
 
 from planning.route_follower import RouteFollower
 from sim.roads.driving_map import load_map
+from sim.roads.network import LaneControl
 from sim.traffic.spawning import KIND_SHARES, RUNS_RED
 from sim.traffic.vehicles import BEHIND
 from sim.world import ActorKind, World, WorldConfig
@@ -82,6 +83,33 @@ def test_nobody_who_keeps_the_rules_drives_into_a_junction_at_red(flow):
     lawful = (cars["breaks"][1:] != RUNS_RED) & (cars["siren"][1:] == 0)
     assert (entered & (link >= 0))[:, :, 1:].sum() > 50
     assert not (red & lawful)[:, :, 1:].any()
+
+
+def test_who_keeps_the_rules_stands_before_it_passes_a_stop_sign_and_nobody_stands_there_for_ever():
+    world = World(load_map("town:3"), WorldConfig(agents=AGENTS, spawn_radius_m=200.0), 6)
+    start(world, 40)
+    network, driver = world.map.network, RouteFollower()
+    stops = network.lane_control == LaneControl.STOP
+    cars, lanes = [], []
+    for _ in range(900):
+        world.step(driver.act({}, world.situation()))
+        cars.append(world._hidden.cars.copy())
+        lanes.append(world._hidden.paths[:, :, BEHIND].copy())
+    car, lane = np.array(cars), np.array(lanes)
+    entered = (lane[1:] != lane[:-1]) & (lane[:-1] >= 0) & (lane[1:] >= 0) & stops[np.maximum(lane[1:], 0)]
+    entered &= (car["active"][1:] == 1) & (car["active"][:-1] == 1)
+    passed = {"lawful": 0, "ego": 0}
+    for tick, e, i in np.argwhere(entered):
+        before = car[: tick + 1, e, i]
+        if before["siren"][-1] == 1 or before["breaks"][-1] == RUNS_RED:
+            continue
+        away = network.lane_length_m[lane[tick, e, i]] - before["s"]
+        same = lane[: tick + 1, e, i] == lane[tick, e, i]
+        assert (same & (away <= 5.0) & (before["speed"] < 0.1)).any()
+        passed["ego" if i == 0 else "lawful"] += 1
+    assert passed["lawful"] > 20
+    assert passed["ego"] > 0
+    assert car["wait"][:, :, 1:].max() < 1200
 
 
 def test_buses_stand_at_their_stops_and_leave_them():

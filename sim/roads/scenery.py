@@ -25,6 +25,8 @@ Color = tuple[int, int, int]
 
 FIRST_INSTANCE = 1_000_000
 PLAN_CELL_M = 0.25
+SIGN_BACK_M, SIGN_AFTER_M = 0.5, 12.0  # before a line, after a junction
+SIGN_LEEWAY_M = 10.0  # so much earlier at most
 
 FACADES: tuple[Color, ...] = (
     (214, 200, 176), (196, 164, 132), (168, 94, 74), (222, 216, 204), (182, 178, 170), (201, 182, 120),
@@ -226,19 +228,32 @@ def _add_signs(yard: _Yard, rng: random.Random, side: _Side) -> None:
     """A sign for stop and give way at the line, and now and then a speed limit after the junction."""
     spots = []
     if LaneControl.STOP in side.controls:
-        spots.append((side.length_m - 0.5, _add_stop_sign))
+        spots.append((side.length_m - SIGN_BACK_M, _add_stop_sign))
     elif LaneControl.YIELD in side.controls:
-        spots.append((side.length_m - 0.5, _add_yield_sign))
+        spots.append((side.length_m - SIGN_BACK_M, _add_yield_sign))
     if side.length_m > 40.0 and rng.random() < 0.6:
-        spots.append((12.0, _add_limit_sign))
-    for s, add in spots:
-        yaw = side.yaw(s)
-        foot = beside_road(side.ground, side.place(s, 0.6), np.array([math.sin(yaw), -math.cos(yaw)]), 3.0)
-        if foot is None or not yard.take(foot, (0.4, 0.4), yaw, on_paving=True):
+        spots.append((SIGN_AFTER_M, _add_limit_sign))
+    for first, add in spots:
+        found = _sign_place(yard, side, first)
+        if found is None:
             continue
+        foot, yaw = found
         yard.thing()
         yard.box(foot, (0.035, 0.035, 1.42), yaw, 0.0, Material.METAL, SemanticClass.POLE, STEEL, Shape.CYLINDER)
         add(yard, foot, yaw)
+
+
+def _sign_place(yard: _Yard, side: _Side, first: float) -> tuple[F64, float] | None:
+    """Foot and heading of a sign at arc length first, or up to SIGN_LEEWAY_M before it where corners or others are in the way."""
+    for back in np.arange(0.0, SIGN_LEEWAY_M, 1.0):
+        s = max(first - back, 0.0)
+        yaw = side.yaw(s)
+        right = np.array([math.sin(yaw), -math.cos(yaw)])
+        for right_m in (0.6, 1.0, 1.4, 1.8):
+            foot = beside_road(side.ground, side.place(s, right_m), right, 3.0)
+            if foot is not None and yard.take(foot, (0.4, 0.4), yaw, on_paving=True):
+                return foot, yaw
+    return None
 
 
 def _add_disc(yard: _Yard, foot: F64, yaw: float, ahead_m: float, radius: float, color: Color) -> None:

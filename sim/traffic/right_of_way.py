@@ -1,4 +1,4 @@
-"""Who may enter a junction, and when: signals, priority by gap acceptance, room behind the junction, standstills broken.
+"""Who may enter a junction, and when: signals, stop signs, priority by gap acceptance, room behind it, standstills broken.
 
 Knows lanes and vehicles on paths, of which the ego is one like the others; knows nothing about how anybody steers.
 """
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sim.lane_graph import LaneGraph
 from sim.numba_setup import INNER, KERNEL
+from sim.roads.network import LaneControl
 from sim.traffic.vehicles import BEHIND, CLAIM_HORIZON_M, CLAIMS, PATH
 
 RED, YELLOW = 1, 2
@@ -32,6 +33,8 @@ SWING_M = 2.5  # by which one stops earlier for those
 SIREN_GAP_S = 3.0
 LATE_MS = 2_500  # so long after the change to red a red-light runner still drives on
 IGNORES_SIGNALS, KEEPS_SIGNALS, RUNS_SIGNALS = 0, 1, 2
+STOP_SIGN_MPS, STOP_SIGN_WITHIN_M = 0.1, 5.0  # a standstill at a stop sign, and how far before its line it counts
+_STOP = int(LaneControl.STOP)
 
 
 @njit(**KERNEL)
@@ -68,6 +71,32 @@ def _is_stopping(distance: float, speed: float, acceleration: float) -> bool:
 
 
 @njit(**INNER)
+def note_standstill(graph: LaneGraph, car: np.void, path: NDArray[np.int32]) -> None:
+    """Remember the stop sign at which a vehicle has come to a standstill, until it is past it or another line comes first.
+
+    Sets stop and stood; call it once a tick. Cost: lanes of the path within STOP_SIGN_WITHIN_M.
+    """
+    if car.stop == path[BEHIND]:
+        return
+    away = graph.lanes[path[BEHIND]].length - car.s
+    for k in range(BEHIND + 1, PATH):
+        lane = path[k]
+        if lane < 0 or away > STOP_SIGN_WITHIN_M:
+            break
+        record = graph.lanes[lane]
+        if record.junction >= 0:
+            if lane == car.stop:
+                car.stood += 1
+                return
+            if record.control == _STOP and car.speed < STOP_SIGN_MPS:
+                car.stop, car.stood = lane, 0
+                return
+            break
+        away += record.length
+    car.stop = -1
+
+
+@njit(**INNER)
 def list_claims(graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], claims: NDArray[np.void]) -> int:
     """Write every junction lane that a vehicle covers or comes to within CLAIM_HORIZON_M; returns their number."""
     count = 0
@@ -100,10 +129,15 @@ def _has_to_wait_for(
     conflict: np.void,
     claim: np.void,
     i: int,
+    lane: int,
     u: float,
     inside: bool,
 ) -> bool:
-    """Whether vehicle i, with its front at u of its junction lane, has to let the vehicle of a claim go first."""
+    """Whether vehicle i, with its front at u of its junction lane, has to let the vehicle of a claim go first.
+
+    Of two that have stood at stop signs the one that came first goes first, unless it has to wait itself and the other has
+    been patient. Who has stood does not wait for somebody who has yet to stop.
+    """
     me, other = cars[i], cars[claim.car]
     most = max(graph.lanes[claim.lane].limit * 0.7, 4.0)
     start_up = 0.85 * me.most
@@ -142,6 +176,14 @@ def _has_to_wait_for(
         return False
     if runs:
         return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + spare
+    if me.stop == lane and graph.lanes[claim.lane].control == _STOP:
+        if other.stop != claim.lane:
+            if _is_stopping(-claim.u, other.speed, other.acceleration):
+                return False
+        elif me.stood > other.stood or (me.stood == other.stood and i < claim.car):
+            return False
+        elif other.speed >= STANDING_MPS or other.waiting == 0 or me.stood < PATIENCE_TICKS:
+            return arrive < other_leaves + GAP_AFTER_S and other_arrives < leave + spare
     if conflict.yields == 0 and conflict.other_yields == 1:
         return False
     if other.speed < STANDING_MPS:
@@ -171,8 +213,8 @@ def stop_distance(
 
     A line is the start of a junction lane; within a junction it is where a conflict that is taken begins. heed: which red and
     yellow lights count: IGNORES_SIGNALS, KEEPS_SIGNALS, or RUNS_SIGNALS, which drives on at yellow and as long as late (G,),
-    what was shown LATE_MS ago, was not red. The leader (gap, gap_speed) must be known already. Cost: vehicles at the same
-    junction x conflicts of the lane.
+    what was shown LATE_MS ago, was not red, and rolls past stop signs. Emergency vehicles do not stop at those either. The
+    leader (gap, gap_speed) must be known already. Cost: vehicles at the same junction x conflicts of the lane.
     """
     me = cars[i]
     horizon = 12.0 + me.speed * me.speed / 3.0
@@ -186,6 +228,9 @@ def stop_distance(
             u = -start
             inside = u > 0.0
             if not inside:
+                stops = record.control == _STOP and me.stop != lane and me.siren == 0 and heed != RUNS_SIGNALS
+                if stops and me.speed * me.speed <= 2.0 * 7.0 * max(start, 0.05):
+                    return start
                 if heed != IGNORES_SIGNALS and record.link >= 0:
                     light = shown[record.link]
                     if heed == RUNS_SIGNALS and (light == YELLOW or late[record.link] != RED):
@@ -213,7 +258,7 @@ def stop_distance(
                             continue
                         if inside and u > conflict.enter + 0.5:
                             continue
-                        if _has_to_wait_for(graph, cars, shown, conflict, claim, i, u, inside):
+                        if _has_to_wait_for(graph, cars, shown, conflict, claim, i, lane, u, inside):
                             swing = SWING_M if max(cars[claim.car].width, me.width) > WIDE_M else 0.0
                             nearest = min(nearest, start + conflict.enter - swing if inside else start)
                 if nearest < np.inf:

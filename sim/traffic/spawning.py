@@ -177,7 +177,7 @@ def spawn(
         car.s, car.acceleration, car.wait, car.waiting, car.indicator = s, 0.0, 0, 0, 0
         car.offset = BICYCLE_OFFSET_M if car.narrow == 1 else 0.0
         car.lateral, car.drift, car.from_lane, car.change, car.rest, car.signalling = car.offset, 0.0, -1, 0, 0, 0
-        car.dwell, car.served = 0, -1
+        car.dwell, car.served, car.stop, car.stood = 0, -1, -1, 0
         fast = 0.8 * cap_at(graph.lanes, graph.points, lane, s)
         fast = min(fast, math.sqrt(2.0 * 1.5 * max(record.length - s - 2.0, 0.0)))
         car.speed = min(fast, wanted_speed(graph, path, s, car.factor, car.fastest, fast), math.sqrt(2.0 * gap_m))

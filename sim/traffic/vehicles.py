@@ -36,7 +36,7 @@ CAR = np.dtype(
         ("lateral", "f8"), ("drift", "f8"), ("offset", "f8"), ("from_shift", "f8"), ("from_lateral", "f8"),
         ("politeness", "f8"), ("boldness", "f8"), ("sideways", "f8"),
         ("wait", "i4"), ("turns", "i4"), ("from_lane", "i4"), ("rest", "i4"), ("signalling", "i4"),
-        ("dwell", "i4"), ("served", "i4"),
+        ("dwell", "i4"), ("served", "i4"), ("stop", "i4"), ("stood", "i4"),
         ("active", "i1"), ("kind", "i1"), ("indicator", "i1"), ("waiting", "i1"),
         ("change", "i1"), ("signals", "i1"), ("narrow", "i1"), ("breaks", "i1"), ("siren", "i1"), ("blind", "i1"),
     ],
@@ -52,6 +52,7 @@ the new lane. politeness, boldness: of MOBIL, the
 latter in m/s2. wait: ticks it has waited. turns: number of lanes chosen so far (the counter of its random numbers). rest:
 ticks until it may change lanes again. signalling: ticks that the indicator has yet to show; change: the side it wants to
 change to, 1 left, -1 right. dwell: ticks that a bus has yet to stand at its stop; served: lane whose stop it has left.
+stop: junction lane at whose stop sign it has come to a standstill, or -1; stood: ticks since then.
 waiting: 1 while it gives way. signals: 1 if it indicates lane changes. narrow: 1 for a bicycle. breaks: `RuleBreak`.
 siren: 1 for an emergency vehicle on duty. blind: 1 if it does not heed the ego. sideways: how fast it may move across its lane if
 that is more than usual, m/s.
