@@ -10,13 +10,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
-from sim.lanes import WIDTH, lane_numbers, store
 from sim.roads.driving_map import DrivingMap, GroundClass
 from sim.sensors.cast import BOX_COLUMNS, COS, FAR_M, FAST, GROUND, SKY
 from sim.sensors.parts import ATTRIBUTES, MATERIAL, RED
 from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, SURFACE, Air, measure_sweep, shot_noise
 from sim.sensors.rig import LidarConfig, RigConfig
 from sim.sensors.suite import SensorSuite
+from sim.simd import WIDTH, lane_numbers, store
 from sim.solids import Material
 from sim.world import WorldState
 

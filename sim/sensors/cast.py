@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 import sim.numba_setup  # noqa: F401 (chooses the threading layer)
-from sim.lanes import WIDTH, any_lane, first_false, greatest, least, load2, prefetch, splat, sqrt, store2, where
+from sim.simd import WIDTH, any_lane, first_false, greatest, least, load2, prefetch, splat, sqrt, store2, where
 from sim.solids import Shape
 
 # What LLVM may do to floats: ignore the sign of zero, no more. Where it may contract or reassociate, the last bits of a result

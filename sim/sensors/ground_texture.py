@@ -15,7 +15,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
-from sim.lanes import (
+from sim.roads.driving_map import GroundClass, GroundRaster
+from sim.sensors.cast import FAST, INLINE
+from sim.simd import (
     all_lanes,
     any_lane,
     first_false,
@@ -30,8 +32,6 @@ from sim.lanes import (
     to_int,
     where,
 )  # fmt: skip
-from sim.roads.driving_map import GroundClass, GroundRaster
-from sim.sensors.cast import FAST, INLINE
 
 LEVELS = 7
 

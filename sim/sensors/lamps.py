@@ -11,12 +11,12 @@ import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
-from sim.lanes import WIDTH, any_lane, greatest, lane_numbers, least, load2, store2, to_float, to_int, where
 from sim.sensors.camera import in_picture
 from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, INLINE, SIN
 from sim.sensors.light import BEAM, HAZE, LAMPS, WET
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
 from sim.sensors.pinhole import nearest_corner
+from sim.simd import WIDTH, any_lane, greatest, lane_numbers, least, load2, store2, to_float, to_int, where
 from sim.solids import Material
 
 _ON, _OFF = int(Material.LAMP_ON), int(Material.LAMP_OFF)

@@ -11,8 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.lanes import all_lanes, any_lane, largest, load2, signs, smallest, store2, where
 from sim.sensors.cast import COS, CX, CY, CZ, FAST, HX, HY, HZ, INLINE, NEAR, SIN
+from sim.simd import all_lanes, any_lane, largest, load2, signs, smallest, store2, where
 
 
 @njit(**FAST)

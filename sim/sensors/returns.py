@@ -18,7 +18,25 @@ import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
-from sim.lanes import (
+from sim.roads.driving_map import GroundClass
+from sim.sensors.cast import (
+    COS,
+    CURVED,
+    CX,
+    CY,
+    CZ,
+    FAST,
+    GROUND,
+    INLINE,
+    SHAPE,
+    SIN,
+    end_of_run,
+    face_normal,
+    normal_weights,
+)
+from sim.sensors.ground_texture import SEMANTIC_OF, cell_places, raster_place
+from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
+from sim.simd import (
     WIDTH,
     all_lanes,
     any_lane,
@@ -38,24 +56,6 @@ from sim.lanes import (
     to_float,
     where,
 )  # fmt: skip
-from sim.roads.driving_map import GroundClass
-from sim.sensors.cast import (
-    COS,
-    CURVED,
-    CX,
-    CY,
-    CZ,
-    FAST,
-    GROUND,
-    INLINE,
-    SHAPE,
-    SIN,
-    end_of_run,
-    face_normal,
-    normal_weights,
-)
-from sim.sensors.ground_texture import SEMANTIC_OF, cell_places, raster_place
-from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
 from sim.solids import Material, Shape
 
 

@@ -12,20 +12,6 @@ import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
-from sim.lanes import (
-    WIDTH,
-    any_lane,
-    greatest,
-    lane_numbers,
-    least,
-    load2,
-    splat,
-    store2,
-    store_rgb,
-    to_float,
-    to_int,
-    where,
-)
 from sim.sensors.cast import (
     COS,
     CURVED,
@@ -71,6 +57,20 @@ from sim.sensors.surfaces import (
     add_windows,
     leaf_light,
     light_curved,
+)
+from sim.simd import (
+    WIDTH,
+    any_lane,
+    greatest,
+    lane_numbers,
+    least,
+    load2,
+    splat,
+    store2,
+    store_rgb,
+    to_float,
+    to_int,
+    where,
 )
 from sim.solids import Material, Shape
 

@@ -9,10 +9,10 @@ import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
-from sim.lanes import WIDTH, any_lane, greatest, least, load2, splat, sqrt, store2, to_int, where
 from sim.sensors.camera import in_picture
 from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, INLINE, SHAPE, SIN, box_of_rank, slab
 from sim.sensors.parts import BIN_M, MATERIAL, SEMANTIC, distance_of
+from sim.simd import WIDTH, any_lane, greatest, least, load2, splat, sqrt, store2, to_int, where
 from sim.solids import Material, Shape
 
 _BOX, _CYLINDER, _WHEEL, _WEDGE = int(Shape.BOX), int(Shape.CYLINDER), int(Shape.WHEEL), int(Shape.WEDGE)

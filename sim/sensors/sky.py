@@ -9,9 +9,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.lanes import any_lane, floor, gather, greatest, least, splat, sqrt, to_float, to_int, where
 from sim.sensors.cast import INLINE
 from sim.sensors.light import AMBIENT, CLOUD, DIRECT, GLOW, HAZE, HORIZON, SUN, ZENITH
+from sim.simd import any_lane, floor, gather, greatest, least, splat, sqrt, to_float, to_int, where
 
 SKYLINE_PLACES = 2048
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from sim.lanes import any_lane, floor, greatest, least, shift_right, splat, sqrt, to_float, to_int, where
 from sim.sensors.cast import INLINE
 from sim.sensors.light import AMBIENT, DIRECT
+from sim.simd import any_lane, floor, greatest, least, shift_right, splat, sqrt, to_float, to_int, where
 
 PER_STOREY = np.float32(1.0 / 3.1)
 # Light that reaches a face from the sky, by which way it faces: aside, up, down.

@@ -15,11 +15,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.lanes import WIDTH
 from sim.sensors.cast import COS, CX, CY, FAR_M, FAST, HX, HY, SIN, SKY, UNLOCKED, cast_ground
 from sim.sensors.parts import INSTANCE
 from sim.sensors.returns import GROUND_CLASSES, RETURN_ROWS, measure_sweep
 from sim.sensors.sweep import cast_sweep
+from sim.simd import WIDTH
 from sim.threads import MOST_THREADS
 
 SECTORS = 32  # at most; a sector is a whole number of vectors wide

@@ -3,7 +3,7 @@
 Knows numba's extension interface and LLVM's vectors; knows nothing about sensors. Whether LLVM turns a loop over an array into
 vector instructions depends on its types, on the processor and on how many arrays may overlap, and rows that are shorter than a
 few vectors never run the vector part. A kernel that is written with these values is vector code on every processor: eight
-float32 (`Lanes`), eight int32 (`IntLanes`) or eight truth values (`MaskLanes`). Operations are those of IEEE 754 as written,
+float32 (`FLOATS`), eight int32 (`INTS`) or eight truth values (`MASKS`). Operations are those of IEEE 754 as written,
 one by one, whatever the width of the processor's registers.
 
 Inside kernels: `load(array, i)` and `load2(array, i, j)` read eight neighbours of a float32 or integer array in C order (whose

@@ -12,8 +12,8 @@ from numba import njit
 from numba.core.errors import TypingError
 from numpy.typing import NDArray
 
-from sim import lanes
-from sim.lanes import (
+from sim import simd
+from sim.simd import (
     all_lanes,
     any_lane,
     first_false,
@@ -187,11 +187,11 @@ def test_signs_name_the_eight_corners_of_a_box() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda a: lanes.load(a, 0) + 0.5,
-        lambda a: lanes.load(a, 0) & lanes.load(a, 0),
-        lambda a: lanes.sqrt(lanes.to_int(lanes.load(a, 0))),
-        lambda a: lanes.where(lanes.load(a, 0), lanes.load(a, 0), lanes.load(a, 0)),
-        lambda a: lanes.load2(a, 0, 0),
+        lambda a: simd.load(a, 0) + 0.5,
+        lambda a: simd.load(a, 0) & simd.load(a, 0),
+        lambda a: simd.sqrt(simd.to_int(simd.load(a, 0))),
+        lambda a: simd.where(simd.load(a, 0), simd.load(a, 0), simd.load(a, 0)),
+        lambda a: simd.load2(a, 0, 0),
     ],
     ids=["float64", "bits of floats", "root of integers", "choice without a mask", "dimensions"],
 )
