@@ -54,6 +54,11 @@ def _meetings(keep: Callable[[Places, Meeting], bool]) -> Callable[[Places], lis
     return sites
 
 
+def _has_priority(places: Places, m: Meeting) -> bool:
+    """Whether the ego gives way without a signal, and those it meets have no stop sign: they will not stop."""
+    return places.control(m.mine.through) in GIVES_WAY and places.control(m.other.through) != LaneControl.STOP
+
+
 def _start(places: Places, turn: Turn) -> float:
     """Offset of the ego on the lane that comes to the junction."""
     return max(places.length(turn.approach) - APPROACH_M, START_M)
@@ -161,7 +166,7 @@ def _both_green(places: Places, site: Meeting, offset: float, share: float, draw
 
 
 def _is_merge(places: Places, m: Meeting) -> bool:
-    same = m.mine.exit == m.other.exit and places.control(m.mine.through) in GIVES_WAY
+    same = m.mine.exit == m.other.exit and _has_priority(places, m)
     ring = m.other.exit in places.rings or m.mine.approach in places.rings
     return same and not ring and places.turn_of(m.mine.through) == -1 and places.turn_of(m.other.through) == 0
 
@@ -276,7 +281,7 @@ UNPROTECTED_LEFT = Family(
 def _is_crossing(places: Places, m: Meeting) -> bool:
     straight = places.turn_of(m.other.through) == 0 and not _faces(places, m)
     ring = m.other.exit in places.rings or m.mine.approach in places.rings
-    return straight and not ring and places.control(m.mine.through) in GIVES_WAY and m.mine.exit != m.other.exit
+    return straight and not ring and _has_priority(places, m) and m.mine.exit != m.other.exit
 
 
 PRIORITY_JUNCTION = Family(
