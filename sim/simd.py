@@ -4,7 +4,7 @@ Knows numba's extension interface and LLVM's vectors; knows nothing about sensor
 vector instructions depends on its types, on the processor and on how many arrays may overlap, and rows that are shorter than a
 few vectors never run the vector part. A kernel that is written with these values is vector code on every processor: eight
 float32 (`FLOATS`), eight int32 (`INTS`) or eight truth values (`MASKS`). Operations are those of IEEE 754 as written,
-one by one, whatever the width of the processor's registers.
+one by one, whatever the width of the processor's registers; `fma` and `blend` round once where two operations would twice.
 
 Inside kernels: `load(array, i)` and `load2(array, i, j)` read eight neighbours of a float32 or integer array in C order (whose
 integers become int32), `store` and `store2` write them; `where(mask, a, b)` chooses lane by lane; `splat(x)` is eight times x.
@@ -326,6 +326,39 @@ smallest = _of_all("smallest", "<", "The smallest of eight float32, none of whic
 largest = _of_all("largest", ">", "The largest of eight float32, none of which may be no number.")
 
 
+def _float_lanes(name: str, emit: Callable[[Any, Any], Any], text: str) -> Any:
+    """A function of three values, lanes of float32 or one float32, at least one of them lanes."""
+
+    def typed(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+        given = (a, b, c)
+        _wants(
+            FLOATS in given and all(_fits(t, FLOATS) for t in given), f"{name} takes float32 lanes, got {a}, {b}, {c}"
+        )
+
+        def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return emit(
+                builder, [_as_lanes(context, builder, v, t, FLOATS) for v, t in zip(args, sig.args, strict=True)]
+            )
+
+        return FLOATS(a, b, c), lower
+
+    typed.__name__, typed.__doc__ = name, text
+    return intrinsic(typed)
+
+
+def _fma(builder: Any, args: Any) -> Any:
+    return _call(builder, "llvm.fma.v8f32", args)
+
+
+# Asked for where it is meant: left to LLVM, it would depend on what a kernel is inlined into.
+fma = _float_lanes("fma", _fma, "a * b + c, rounded once; one instruction where the processor has it.")
+blend = _float_lanes(
+    "blend",
+    lambda b, v: _fma(b, [v[2], b.fsub(v[1], v[0]), v[0]]),
+    "a + share * (b - a), the product rounded with the sum.",
+)
+
+
 @intrinsic
 def signs(typingctx, bit):  # type: ignore[no-untyped-def]
     """1 in the lanes whose number has that bit (1, 2 or 4, a constant) set, -1 in the others: the corners of a box."""
@@ -483,6 +516,32 @@ def gather(typingctx, array, at):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def gather_pair(typingctx, array, at):  # type: ignore[no-untyped-def]
+    """Elements at the places `at` and those after them, of an array of uint16 or uint32, as two lanes: half the loads."""
+    _wants(at == INTS, f"gather_pair takes int32 lanes as places, got {at}")
+    _wants(_kind_of(array) == INTS and array.dtype in (types.uint16, types.uint32), f"no pairs are read from {array}")
+    element = ir.IntType(array.dtype.bitwidth)
+    both = ir.IntType(2 * array.dtype.bitwidth)
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        pairs = ir.Constant(ir.VectorType(both, WIDTH), ir.Undefined)
+        for k in range(WIDTH):
+            place = builder.zext(builder.extract_element(args[1], ir.Constant(_INT, k)), ir.IntType(64))
+            pointer = builder.bitcast(builder.gep(data, [place]), both.as_pointer())
+            pairs = builder.insert_element(pairs, builder.load(pointer, align=element.width // 8), ir.Constant(_INT, k))
+        elements = builder.bitcast(pairs, ir.VectorType(element, 2 * WIDTH))
+        undefined, result = ir.Constant(elements.type, ir.Undefined), []
+        for first in (0, 1):
+            order = ir.Constant(_INTS, [ir.Constant(_INT, 2 * k + first) for k in range(WIDTH)])
+            value = builder.shuffle_vector(elements, undefined, order)
+            result.append(value if value.type == _INTS else builder.zext(value, _INTS))
+        return context.make_tuple(builder, sig.return_type, result)
+
+    return types.UniTuple(INTS, 2)(array, at), emit  # type: ignore[attr-defined]
+
+
+@intrinsic
 def prefetch(typingctx, array, i):  # type: ignore[no-untyped-def]
     """Ask for row i of a two-dimensional array, of one or two cache lines, before it is read; changes
     nothing but the time that takes."""
@@ -505,6 +564,58 @@ def prefetch(typingctx, array, i):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.none(array, i), emit
+
+
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """Eight vectors of eight float32 as a square, turned over: pairs of rows are interleaved, then pairs of pairs, then halves."""
+    low, high = ((0, 8, 1, 9, 4, 12, 5, 13), (2, 10, 3, 11, 6, 14, 7, 15))
+    low_pairs, high_pairs = ((0, 1, 8, 9, 4, 5, 12, 13), (2, 3, 10, 11, 6, 7, 14, 15))
+    low_half, high_half = ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
+
+    def pick(a: Any, b: Any, order: tuple[int, ...]) -> Any:
+        return builder.shuffle_vector(a, b, ir.Constant(_INTS, [ir.Constant(_INT, k) for k in order]))
+
+    singles = [pick(rows[k], rows[k + 1], order) for k in (0, 2, 4, 6) for order in (low, high)]
+    pairs = [
+        pick(singles[half + k], singles[half + k + 2], order)
+        for half in (0, 4)
+        for k in (0, 1)
+        for order in (low_pairs, high_pairs)
+    ]
+    return [pick(pairs[k], pairs[k + 4], order) for order in (low_half, high_half) for k in range(4)]
+
+
+@intrinsic
+def load_rows(typingctx, array, order, rank, count):  # type: ignore[no-untyped-def]
+    """The first eight columns, as lanes, of the rows of array (N, 8 or more) float32 that stand in places rank to rank + 7 of
+    order (int32); beyond count, the last one again."""
+    _wants(
+        isinstance(array, types.Array) and array.ndim == 2 and _kind_of(array) == FLOATS and _kind_of(order) == INTS,
+        f"load_rows takes an array of float32 with two dimensions and one of int32, got {array} and {order}",
+    )
+
+    def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        struct = context.make_array(sig.args[0])(context, builder, args[0])
+        places = context.make_array(sig.args[1])(context, builder, args[1]).data
+        first, number = (context.cast(builder, args[k], sig.args[k], types.intp) for k in (2, 3))
+        last = builder.sub(number, context.get_constant(types.intp, 1))
+        rows, zero = [], context.get_constant(types.intp, 0)
+        for k in range(WIDTH):
+            at = builder.add(first, context.get_constant(types.intp, k))
+            at = builder.select(builder.icmp_signed("<", at, last), at, last)
+            row = builder.sext(builder.load(builder.gep(places, [at])), ir.IntType(64))
+            pointer = cgutils.get_item_pointer(context, builder, sig.args[0], struct, [row, zero], wraparound=False)
+            rows.append(builder.load(builder.bitcast(pointer, _FLOATS.as_pointer()), align=4))
+        return context.make_tuple(builder, sig.return_type, _transposed(builder, rows))
+
+    return types.UniTuple(FLOATS, WIDTH)(array, order, rank, count), emit  # type: ignore[attr-defined]
+
+
+@intrinsic
+def lowest_bit(typingctx, bits):  # type: ignore[no-untyped-def]
+    """Number of the lowest bit that is set in an integer other than 0."""
+    _wants(isinstance(bits, types.Integer), f"lowest_bit takes an integer, got {bits}")
+    return bits(bits), lambda context, builder, sig, args: builder.cttz(args[0], ir.Constant(_BIT, 1))
 
 
 @intrinsic

@@ -36,7 +36,8 @@ from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.lens import LensError, lens_tables, ray_directions
 from sim.sensors.pinhole import pinhole_directions
 from sim.sensors.rig import rig
-from sim.sensors.sweep import ARC_ERROR, arc, cast_sweep, sweep_directions
+from sim.sensors.sweep import ARC_ERROR, BOUNDS, arc, cast_sweep, sweep_directions
+from sim.simd import load, store
 from sim.solids import Shape
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -164,7 +165,7 @@ def test_sweeps_agree_with_embree(
     cast_sweep(
         boxes, np.arange(count, dtype=np.int32), count, origin, np.ascontiguousarray(pose[:3, :3].T, np.float32),
         tilt == 0.0, FAR_M, np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), np.float32(np.radians(span) / columns),
-        np.float32(0.0), *directions, depth, code, np.zeros(3, np.float32),
+        np.float32(0.0), *directions, depth, code, np.zeros((BOUNDS, 8), np.float32),
     )  # fmt: skip
     scene = EmbreeScene(boxes, SEGMENTS)
     same_depth, same_identity = agree(depth, code, scene, scene.rays(origin, directions))
@@ -217,12 +218,12 @@ def cast_one(depth, code, dx, dy, dz, origin, box):
 @njit(**FAST)
 def arcs(y, x, out):
     """`arc`, which is inlined into kernels, of many points."""
-    for i in range(len(y)):
-        out[i] = arc(y[i], x[i])
+    for i in range(0, len(y), 8):
+        store(out, i, arc(load(y, i), load(x, i)))
 
 
 def test_fast_angles_are_as_good_as_they_say() -> None:
-    turn = np.linspace(-np.pi, np.pi, 200_001)
+    turn = np.linspace(-np.pi, np.pi, 200_000)
     scale = np.random.default_rng(0).choice([1e-3, 1.0, 1e4], len(turn))
     y, x = (scale * np.sin(turn)).astype(np.float32), (scale * np.cos(turn)).astype(np.float32)
     out = np.zeros(len(turn), np.float32)

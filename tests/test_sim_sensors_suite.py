@@ -19,10 +19,11 @@ from sim.sensors.light import AMBIENT, DIRECT, HAZE, HORIZON, LIGHT_COLUMNS, SUN
 from sim.sensors.parts import BINS, sort_boxes
 from sim.sensors.pinhole import pinhole_directions
 from sim.sensors.rig import rig
-from sim.sensors.shading import COLOR_ROWS, _face_pixels, light_faces, store_pixels
+from sim.sensors.shading import _face_pixels, light_faces, store_pixels
 from sim.sensors.shadows import SHADOW, SUNNY, cast_shadows
 from sim.sensors.suite import SensorSuite
 from sim.sensors.surfaces import PANE_COLUMNS
+from sim.simd import WIDTH, lane, load2
 from sim.solids import Material, Shape
 from sim.world import World, WorldState
 
@@ -155,7 +156,7 @@ def nearest_first(boxes: NDArray[np.float32]) -> NDArray[np.int32]:
 
 
 def test_colours_beyond_a_byte_are_cut_off() -> None:
-    colors = np.zeros((COLOR_ROWS, 9), np.float32)
+    colors = np.zeros((3, 9), np.float32)
     colors[:, 1:5] = np.array([[-3.0, 0.0, 254.9, 300.0], [1.0, 2.0, 3.0, 4.0], [255.0, 1e9, -1e9, 128.5]])
     image = np.full((3, 9, 3), 7, np.uint8)
     store_at(colors, 1, 1, image)
@@ -168,18 +169,19 @@ def test_colours_beyond_a_byte_are_cut_off() -> None:
 @njit(**FAST)
 def store_at(colors, v, c, image):
     """Kernels that are inlined cannot be called from Python."""
-    store_pixels(colors, v, c, image)
+    store_pixels(image, v, c, load2(colors, 0, c), load2(colors, 1, c), load2(colors, 2, c))
 
 
 @njit(**FAST)
 def paint_one(
     v, u, code, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, colors
 ):  # fmt: skip
-    """One pixel of a face."""
-    _face_pixels(
-        code[v, u], v, u, u + 1, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, np.float32(0.01),
-        colors,
-    )  # fmt: skip
+    """One pixel of a face: colors (3,)."""
+    c = min(u, depth.shape[1] - WIDTH)
+    red, green, blue = _face_pixels(
+        code[v, u], v, c, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, np.float32(0.01)
+    )
+    colors[0], colors[1], colors[2] = lane(red, u - c), lane(green, u - c), lane(blue, u - c)
 
 
 @pytest.mark.parametrize("shape", list(Shape))
@@ -229,7 +231,7 @@ def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
     checked = 0
     for v in range(shape_px[0]):
         for u in np.flatnonzero(code[v] >= 0)[::5]:
-            colors = np.zeros((3, camera.width_px), np.float32)
+            colors = np.zeros(3, np.float32)
             paint_one(
                 v, u, code, depth, *directions, np.linalg.norm(directions, axis=0), origin, boxes, attributes, faces, panes,
                 light, colors,
@@ -239,6 +241,6 @@ def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
             level = 0.4 * aside_up_down + 0.5 * max(float(n @ sun), 0.0)
             veil = panes[0, 7:10]
             clear = 1 - veil / 200.0
-            assert colors[:, u] == pytest.approx(np.array([200, 150, 100]) * level * clear + veil, rel=0.03)
+            assert colors == pytest.approx(np.array([200, 150, 100]) * level * clear + veil, rel=0.03)
             checked += 1
     assert checked > 20

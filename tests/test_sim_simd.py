@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,12 @@ from sim import simd
 from sim.simd import (
     all_lanes,
     any_lane,
+    blend,
     first_false,
     floor,
+    fma,
     gather,
+    gather_pair,
     greatest,
     lane,
     lane_numbers,
@@ -26,6 +30,8 @@ from sim.simd import (
     least,
     load,
     load2,
+    load_rows,
+    lowest_bit,
     mask_bits,
     shift_right,
     signs,
@@ -75,6 +81,31 @@ def test_floats_are_those_of_ieee_754(a: NDArray[np.float32], b: NDArray[np.floa
         ]  # fmt: skip
     for row, wanted in zip(out, expected, strict=True):
         assert np.array_equal(row, np.asarray(wanted, np.float32), equal_nan=True)
+
+
+@njit(**KERNEL)
+def fused(a, b, c, s, out):
+    x, y, z = load(a, 0), load(b, 0), load(c, 0)
+    store2(out, 0, 0, fma(x, y, z))
+    store2(out, 1, 0, fma(s, x, z))
+    store2(out, 2, 0, blend(x, s, z))
+
+
+@settings(max_examples=100, deadline=None)
+@given(a=moderate, b=moderate, c=moderate, s=st.floats(-1e3, 1e3, width=32))
+def test_fused_products_are_rounded_once(
+    a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32], s: float
+) -> None:
+    """No float32 is nearer to the exact result."""
+    out = np.zeros((3, 8), np.float32)
+    fused(a, b, c, np.float32(s), out)
+    rows = [(a, b, c), (np.full(8, s, np.float32), a, c), (c, np.float32(s) - a, a)]
+    for row, factors in zip(out, rows, strict=True):
+        for got, x, y, z in zip(row, *factors, strict=True):
+            exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+            error = abs(Fraction(float(got)) - exact)
+            for other in (np.nextafter(got, np.float32(np.inf)), np.nextafter(got, np.float32(-np.inf))):
+                assert error <= abs(Fraction(float(other)) - exact)
 
 
 @njit(**KERNEL)
@@ -167,6 +198,45 @@ def test_memory_is_read_and_written_where_it_should(dtype: type) -> None:
     untouched = np.ones((3, 10), bool)
     untouched[1, 1:9] = False
     assert (pixels[untouched] == 9).all()
+
+
+@njit(**KERNEL)
+def pairs(table, at, out):
+    first, second = gather_pair(table, load(at, 0))
+    store2(out, 0, 0, first)
+    store2(out, 1, 0, second)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_pairs_are_neighbours(dtype: type) -> None:
+    rng = np.random.default_rng(1)
+    table = rng.integers(0, np.iinfo(dtype).max, (5, 7)).astype(dtype)
+    at, out = rng.integers(0, 34, 8).astype(np.int32), np.zeros((2, 8), np.int32)
+    pairs(table, at, out)
+    flat = table.reshape(-1).astype(np.int64).astype(np.int32)
+    assert np.array_equal(out, np.stack([flat[at], flat[at + 1]]))
+
+
+@njit(**KERNEL)
+def turned(table, order, rank, count, out):
+    rows = load_rows(table, order, rank, count)
+    for k in range(8):
+        store2(out, k, 0, rows[k])
+
+
+@pytest.mark.parametrize(("rank", "count"), [(0, 20), (8, 20), (16, 20), (0, 3), (0, 1)])
+def test_rows_are_turned_into_columns_and_the_last_one_repeats(rank: int, count: int) -> None:
+    rng = np.random.default_rng(2)
+    table, order = rng.random((30, 9)).astype(np.float32), rng.permutation(30)[:count].astype(np.int32)
+    out = np.zeros((8, 8), np.float32)
+    turned(table, order, rank, count, out)
+    ranks = np.minimum(np.arange(rank, rank + 8), count - 1)
+    assert np.array_equal(out, table[order[ranks], :8].T)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 12, 128, 255, 2**31 - 2**20])
+def test_lowest_bit(bits: int) -> None:
+    assert njit(lambda n: lowest_bit(n))(bits) == (bits & -bits).bit_length() - 1
 
 
 @njit(**KERNEL)

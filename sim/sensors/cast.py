@@ -14,7 +14,21 @@ import numpy as np
 from numba import njit
 
 import sim.numba_setup  # noqa: F401 (chooses the threading layer)
-from sim.simd import WIDTH, any_lane, first_false, greatest, least, load2, prefetch, splat, sqrt, store2, where
+from sim.simd import (
+    WIDTH,
+    any_lane,
+    fma,
+    greatest,
+    lane_numbers,
+    least,
+    load2,
+    load_rows,
+    prefetch,
+    splat,
+    sqrt,
+    store2,
+    where,
+)  # fmt: skip
 from sim.solids import Shape
 
 # What LLVM may do to floats: ignore the sign of zero, no more. Where it may contract or reassociate, the last bits of a result
@@ -37,9 +51,9 @@ GROUND = np.int32(-1)
 SKY = np.int32(-2)
 
 # Columns of a box in the ego frame: centre, half size, cosine and sine of its yaw, `Shape`.
-CX, CY, CZ, HX, HY, HZ, COS, SIN, SHAPE = range(9)
+CX, CY, CZ, HX, HY, HZ, COS, SIN, SHAPE = range(9)  # of a box; lanes are made of all but the last
 BOX_COLUMNS = 9
-AHEAD = 12  # ranks; by then memory has answered
+AHEAD = 16  # ranks; by then memory has answered
 # The face that a code can name beside those across x, y and z: the curved one, or the slope of a wedge.
 CURVED = 3
 _BOX, _CYLINDER, _WHEEL, _ELLIPSOID = int(Shape.BOX), int(Shape.CYLINDER), int(Shape.WHEEL), int(Shape.ELLIPSOID)
@@ -63,10 +77,14 @@ def cast_ground(origin, dz, depth, code):
 
 
 @njit(**INLINE)
-def box_of_rank(boxes, order, rank, count):
-    """The index of the box with that rank. Boxes lie in memory in another order, so one that comes later is asked for now."""
-    prefetch(boxes, order[min(rank + AHEAD, count - 1)])
-    return order[rank]
+def boxes_of_ranks(boxes, order, rank, count):
+    """Columns CX to SIN, as lanes, of the boxes with ranks rank to rank + 7, and which of these there are.
+
+    Boxes lie in memory in another order, so those that come later are asked for now.
+    """
+    for k in range(rank + AHEAD, min(rank + AHEAD + WIDTH, count)):
+        prefetch(boxes, order[k])
+    return load_rows(boxes, order, rank, count), lane_numbers() < np.int32(count - rank)
 
 
 @njit(**INLINE)
@@ -82,43 +100,44 @@ def slab(half, o, per):
 
 @njit(**INLINE)
 def _keep(depth, code, v, c, old, t, hit, face):
-    """Keep the nearer of what was there and what was hit."""
-    if any_lane(hit):
-        store2(depth, v, c, where(hit, t, old))
-        store2(code, v, c, where(hit, face, load2(code, v, c)))
+    """Keep the nearer of what was there and what was hit; returns whether anything was."""
+    if not any_lane(hit):
+        return False
+    store2(depth, v, c, where(hit, t, old))
+    store2(code, v, c, where(hit, face, load2(code, v, c)))
+    return True
 
 
 @njit(**INLINE)
 def _cast_box(depth, code, dx, dy, dz, v0, v1, u0, u1, nearest, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code):
-    """Keep the nearest hits of one box in a rectangle of rays; returns whether any was open to it.
+    """Keep the nearest hits of one box in a rectangle of rays; returns whether any met it.
 
     o is the ray origin in the box's frame. The axis whose slab is entered last is the face that is seen.
     """
-    one, last, is_open = np.float32(1.0), depth.shape[1] - WIDTH, False
+    one, last, seen = np.float32(1.0), depth.shape[1] - WIDTH, False
     for v in range(v0, v1):
         for u in range(u0, u1, WIDTH):
             c = min(u, last)
             old = load2(depth, v, c)
             if not any_lane(old > nearest):
                 continue
-            is_open = True
             x, y, z = load2(dx, v, c), load2(dy, v, c), load2(dz, v, c)
-            near_x, far_x = slab(hx, ox, one / (cos_yaw * x + sin_yaw * y))
-            near_y, far_y = slab(hy, oy, one / (cos_yaw * y - sin_yaw * x))
+            near_x, far_x = slab(hx, ox, one / fma(x, cos_yaw, sin_yaw * y))
+            near_y, far_y = slab(hy, oy, one / fma(y, cos_yaw, -sin_yaw * x))
             near_z, far_z = slab(hz, oz, one / z)
             near = greatest(near_x, near_y)
             face = where(near_x > near_y, splat(box_code), box_code + np.int32(1))
             face = where(near > near_z, face, box_code + np.int32(2))
             near, far = greatest(near, near_z), least(least(far_x, far_y), far_z)
             t = where(near > NEAR, near, far)
-            _keep(depth, code, v, c, old, t, (near <= far) & (t > NEAR) & (t < old), face)
-    return is_open
+            seen |= _keep(depth, code, v, c, old, t, (near <= far) & (t > NEAR) & (t < old), face)
+    return seen
 
 
 @njit(**INLINE)
 def _cast_wedge(depth, code, dx, dy, dz, v0, v1, u0, u1, nearest, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code):
     """The same for a wedge: the box's slabs, and the half space below its slope."""
-    one, zero, last, is_open = np.float32(1.0), np.float32(0.0), depth.shape[1] - WIDTH, False
+    one, zero, last, seen = np.float32(1.0), np.float32(0.0), depth.shape[1] - WIDTH, False
     px, pz = one / hx, one / hz
     above = ox * px + oz * pz
     for v in range(v0, v1):
@@ -127,13 +146,12 @@ def _cast_wedge(depth, code, dx, dy, dz, v0, v1, u0, u1, nearest, ox, oy, oz, co
             old = load2(depth, v, c)
             if not any_lane(old > nearest):
                 continue
-            is_open = True
             x, y, z = load2(dx, v, c), load2(dy, v, c), load2(dz, v, c)
-            along = cos_yaw * x + sin_yaw * y
+            along = fma(x, cos_yaw, sin_yaw * y)
             near_x, far_x = slab(hx, ox, one / along)
-            near_y, far_y = slab(hy, oy, one / (cos_yaw * y - sin_yaw * x))
+            near_y, far_y = slab(hy, oy, one / fma(y, cos_yaw, -sin_yaw * x))
             near_z, far_z = slab(hz, oz, one / z)
-            rise = along * px + z * pz
+            rise = fma(along, px, z * pz)
             slope = -above / rise
             near = greatest(near_x, near_y)
             face = where(near_x > near_y, splat(box_code), box_code + np.int32(1))
@@ -143,8 +161,8 @@ def _cast_wedge(depth, code, dx, dy, dz, v0, v1, u0, u1, nearest, ox, oy, oz, co
             face, near = where(entering, box_code + np.int32(CURVED), face), where(entering, slope, near)
             far = where((rise > zero) & (slope < far), slope, far)
             t = where(near > NEAR, near, far)
-            _keep(depth, code, v, c, old, t, (near <= far) & (t > NEAR) & (t < old), face)
-    return is_open
+            seen |= _keep(depth, code, v, c, old, t, (near <= far) & (t > NEAR) & (t < old), face)
+    return seen
 
 
 @njit(**INLINE)
@@ -156,7 +174,7 @@ def _cast_round(
     In coordinates in which its cross-section is the unit circle, a ray passes the axis at |o x d| / |d|: in that form, unlike
     in that of the quadratic formula, float32 is good enough for something thin that is far away.
     """
-    one, zero, last, is_open = np.float32(1.0), np.float32(0.0), depth.shape[1] - WIDTH, False
+    one, zero, last, seen = np.float32(1.0), np.float32(0.0), depth.shape[1] - WIDTH, False
     sx, sy, sz = one / hx, one / hy, one / hz
     side = sy if upright else sz
     ou, ov = ox * sx, (oy * sy if upright else oz * sz)
@@ -168,25 +186,24 @@ def _cast_round(
             old = load2(depth, v, c)
             if not any_lane(old > nearest):
                 continue
-            is_open = True
             x, y, z = load2(dx, v, c), load2(dy, v, c), load2(dz, v, c)
-            across = cos_yaw * y - sin_yaw * x
-            du = (cos_yaw * x + sin_yaw * y) * sx
+            across = fma(y, cos_yaw, -sin_yaw * x)
+            du = fma(x, cos_yaw, sin_yaw * y) * sx
             dv, dw = (across, z) if upright else (z, across)
             dv = dv * side
-            a = greatest(du * du + dv * dv, np.float32(1e-12))
-            cross = ou * dv - ov * du
-            room = a - cross * cross
+            a = greatest(fma(du, du, dv * dv), np.float32(1e-12))
+            cross = fma(dv, ou, -ov * du)
+            room = fma(-cross, cross, a)
             if not any_lane(room > zero):
                 continue
-            root, middle, per = sqrt(greatest(room, zero)), -(ou * du + ov * dv), one / a
+            root, middle, per = sqrt(greatest(room, zero)), fma(du, -ou, -ov * dv), one / a
             near, far = (middle - root) * per, (middle + root) * per
             near_w, far_w = slab(half, ow, one / dw)
             face = where(near > near_w, splat(round_face), cap)
             near, far = greatest(near, near_w), least(far, far_w)
             t = where(near > NEAR, near, far)
-            _keep(depth, code, v, c, old, t, (room > zero) & (near <= far) & (t > NEAR) & (t < old), face)
-    return is_open
+            seen |= _keep(depth, code, v, c, old, t, (room > zero) & (near <= far) & (t > NEAR) & (t < old), face)
+    return seen
 
 
 @njit(**INLINE)
@@ -194,7 +211,7 @@ def _cast_ellipsoid(
     depth, code, dx, dy, dz, v0, v1, u0, u1, nearest, ox, oy, oz, cos_yaw, sin_yaw, hx, hy, hz, box_code
 ):  # fmt: skip
     """The same for an ellipsoid: the unit ball in coordinates in which it is one."""
-    one, zero, last, is_open = np.float32(1.0), np.float32(0.0), depth.shape[1] - WIDTH, False
+    one, zero, last, seen = np.float32(1.0), np.float32(0.0), depth.shape[1] - WIDTH, False
     sx, sy, sz = one / hx, one / hy, one / hz
     ou, ov, ow = ox * sx, oy * sy, oz * sz
     face = splat(box_code + np.int32(CURVED))
@@ -204,33 +221,18 @@ def _cast_ellipsoid(
             old = load2(depth, v, c)
             if not any_lane(old > nearest):
                 continue
-            is_open = True
             x, y, z = load2(dx, v, c), load2(dy, v, c), load2(dz, v, c)
-            du, dv, dw = (cos_yaw * x + sin_yaw * y) * sx, (cos_yaw * y - sin_yaw * x) * sy, z * sz
-            a = du * du + dv * dv + dw * dw
-            cu, cv, cw = ov * dw - ow * dv, ow * du - ou * dw, ou * dv - ov * du
-            room = a - (cu * cu + cv * cv + cw * cw)
+            du, dv, dw = fma(x, cos_yaw, sin_yaw * y) * sx, fma(y, cos_yaw, -sin_yaw * x) * sy, z * sz
+            a = fma(du, du, fma(dv, dv, dw * dw))
+            cu, cv, cw = fma(dw, ov, -ow * dv), fma(du, ow, -ou * dw), fma(dv, ou, -ov * du)
+            room = a - fma(cu, cu, fma(cv, cv, cw * cw))
             if not any_lane(room > zero):
                 continue
-            root, middle, per = sqrt(greatest(room, zero)), -(ou * du + ov * dv + ow * dw), one / a
+            root, middle, per = sqrt(greatest(room, zero)), fma(du, -ou, fma(dv, -ov, -ow * dw)), one / a
             near, far = (middle - root) * per, (middle + root) * per
             t = where(near > NEAR, near, far)
-            _keep(depth, code, v, c, old, t, (room > zero) & (t > NEAR) & (t < old), face)
-    return is_open
-
-
-@njit(**INLINE)
-def end_of_run(code, v, u, hit):
-    """The first column after u of row v that does not hold this code."""
-    end, columns = u + 1, code.shape[1]
-    while end + WIDTH <= columns:
-        same = first_false(load2(code, v, end) == hit)
-        end += same
-        if same < WIDTH:
-            return end
-    while end < columns and code[v, end] == hit:
-        end += 1
-    return end
+            seen |= _keep(depth, code, v, c, old, t, (room > zero) & (t > NEAR) & (t < old), face)
+    return seen
 
 
 @njit(**FAST)
@@ -261,7 +263,7 @@ def face_normal(box, face):
 
 @njit(**INLINE)
 def cast_solid(depth, code, dx, dy, dz, v0, v1, u0, u1, nearest, origin, box, box_code):
-    """Keep the nearest hits of one solid in rows v0 to v1, columns u0 to u1; returns whether any ray was open to it.
+    """Keep the nearest hits of one solid in rows v0 to v1, columns u0 to u1; returns whether any was, until now.
 
     Eight neighbours at a time, which are passed over if all end before `nearest`, in the unit of depth: no ray meets the solid
     nearer than that.

@@ -20,9 +20,12 @@ from sim.sensors.cast import FAST, INLINE
 from sim.simd import (
     all_lanes,
     any_lane,
+    blend,
     first_false,
     floor,
+    fma,
     gather,
+    gather_pair,
     greatest,
     lane,
     least,
@@ -192,13 +195,14 @@ def _bordered(cells, width, at, x, y):
     red, green, blue = splat(zero), splat(zero), splat(zero)
     for j in range(3):
         weight_y = low if j == 0 else (centre if j == 1 else high)
+        first = at + np.int32((j - 1) * width - 1)
+        cell_left, cell_middle = gather_pair(cells, first)
+        cell_right = gather(cells, first + np.int32(2))
         for i in range(3):
             weight = weight_y * (left if i == 0 else (middle if i == 1 else right))
-            kind = gather(cells, at + np.int32((j - 1) * width + i - 1)) & np.int32(CLASS)
+            kind = (cell_left if i == 0 else (cell_middle if i == 1 else cell_right)) & np.int32(CLASS)
             r, g, b = _unpacked(gather(SURFACE_WORD, kind))
-            red += weight * r
-            green += weight * g
-            blue += weight * b
+            red, green, blue = fma(weight, r, red), fma(weight, g, green), fma(weight, b, blue)
     return red, green, blue
 
 
@@ -210,11 +214,11 @@ def _painted_share(cells, width, at, x, y, step):
     left, low = x < half, y < half
     first = at - where(left, splat(np.int32(1)), 0) - where(low, splat(np.int32(width)), 0)
     fx, fy = where(left, x + half, x - half), where(low, y + half, y - half)
-    c00, c01 = gather(cells, first), gather(cells, first + np.int32(1))
-    c10, c11 = gather(cells, first + np.int32(width)), gather(cells, first + np.int32(width + 1))
-    lower = to_float(c00 >> 8) + (to_float(c01 >> 8) - to_float(c00 >> 8)) * fx
-    upper = to_float(c10 >> 8) + (to_float(c11 >> 8) - to_float(c10 >> 8)) * fx
-    cover = (lower + (upper - lower) * fy) * np.float32(1.0 / 255.0)
+    c00, c01 = gather_pair(cells, first)
+    c10, c11 = gather_pair(cells, first + np.int32(width))
+    lower = blend(to_float(c00 >> 8), to_float(c01 >> 8), fx)
+    upper = blend(to_float(c10 >> 8), to_float(c11 >> 8), fx)
+    cover = blend(lower, upper, fy) * np.float32(1.0 / 255.0)
     sharp = np.float32(2.6) if step == 0 else (np.float32(1.9) if step == 1 else np.float32(1.25))
     kind = np.int32(CLASS)
     yellow = (
@@ -236,15 +240,16 @@ def _between(texels, first, width, height, fine, column, row, x, y):
     fx, fy = where(left, fx + half, fx - half), where(low, fy + half, fy - half)
     c0, r0 = least(greatest(c0, zero), width - np.int32(2)), least(greatest(r0, zero), height - np.int32(2))
     at = first + r0 * width + c0
-    w00, w01, w10, w11 = (one - fx) * (one - fy), fx * (one - fy), (one - fx) * fy, fx * fy
-    ra, ga, ba = _unpacked(gather(texels, at))
-    rb, gb, bb = _unpacked(gather(texels, at + np.int32(1)))
-    rc, gc, bc = _unpacked(gather(texels, at + width))
-    rd, gd, bd = _unpacked(gather(texels, at + (width + np.int32(1))))
+    low_left, low_right = gather_pair(texels, at)
+    high_left, high_right = gather_pair(texels, at + width)
+    ra, ga, ba = _unpacked(low_left)
+    rb, gb, bb = _unpacked(low_right)
+    rc, gc, bc = _unpacked(high_left)
+    rd, gd, bd = _unpacked(high_right)
     return (
-        w00 * ra + w01 * rb + w10 * rc + w11 * rd,
-        w00 * ga + w01 * gb + w10 * gc + w11 * gd,
-        w00 * ba + w01 * bb + w10 * bc + w11 * bd,
+        blend(blend(ra, rb, fx), blend(rc, rd, fx), fy),
+        blend(blend(ga, gb, fx), blend(gc, gd, fx), fy),
+        blend(blend(ba, bb, fx), blend(bc, bd, fx), fy),
     )
 
 
@@ -285,9 +290,9 @@ def _texels_of_level(step, inside, column, row, x, y, ground, noise):
     if any_lane(paint):
         cover, yellow = _painted_share(cells, width, at, x, y, step)
         cover = where(paint, cover, np.float32(0.0))
-        red += (where(yellow, splat(YELLOW[0]), WHITE[0]) - red) * cover
-        green += (where(yellow, splat(YELLOW[1]), WHITE[1]) - green) * cover
-        blue += (where(yellow, splat(YELLOW[2]), WHITE[2]) - blue) * cover
+        red = blend(red, where(yellow, splat(YELLOW[0]), WHITE[0]), cover)
+        green = blend(green, where(yellow, splat(YELLOW[1]), WHITE[1]), cover)
+        blue = blend(blue, where(yellow, splat(YELLOW[2]), WHITE[2]), cover)
     return red, green, blue, grain, kind
 
 
@@ -337,7 +342,7 @@ def raster_place(ego_x, ego_y, ego_cos, ego_sin, raster_origin, cell_m):
 def cell_places(t, dx, dy, ox, oy, place):
     """Cells of the raster (column, row) under where eight rays end, and where in its cell each ends, 0 to 1."""
     column, row, rest_x, rest_y, cos_cell, sin_cell = place
-    x, y = ox + t * dx, oy + t * dy
-    at_x, at_y = rest_x + cos_cell * x - sin_cell * y, rest_y + sin_cell * x + cos_cell * y
+    x, y = fma(t, dx, ox), fma(t, dy, oy)
+    at_x, at_y = fma(x, cos_cell, fma(y, -sin_cell, rest_x)), fma(x, sin_cell, fma(y, cos_cell, rest_y))
     whole_x, whole_y = floor(at_x), floor(at_y)
     return column + to_int(whole_x), row + to_int(whole_y), at_x - whole_x, at_y - whole_y

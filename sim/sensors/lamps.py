@@ -16,7 +16,7 @@ from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, INLINE, 
 from sim.sensors.light import BEAM, HAZE, LAMPS, WET
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
 from sim.sensors.pinhole import nearest_corner
-from sim.simd import WIDTH, any_lane, greatest, lane_numbers, least, load2, store2, to_float, to_int, where
+from sim.simd import WIDTH, any_lane, fma, greatest, lane_numbers, least, load2, store2, to_float, to_int, where
 from sim.solids import Material
 
 _ON, _OFF = int(Material.LAMP_ON), int(Material.LAMP_OFF)
@@ -53,8 +53,8 @@ def _pool(shade, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, per_x, p
         for u in range(bounds[0], bounds[1], WIDTH):
             c = min(u, last)
             t, across, along = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
-            x = (ax + t * (cos_yaw * across + sin_yaw * along)) * per_x
-            y = (ay + t * (cos_yaw * along - sin_yaw * across)) * per_y
+            x = fma(t, fma(across, cos_yaw, sin_yaw * along), ax) * per_x
+            y = fma(t, fma(along, cos_yaw, -sin_yaw * across), ay) * per_y
             q = greatest(one - x * x - y * y, zero)
             # A vector that was moved back from the edge has pixels that are done already.
             lit = (load2(code, v, c) == GROUND) & (q > zero) & (lane_numbers() >= np.int32(u - c))
@@ -136,15 +136,14 @@ def _add_spot(image, code, depth, farthest, u, v, half_w, half_h, red, green, bl
 
 @njit(**FAST)
 def add_halos(
-    image, depth, code, boxes, attributes, drawn, count, origin, view, lens, light, corners, bounds, flat
+    image, depth, code, boxes, attributes, count, origin, view, lens, light, corners, bounds, flat
 ):  # fmt: skip
-    """Glare around each lamp that is seen, and its streak on a wet road. drawn[:count]: the boxes of `cast_camera`."""
+    """Glare around each lamp of boxes[:count] that is seen, smaller than a pixel too, and its streak on a wet road."""
     focal, (rows, columns) = view[1][0], view[2]
     half, one = np.float32(0.5), np.float32(1.0)
     fog = min(light[HAZE] * np.float32(60.0), one)
     night = min(light[BEAM], one)
-    for place in range(count):
-        k = drawn[place]
+    for k in range(count):
         kind = lamp_kind(attributes[k], light[LAMPS])
         if kind == DARK:
             continue

@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.sensors.cast import COS, CX, CY, CZ, FAST, HX, HY, HZ, INLINE, NEAR, SIN
-from sim.simd import all_lanes, any_lane, largest, load2, signs, smallest, store2, where
+from sim.simd import all_lanes, any_lane, fma, largest, load2, signs, smallest, store2, where
 
 
 @njit(**FAST)
@@ -53,6 +53,25 @@ def sphere_in_view(box, origin, view):
     out |= (aside + forward * left < -radius * far_left) | (aside - forward * right > radius * far_right)
     out |= (below + forward * top < -radius * far_top) | (below - forward * bottom > radius * far_bottom)
     return not out
+
+
+@njit(**INLINE)
+def spheres_in_view(x, y, z, radius, view):
+    """Which of eight spheres meet the view of `pinhole_view`; x, y, z: their centres in ego, seen from the camera."""
+    (
+        (rx, ry, rz, dx, dy, dz, fx, fy, fz),
+        _,
+        _,
+        (left, right, top, bottom),
+        (far_left, far_right, far_top, far_bottom),
+    ) = view
+    aside, below = fma(x, rx, fma(y, ry, z * rz)), fma(x, dx, fma(y, dy, z * dz))
+    forward = fma(x, fx, fma(y, fy, z * fz))
+    seen = (forward >= NEAR - radius) & (fma(forward, left, aside) >= -far_left * radius)
+    seen = seen & (fma(forward, -right, aside) <= far_right * radius)
+    return (
+        seen & (fma(forward, top, below) >= -far_top * radius) & (fma(forward, -bottom, below) <= far_bottom * radius)
+    )
 
 
 @njit(**INLINE)

@@ -55,9 +55,9 @@ def gloss(kind, column, row, noise):
 
 
 @njit(**FAST)
-def mirror_wet_ground(image, code, shade, dz, mirror, share, light):
+def mirror_wet_ground(image, code, shine, dz, mirror, share, light):
     """Mix what the water mirrors into the ground pixels of image (H, W, 3) uint8; a rough road smears it upright.
-    shade: (H, W) uint8 of `gloss`."""
+    shine: (H, W) uint8 of `gloss`."""
     rows, columns = code.shape
     spread = max(1, rows // 60)
     wet = light[WET]
@@ -67,7 +67,7 @@ def mirror_wet_ground(image, code, shade, dz, mirror, share, light):
                 continue
             at = mirror[v, u]
             mix_share = (
-                np.float32(0.85) * wet * share[v, u] * np.float32(np.int32(shade[v, u])) * np.float32(1.0 / 255.0)
+                np.float32(0.85) * wet * share[v, u] * np.float32(np.int32(shine[v, u])) * np.float32(1.0 / 255.0)
             )
             if at < 0:
                 up = min(np.float32(1.0), np.float32(-1.7) * dz[v, u])

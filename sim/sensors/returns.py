@@ -30,7 +30,6 @@ from sim.sensors.cast import (
     INLINE,
     SHAPE,
     SIN,
-    end_of_run,
     face_normal,
     normal_weights,
 )
@@ -40,6 +39,8 @@ from sim.simd import (
     WIDTH,
     all_lanes,
     any_lane,
+    first_false,
+    fma,
     gather,
     lane,
     lane_numbers,
@@ -135,17 +136,20 @@ def wet_ground(wetness, ground):
 
 
 @njit(**INLINE)
-def _ground_light(b, c, on_ground, t, dx, dy, dz, origin, place, classes, ground, semantic, labels):
-    """Light that comes back from the ground to those of eight rays that meet it; 0 for the others."""
+def _ground_light(b, c, on_ground, t, dx, dy, dz, origin, place, classes, ground):
+    """Light that comes back from the ground to those of eight rays that meet it, and its class; 0 and sky for the others."""
     column, row, _, _ = cell_places(t, load2(dx, b, c), load2(dy, b, c), origin[0], origin[1], place)
     rows, columns = np.int32(classes.shape[0]), np.int32(classes.shape[1])
     inside = on_ground & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
     at = where(inside, row * columns + column, np.int32(0))
     kind = where(inside, gather(classes, at), np.int32(0))
-    if labels:
-        store2(semantic, b, c, where(on_ground, gather(SEMANTIC_OF, kind), load2(semantic, b, c)))
-    light = gather(ground, kind << 1) - gather(ground, (kind << 1) + np.int32(1)) * load2(dz, b, c)
-    return where(on_ground, light, np.float32(0.0))
+    first = lane(kind, first_false(~on_ground))
+    if all_lanes((kind == first) | ~on_ground):
+        meaning, light = splat(np.int32(SEMANTIC_OF[first])), fma(load2(dz, b, c), -ground[first, 1], ground[first, 0])
+    else:
+        meaning, place_of_kind = gather(SEMANTIC_OF, kind), kind << 1
+        light = fma(load2(dz, b, c), -gather(ground, place_of_kind + np.int32(1)), gather(ground, place_of_kind))
+    return where(on_ground, light, np.float32(0.0)), where(on_ground, meaning, np.int32(_SKY_CLASS))
 
 
 @njit(**FAST)
@@ -159,28 +163,22 @@ def _surface_of(attribute):
 
 
 @njit(**INLINE)
-def _face_light(hit, b, c0, c1, box, attribute, origin, depth, dx, dy, dz, light):
-    """Light that comes back from one face to rays c0 to c1 (of unit length) of beam b, which all meet it."""
+def _face_light(hit, b, c, box, attribute, origin, depth, dx, dy, dz):
+    """Light that comes back from the face with that code to eight rays (of unit length) of beam b; those that do not meet it get
+    anything."""
     always, facing = _surface_of(attribute)
-    curved = (hit & 3 == CURVED) & (np.int32(box[SHAPE]) != _WEDGE)
+    x, y, z = load2(dx, b, c), load2(dy, b, c), load2(dz, b, c)
+    if (hit & 3 != CURVED) | (np.int32(box[SHAPE]) == _WEDGE):
+        fx, fy, fz = face_normal(box, hit & 3)
+        return fma(abs(fma(x, fx, fma(y, fy, fz * z))), facing, always)
     cos_yaw, sin_yaw = box[COS], box[SIN]
-    x, y, oz = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
-    ox, oy = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
+    from_x, from_y, oz = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
+    ox, oy = cos_yaw * from_x + sin_yaw * from_y, cos_yaw * from_y - sin_yaw * from_x
     wx, wy, wz = normal_weights(box)
-    fx, fy, fz = face_normal(box, hit & 3)
-    last = dx.shape[1] - WIDTH
-    for u in range(c0, c1, WIDTH):
-        c = min(u, last)
-        x, y, z = load2(dx, b, c), load2(dy, b, c), load2(dz, b, c)
-        if curved:
-            t, along, across = load2(depth, b, c), cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
-            nx, ny, nz = wx * (ox + t * along), wy * (oy + t * across), wz * (oz + t * z)
-            cosine = abs(nx * along + ny * across + nz * z) / sqrt(nx * nx + ny * ny + nz * nz)
-        else:
-            cosine = abs(fx * x + fy * y + fz * z)
-        at = lane_numbers() + np.int32(c)
-        own = (at >= np.int32(u)) & (at < np.int32(c1))
-        store(light, c, where(own, always + facing * cosine, load(light, c)))
+    t, along, across = load2(depth, b, c), fma(x, cos_yaw, sin_yaw * y), fma(y, cos_yaw, -sin_yaw * x)
+    nx, ny, nz = wx * fma(t, along, ox), wy * fma(t, across, oy), wz * fma(t, z, oz)
+    cosine = abs(fma(nx, along, fma(ny, across, nz * z))) / sqrt(fma(nx, nx, fma(ny, ny, nz * nz)))
+    return fma(cosine, facing, always)
 
 
 @njit(**INLINE)
@@ -309,35 +307,27 @@ def measure_sweep(
     clear = (air[_FOG] <= 0) & (air[_RAIN] <= 0)
     count = 0
     for b in range(beams):
-        first_solid, end_solid = columns, 0
         for u in range(0, columns, WIDTH):
             c = min(u, last)
             codes = load2(code, b, c)
-            if labels:
-                store2(semantic, b, c, splat(np.int32(_SKY_CLASS)))
-                store2(instance, b, c, splat(np.int32(0)))
-            on_ground = codes == GROUND
-            back = splat(zero)
+            on_ground, todo = codes == GROUND, codes >= 0
+            back, kinds, owners = splat(zero), splat(np.int32(_SKY_CLASS)), splat(np.int32(0))
             if any_lane(on_ground):
-                back = _ground_light(
-                    b, c, on_ground, load2(depth, b, c), dx, dy, dz, origin, place, classes, ground, semantic, labels
+                back, kinds = _ground_light(
+                    b, c, on_ground, load2(depth, b, c), dx, dy, dz, origin, place, classes, ground
                 )
-            store(light, c, back)
-            if any_lane(codes >= 0):
-                first_solid, end_solid = min(first_solid, c), c + WIDTH
-        u = first_solid
-        while u < end_solid:
-            hit = code[b, u]
-            end = u + 1
-            if hit >= 0:
-                end = end_of_run(code, b, u, hit)
-                k = hit >> 2
-                _face_light(hit, b, u, end, boxes[k], attributes[k], origin, depth, dx, dy, dz, light)
+            while any_lane(todo):
+                hit = lane(codes, first_false(~todo))
+                own, k = codes == hit, hit >> 2
+                todo = todo & ~own
+                back = where(own, _face_light(hit, b, c, boxes[k], attributes[k], origin, depth, dx, dy, dz), back)
                 if labels:
-                    kind, own = np.uint8(attributes[k, SEMANTIC]), attributes[k, INSTANCE]
-                    for i in range(u, end):
-                        semantic[b, i], instance[b, i] = kind, own
-            u = end
+                    kinds = where(own, attributes[k, SEMANTIC], kinds)
+                    owners = where(own, attributes[k, INSTANCE], owners)
+            store(light, c, back)
+            if labels:
+                store2(semantic, b, c, kinds)
+                store2(instance, b, c, owners)
         start = np.int32(base + b * columns)
         if not clear:
             _air_row(start, air[_FOG], air[_RAIN], sensitivity, depth[b], light, distance)
@@ -361,7 +351,7 @@ def measure_sweep(
                 owners = where(of_air, np.int32(0), load2(instance, b, c))
                 _put_labels(point_labels, point_time, count, kept, b, kinds, owners, load2(times, b, c))
             count = _put_points(
-                points, count, kept, origin[0] + r * x, origin[1] + r * y, origin[2] + r * z, least(shown, one)
+                points, count, kept, fma(r, x, origin[0]), fma(r, y, origin[1]), fma(r, z, origin[2]), least(shown, one)
             )
     for k in range(count, points.shape[0]):
         for c in range(4):

@@ -1,7 +1,7 @@
 """Colours of what a camera's rays met: one pass over the picture after casting, row by row.
 
-Knows hits, materials, the ground's texture and the light; knows nothing about traffic or environments. A row is shaded as
-sky and as ground, eight pixels at a time, then each run of pixels with the same face is painted over it.
+Knows hits, materials, the ground's texture and the light; knows nothing about traffic or environments. Eight neighbours are
+sky, ground and each face that they show, one after another; where a face is not seen, what was worked out for it is dropped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from sim.sensors.cast import (
     SHAPE,
     SIN,
     SKY,
-    end_of_run,
     face_normal,
     normal_weights,
 )
@@ -61,8 +60,11 @@ from sim.sensors.surfaces import (
 from sim.simd import (
     WIDTH,
     any_lane,
+    blend,
+    first_false,
+    fma,
     greatest,
-    lane_numbers,
+    lane,
     least,
     load2,
     splat,
@@ -82,7 +84,6 @@ _BOX, _WEDGE = int(Shape.BOX), int(Shape.WEDGE)
 _SKY_CLASS = np.uint8(SemanticClass.SKY)
 # In thicker air than this, haze is worked out for every pixel instead of every box.
 _THICK_PER_M = np.float32(1.0 / 600.0)
-COLOR_ROWS = 3
 # Spreads the bits of a house's number.
 _MIX = np.int32(0x27D4EB2F)
 
@@ -173,8 +174,8 @@ def light_faces(boxes, attributes, drawn, count, origin, light, faces, panes):
 
 
 @njit(**INLINE)
-def _sky_pixels(v, c, mask, dx, dy, dz, lengths, turns, heading, cos_yaw, sin_yaw, skyline, light, colors):
-    """Sky in those of eight pixels (row v, columns from c) that see it."""
+def _sky_pixels(v, c, mask, dx, dy, dz, lengths, turns, heading, cos_yaw, sin_yaw, skyline, light):
+    """Red, green and blue of the sky in eight pixels (row v, columns from c), as far as `mask` sees it."""
     x, y, z = load2(dx, v, c), load2(dy, v, c), load2(dz, v, c)
     per_length = np.float32(1.0) / load2(lengths, v, c)
     red, green, blue = sky_color(x, y, z, per_length, light)
@@ -182,147 +183,116 @@ def _sky_pixels(v, c, mask, dx, dy, dz, lengths, turns, heading, cos_yaw, sin_ya
         red, green, blue = add_clouds(x, y, z, per_length, cos_yaw, sin_yaw, light, red, green, blue)
     if any_lane(mask & (z * z < np.float32(0.0025) * (x * x + y * y))):
         red, green, blue = add_hills(x, y, z, load2(turns, v, c), heading, skyline, light, red, green, blue)
-    store2(colors, 0, c, red)
-    store2(colors, 1, c, green)
-    store2(colors, 2, c, blue)
+    return red, green, blue
 
 
 @njit(**INLINE)
 def _ground_pixels(
-    v, c, mask, depth, dx, dy, dz, lengths, level, shade, contact, origin, place, ground, noise, light, span, colors,
-    semantic, labels,
+    v, c, mask, depth, dx, dy, dz, lengths, level, shade, contact, shine, origin, place, ground, noise, light, span
 ):  # fmt: skip
-    """Ground in those of eight pixels (row v, columns from c) that see it. span: RGB that the sun, or lamps, add where shade is
-    255; shade becomes `rain.gloss` where it rains."""
+    """Red, green, blue and class of the ground in eight pixels (row v, columns from c), as far as `mask` sees it.
+
+    span: RGB that the sun, or lamps, add where shade is 255; where it rains, shine becomes `rain.gloss`.
+    """
     one, per_level = np.float32(1.0), np.float32(1.0 / 255.0)
     t, x, y = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
     column, row, across, along = cell_places(t, x, y, origin[0], origin[1], place)
     base_r, base_g, base_b, rough, kind, meaning = ground_texels(
         mask, load2(level, v, c), column, row, across, along, ground, noise
     )
-    if labels:
-        store2(semantic, v, c, where(mask, meaning, load2(semantic, v, c)))
     haze = haze_share(t * load2(lengths, v, c), light[HAZE])
     share = to_float(load2(shade, v, c)) * per_level
     dry = (one - np.float32(0.42) * light[WET]) * per_level
     level_here = rough * dry * to_float(load2(contact, v, c)) * (one - haze)
-    red = base_r * level_here * (light[AMBIENT] + span[0] * share) + light[HORIZON] * haze
-    green = base_g * level_here * (light[AMBIENT + 1] + span[1] * share) + light[HORIZON + 1] * haze
-    blue = base_b * level_here * (light[AMBIENT + 2] + span[2] * share) + light[HORIZON + 2] * haze
+    red = fma(base_r * level_here, fma(share, span[0], light[AMBIENT]), light[HORIZON] * haze)
+    green = fma(base_g * level_here, fma(share, span[1], light[AMBIENT + 1]), light[HORIZON + 1] * haze)
+    blue = fma(base_b * level_here, fma(share, span[2], light[AMBIENT + 2]), light[HORIZON + 2] * haze)
     if light[BEAM] > np.float32(0.0):
         beam = rough * beam_light(t, x, y, load2(dz, v, c), origin, light[BEAM])
         red += base_r * beam
         green += base_g * beam * np.float32(0.97)
         blue += base_b * beam * np.float32(0.88)
-    store2(colors, 0, c, where(mask, red, load2(colors, 0, c)))
-    store2(colors, 1, c, where(mask, green, load2(colors, 1, c)))
-    store2(colors, 2, c, where(mask, blue, load2(colors, 2, c)))
     if light[WET] > np.float32(0.0):
-        store2(shade, v, c, where(mask, gloss(kind, column, row, noise), load2(shade, v, c)))
+        store2(shine, v, c, where(mask, gloss(kind, column, row, noise), load2(shine, v, c)))
+    return red, green, blue, meaning
 
 
 @njit(**INLINE)
 def _face_pixels(
-    hit, v, u0, u1, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, pixel_angle, colors
+    hit, v, c, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, pixel_angle
 ):  # fmt: skip
-    """Paint pixels u0 to u1 of row v, all of which see the same face."""
+    """Red, green and blue of the face with that code in eight pixels (row v, columns from c); the others hold anything."""
     zero, one = np.float32(0.0), np.float32(1.0)
     k = hit >> 2
     box, pane = boxes[k], panes[k]
     material, axis = attributes[k, MATERIAL], hit & 3
-    dark = pane[LIT] <= zero
+    red, green, blue = splat(faces[hit, 0]), splat(faces[hit, 1]), splat(faces[hit, 2])
+    if pane[LIT] > zero:
+        return red, green, blue
     curved = (axis == CURVED) & (np.int32(box[SHAPE]) != _WEDGE)
-    windows = dark & (material == _FACADE) & (axis != 2)
-    leaves = dark & (material == _FOLIAGE)
-    glossy = dark & ((material == _GLASS) | (material == _PAINT))
-    beams = dark & (light[BEAM] > zero)
-    flat_r, flat_g, flat_b = faces[hit, 0], faces[hit, 1], faces[hit, 2]
-    if not ((curved & dark) | windows | leaves | glossy | beams):
-        for u in range(u0, u1):
-            colors[0, u], colors[1, u], colors[2, u] = flat_r, flat_g, flat_b
-        return
+    windows, leaves = (material == _FACADE) & (axis != 2), material == _FOLIAGE
+    glossy, beams = (material == _GLASS) | (material == _PAINT), light[BEAM] > zero
+    if not (curved | windows | leaves | glossy | beams):
+        return red, green, blue
     cos_yaw, sin_yaw = box[COS], box[SIN]
     x, y, oz = origin[0] - box[CX], origin[1] - box[CY], origin[2] - box[CZ]
     ox, oy = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
-    tile = np.int32(pane[TILE]) * _MIX
-    per_half = one / box[HZ]
-    wx, wy, wz, sun_x, sun_y = zero, zero, zero, zero, zero
+    t, dir_x, dir_y, dir_z = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c), load2(dz, v, c)
+    px = fma(t, fma(dir_x, cos_yaw, sin_yaw * dir_y), ox)
+    py = fma(t, fma(dir_y, cos_yaw, -sin_yaw * dir_x), oy)
+    pz = fma(t, dir_z, oz)
     if curved:
         wx, wy, wz = normal_weights(box)
         sun_x, sun_y = cos_yaw * light[SUN] + sin_yaw * light[SUN + 1], cos_yaw * light[SUN + 1] - sin_yaw * light[SUN]
-    last = depth.shape[1] - WIDTH
-    for u in range(u0, u1, WIDTH):
-        c = min(u, last)
-        red, green, blue = splat(flat_r), splat(flat_g), splat(flat_b)
-        t, x, y, z = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c), load2(dz, v, c)
-        px, py = ox + t * (cos_yaw * x + sin_yaw * y), oy + t * (cos_yaw * y - sin_yaw * x)
-        pz = oz + t * z
-        if curved & dark:
-            wx, wy, wz = normal_weights(box)
-            sun_x, sun_y = (
-                cos_yaw * light[SUN] + sin_yaw * light[SUN + 1],
-                cos_yaw * light[SUN + 1] - sin_yaw * light[SUN],
-            )
-            red, green, blue = light_curved(
-                red, green, blue, wx * px, wy * py, wz * pz, sun_x, sun_y, light[SUN + 2], light, pane
-            )
-        if windows:
-            per_bay = pane[BAYS + 1] if axis == 0 else pane[BAYS]
-            along = (py + box[HY]) if axis == 0 else (px + box[HX])
-            footprint = t * load2(lengths, v, c) * pixel_angle
-            red, green, blue = add_windows(
-                red, green, blue, along * per_bay, (pz + box[HZ]) * PER_STOREY, one / (footprint * per_bay + np.float32(0.006)),
-                pane, tile, np.float32(0.4) * light[LAMPS],
-            )  # fmt: skip
-        elif leaves:
-            bright = leaf_light(px, py, pz, t * load2(lengths, v, c) * pixel_angle, per_half, tile)
-            red, green, blue = red * bright, green * bright, blue * bright
-        elif glossy:
-            glass = material == _GLASS
-            red, green, blue = add_gloss(
-                red, green, blue, pz * per_half, np.float32(0.20) if glass else np.float32(0.02),
-                np.float32(0.125) if glass else np.float32(0.06), pane,
-            )  # fmt: skip
-        if beams:
-            lit = one + beam_light(t, x, y, z, origin, light[BEAM]) * (one / (np.float32(0.8) * light[AMBIENT + 1]))
-            red, green, blue = red * lit, green * lit, blue * lit
-        at = lane_numbers() + np.int32(c)
-        own = (at >= np.int32(u)) & (at < np.int32(u1))
-        store2(colors, 0, c, where(own, red, load2(colors, 0, c)))
-        store2(colors, 1, c, where(own, green, load2(colors, 1, c)))
-        store2(colors, 2, c, where(own, blue, load2(colors, 2, c)))
+        red, green, blue = light_curved(
+            red, green, blue, wx * px, wy * py, wz * pz, sun_x, sun_y, light[SUN + 2], light, pane
+        )
+    tile = np.int32(pane[TILE]) * _MIX
+    if windows:
+        per_bay = pane[BAYS + 1] if axis == 0 else pane[BAYS]
+        along = (py + box[HY]) if axis == 0 else (px + box[HX])
+        footprint = t * load2(lengths, v, c) * pixel_angle
+        red, green, blue = add_windows(
+            red, green, blue, along * per_bay, (pz + box[HZ]) * PER_STOREY, one / fma(footprint, per_bay, np.float32(0.006)),
+            pane, tile, np.float32(0.4) * light[LAMPS],
+        )  # fmt: skip
+    elif leaves:
+        bright = leaf_light(px, py, pz, t * load2(lengths, v, c) * pixel_angle, one / box[HZ], tile)
+        red, green, blue = red * bright, green * bright, blue * bright
+    elif glossy:
+        glass = material == _GLASS
+        red, green, blue = add_gloss(
+            red, green, blue, pz * (one / box[HZ]), np.float32(0.20) if glass else np.float32(0.02),
+            np.float32(0.125) if glass else np.float32(0.06), pane,
+        )  # fmt: skip
+    if beams:
+        lit = one + beam_light(t, dir_x, dir_y, dir_z, origin, light[BEAM]) * (
+            one / (np.float32(0.8) * light[AMBIENT + 1])
+        )
+        red, green, blue = red * lit, green * lit, blue * lit
+    return red, green, blue
 
 
 @njit(**INLINE)
-def _thick_haze(v, c, mask, depth, lengths, light, colors):
-    """Haze before those of eight pixels that see solids."""
-    haze = where(mask, haze_share(load2(depth, v, c) * load2(lengths, v, c), light[HAZE]), np.float32(0.0))
-    for k in range(3):
-        old = load2(colors, k, c)
-        store2(colors, k, c, old + (light[HORIZON + k] - old) * haze)
-
-
-@njit(**INLINE)
-def store_pixels(colors, v, c, image):
+def store_pixels(image, v, c, red, green, blue):
     """Cut eight pixels off at 0 and 255 and store them as bytes."""
     zero, top = np.float32(0.0), np.float32(255.0)
-    red = to_int(least(greatest(load2(colors, 0, c), zero), top))
-    green = to_int(least(greatest(load2(colors, 1, c), zero), top))
-    blue = to_int(least(greatest(load2(colors, 2, c), zero), top))
+    red, green = to_int(least(greatest(red, zero), top)), to_int(least(greatest(green, zero), top))
+    blue = to_int(least(greatest(blue, zero), top))
     store_rgb(image, v, c, red | (green << 8) | (blue << 16))
 
 
 @njit(**FAST)
 def shade_camera(
-    depth, code, shade, contact, dx, dy, dz, lengths, turns, level, origin, pixel_angle, boxes, attributes, faces, panes,
-    light, skyline, ego_x, ego_y, ego_cos, ego_sin, ground, noise, colors, image, semantic, instance, labels,
+    depth, code, shade, contact, shine, dx, dy, dz, lengths, turns, level, origin, pixel_angle, boxes, attributes, faces, panes,
+    light, skyline, ego_x, ego_y, ego_cos, ego_sin, ground, noise, image, semantic, instance, labels,
 ):  # fmt: skip
     """Colour every pixel of one picture (and label it, if labels is set).
 
     lengths: (H, W) float32, of the rays' directions. turns: (H, W) float32, azimuth in ego as a share of a turn. level: (H, W)
     uint8, the ground texture's level at each pixel. noise: of `grain_tiles`. shade: (H, W) uint8, share of the sun (by night,
-    of the lamps) on the ground times 255, on a wet road afterwards `rain.gloss`; contact: (H, W) uint8, share of the sky.
-    light: (LIGHT_COLUMNS,). colors (3, W) float32 is scratch: a row's red, green and blue.
+    of the lamps) on the ground times 255; contact: (H, W) uint8, share of the sky; shine: (H, W) uint8, gets `rain.gloss` of a
+    wet ground. light: (LIGHT_COLUMNS,).
     """
     place = raster_place(ego_x, ego_y, ego_cos, ego_sin, ground[4], ground[5])
     cos_yaw, sin_yaw = np.float32(ego_cos), np.float32(ego_sin)
@@ -336,49 +306,41 @@ def shade_camera(
     columns = depth.shape[1]
     last = columns - WIDTH
     for v in range(depth.shape[0]):
-        first_solid, end_solid = columns, 0
         for u in range(0, columns, WIDTH):
             c = min(u, last)
             codes = load2(code, v, c)
-            # What was moved back from the edge is done in part.
-            fresh = lane_numbers() >= np.int32(u - c)
-            sky, earth = codes == SKY, (codes == GROUND) & fresh
+            sky, earth, solid = codes == SKY, codes == GROUND, codes >= 0
+            red, green, blue = splat(np.float32(0.0)), splat(np.float32(0.0)), splat(np.float32(0.0))
+            kinds, owners = splat(np.int32(_SKY_CLASS)), splat(np.int32(0))
+            if any_lane(sky):
+                red, green, blue = _sky_pixels(
+                    v, c, sky, dx, dy, dz, lengths, turns, heading, cos_yaw, sin_yaw, skyline, light
+                )
+            if any_lane(earth):
+                r, g, b, kinds = _ground_pixels(
+                    v, c, earth, depth, dx, dy, dz, lengths, level, shade, contact, shine, origin, place, ground, noise, light,
+                    span,
+                )  # fmt: skip
+                red, green, blue = where(earth, r, red), where(earth, g, green), where(earth, b, blue)
+                kinds = where(earth, kinds, np.int32(_SKY_CLASS))
+            todo = solid
+            while any_lane(todo):
+                hit = lane(codes, first_false(~todo))
+                own = codes == hit
+                todo = todo & ~own
+                r, g, b = _face_pixels(
+                    hit, v, c, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, pixel_angle
+                )
+                red, green, blue = where(own, r, red), where(own, g, green), where(own, b, blue)
+                if labels:
+                    kinds = where(own, attributes[hit >> 2, SEMANTIC], kinds)
+                    owners = where(own, attributes[hit >> 2, INSTANCE], owners)
             if labels:
-                kinds, owners = splat(np.int32(_SKY_CLASS)), splat(np.int32(0))
-                if c < u:
-                    kinds, owners = (
-                        where(fresh, kinds, load2(semantic, v, c)),
-                        where(fresh, owners, load2(instance, v, c)),
-                    )
                 store2(semantic, v, c, kinds)
                 store2(instance, v, c, owners)
-            if any_lane(sky):
-                _sky_pixels(v, c, sky, dx, dy, dz, lengths, turns, heading, cos_yaw, sin_yaw, skyline, light, colors)
-            if any_lane(earth):
-                _ground_pixels(
-                    v, c, earth, depth, dx, dy, dz, lengths, level, shade, contact, origin, place, ground, noise, light, span,
-                    colors, semantic, labels,
-                )  # fmt: skip
-            if any_lane(codes >= 0):
-                first_solid, end_solid = min(first_solid, c), c + WIDTH
-        u = first_solid
-        while u < end_solid:
-            hit = code[v, u]
-            end = u + 1
-            if hit >= 0:
-                end = end_of_run(code, v, u, hit)
-                _face_pixels(
-                    hit, v, u, end, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, pixel_angle,
-                    colors,
-                )  # fmt: skip
-                if labels:
-                    kind, own = np.uint8(attributes[hit >> 2, SEMANTIC]), attributes[hit >> 2, INSTANCE]
-                    for i in range(u, end):
-                        semantic[v, i], instance[v, i] = kind, own
-            u = end
-        for u in range(0, columns, WIDTH):
-            c = min(u, last)
-            if thick:
-                solid = (load2(code, v, c) >= 0) & (lane_numbers() >= np.int32(u - c))
-                _thick_haze(v, c, solid, depth, lengths, light, colors)
-            store_pixels(colors, v, c, image)
+            if thick and any_lane(solid):
+                far = load2(depth, v, c) * load2(lengths, v, c)
+                haze = where(solid, haze_share(far, light[HAZE]), np.float32(0.0))
+                red, green = blend(red, light[HORIZON], haze), blend(green, light[HORIZON + 1], haze)
+                blue = blend(blue, light[HORIZON + 2], haze)
+            store_pixels(image, v, c, red, green, blue)

@@ -5,14 +5,32 @@ Knows boxes, the sun and what the camera's rays met; knows nothing about colours
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
 from perception.sensors import SemanticClass
-from sim.sensors.camera import in_picture
-from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, INLINE, SHAPE, SIN, box_of_rank, slab
-from sim.sensors.parts import BIN_M, MATERIAL, SEMANTIC, distance_of
-from sim.simd import WIDTH, any_lane, greatest, least, load2, splat, sqrt, store2, to_int, where
+from sim.sensors.camera import in_cone, rectangle_of
+from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, INLINE, SHAPE, SIN, boxes_of_ranks, slab
+from sim.sensors.parts import BIN_M, MATERIAL, SEMANTIC
+from sim.simd import (
+    WIDTH,
+    all_lanes,
+    any_lane,
+    fma,
+    greatest,
+    lane,
+    least,
+    load2,
+    lowest_bit,
+    mask_bits,
+    splat,
+    sqrt,
+    store2,
+    to_int,
+    where,
+)  # fmt: skip
 from sim.solids import Material, Shape
 
 _BOX, _CYLINDER, _WHEEL, _WEDGE = int(Shape.BOX), int(Shape.CYLINDER), int(Shape.WHEEL), int(Shape.WEDGE)
@@ -37,13 +55,23 @@ def _darken(shade, v, c, hidden):
 
 
 @njit(**INLINE)
+def _finite_inverse(x):
+    """One over a component of a unit vector, of one that is too small over something small."""
+    return np.float32(1.0) / (x if abs(x) > np.float32(1e-6) else np.float32(1e-6))
+
+
+@njit(**INLINE)
 def _box_shadow(shade, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, hx, hy, z0, z1, rx, ry, rz):
     """Darken the ground pixels of a rectangle from which the sun is hidden by a box.
 
     a is the sensor's foot in the box's frame; z0 and z1 are the heights of its lower and upper side; r is one over the
-    direction to the sun.
+    direction to the sun, finite.
     """
     last, low, high = depth.shape[1] - WIDTH, z0 * rz, z1 * rz
+    # A point of the ground is a + t * d; towards the sun it enters and leaves the slab across x at -(a + t * d) * rx -+ half.
+    half_x, half_y = hx * abs(rx), hy * abs(ry)
+    from_x, from_y = -ax * rx, -ay * ry
+    xx, xy, yx, yy = -cos_yaw * rx, -sin_yaw * rx, sin_yaw * ry, -cos_yaw * ry
     for v in range(bounds[2], bounds[3]):
         for u in range(bounds[0], bounds[1], WIDTH):
             c = min(u, last)
@@ -51,10 +79,9 @@ def _box_shadow(shade, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, hx
             if not any_lane(lit):
                 continue
             t, x, y = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
-            near_x, far_x = slab(hx, ax + t * (cos_yaw * x + sin_yaw * y), rx)
-            near_y, far_y = slab(hy, ay + t * (cos_yaw * y - sin_yaw * x), ry)
-            near, far = greatest(greatest(near_x, near_y), low), least(least(far_x, far_y), high)
-            _darken(shade, v, c, lit & (near < far))
+            across, along = fma(t, fma(x, xx, xy * y), from_x), fma(t, fma(x, yx, yy * y), from_y)
+            near, far = greatest(across - half_x, along - half_y), least(across + half_x, along + half_y)
+            _darken(shade, v, c, lit & (greatest(near, low) < least(far, high)))
 
 
 @njit(**INLINE)
@@ -79,14 +106,15 @@ def _round_shadow(
             if not any_lane(lit):
                 continue
             t, across, along = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
-            x, y = ax + t * (cos_yaw * across + sin_yaw * along), ay + t * (cos_yaw * along - sin_yaw * across)
+            x = fma(t, fma(across, cos_yaw, sin_yaw * along), ax)
+            y = fma(t, fma(along, cos_yaw, -sin_yaw * across), ay)
             p, q = x * px, y * py
-            cu, cv, cw = q * dw - w * dv, w * du - p * dw, p * dv - q * du
-            room = square - (cu * cu + cv * cv + cw * cw)
+            cu, cv, cw = fma(q, dw, -w * dv), fma(p, -dw, w * du), fma(p, dv, -du * q)
+            room = square - fma(cu, cu, fma(cv, cv, cw * cw))
             lit = lit & (room > zero)
             if not any_lane(lit):
                 continue
-            root, middle = sqrt(greatest(room, zero)), -(p * du + q * dv + w * dw)
+            root, middle = sqrt(greatest(room, zero)), fma(p, -du, fma(q, -dv, -w * dw))
             near, far = (middle - root) * per, (middle + root) * per
             if not open_ended:
                 low, high = slab(half_w, y if along_y else splat(az), splat(per_w))
@@ -111,7 +139,8 @@ def _wedge_shadow(
             if not any_lane(lit):
                 continue
             t, across, along = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
-            x, y = ax + t * (cos_yaw * across + sin_yaw * along), ay + t * (cos_yaw * along - sin_yaw * across)
+            x = fma(t, fma(across, cos_yaw, sin_yaw * along), ax)
+            y = fma(t, fma(along, cos_yaw, -sin_yaw * across), ay)
             near_x, far_x = slab(hx, x, rx)
             near_y, far_y = slab(hy, y, ry)
             near, far = greatest(greatest(near_x, near_y), low), least(least(far_x, far_y), high)
@@ -123,6 +152,40 @@ def _wedge_shadow(
             _darken(shade, v, c, lit & (near < far) & (far > zero))
 
 
+@njit(**INLINE)
+def _cast_shadow(box, origin, view, lens, sun, dx, dy, depth, code, shade, corners, bounds, flat):
+    """The shadow of one box."""
+    zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
+    x, y, hx, hy, hz, cos_yaw, sin_yaw = box[CX], box[CY], box[HX], box[HY], box[HZ], box[COS], box[SIN]
+    sx, sy = cos_yaw * sun[0] + sin_yaw * sun[1], cos_yaw * sun[1] - sin_yaw * sun[0]
+    top, foot = box[CZ] + hz, box[CZ] - hz
+    mid_x, mid_y = -half * sx / sun[2] * top, -half * sy / sun[2] * top
+    flat[CX], flat[CY], flat[CZ] = x + cos_yaw * mid_x - sin_yaw * mid_y, y + sin_yaw * mid_x + cos_yaw * mid_y, zero
+    flat[HX], flat[HY], flat[HZ] = hx + abs(mid_x), hy + abs(mid_y), np.float32(0.02)
+    flat[COS], flat[SIN] = cos_yaw, sin_yaw
+    if not rectangle_of(flat, origin, view, lens, corners, bounds):
+        return
+    x, y = origin[0] - x, origin[1] - y
+    ax, ay = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
+    shape = np.int32(box[SHAPE])
+    half_w = zero if shape == _ELLIPSOID else (hy if shape == _WHEEL else hz)
+    py, pz = zero if shape == _WHEEL else one / hy, zero if shape == _CYLINDER else one / hz
+    if shape == _BOX:
+        _box_shadow(
+            shade, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, hx, hy, foot, top, _finite_inverse(sx),
+            _finite_inverse(sy), one / sun[2],
+        )  # fmt: skip
+    elif shape == _WEDGE:
+        _wedge_shadow(
+            shade, code, depth, dx, dy, bounds, ax, ay, -box[CZ], cos_yaw, sin_yaw, hx, hy, hz, sx, sy, sun[2]
+        )
+    else:
+        _round_shadow(
+            shade, code, depth, dx, dy, bounds, ax, ay, -box[CZ], cos_yaw, sin_yaw, one / hx, py, pz, half_w,
+            shape == _WHEEL, sx, sy, sun[2],
+        )  # fmt: skip
+
+
 @njit(**FAST)
 def cast_shadows(boxes, order, count, origin, view, lens, sun, dx, dy, depth, code, shade, corners, bounds, flat):
     """Fill shade (H, W) uint8: SHADOW where the ground is hidden from the sun (unit vector in ego), else SUNNY.
@@ -130,50 +193,27 @@ def cast_shadows(boxes, order, count, origin, view, lens, sun, dx, dy, depth, co
     boxes, order, view, lens, corners and bounds as in `cast_camera`, order being that of `sort_boxes`; flat: (BOX_COLUMNS,)
     float32 scratch.
     """
-    zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
     shade[:] = SUNNY
-    for rank in range(count):
-        k = box_of_rank(boxes, order, rank, count)
-        away = distance_of(boxes[k])
-        if away > SHADOW_RANGE_M:
-            if away > SHADOW_RANGE_M + np.float32(BIN_M):
-                break
-            continue
-        x, y = boxes[k, CX], boxes[k, CY]
-        hx, hy, hz = boxes[k, HX], boxes[k, HY], boxes[k, HZ]
-        size = max(hx, hy, hz)
-        if (size < np.float32(0.01) * away) | (size < np.float32(0.2)):
-            continue
-        cos_yaw, sin_yaw = boxes[k, COS], boxes[k, SIN]
-        sx, sy = cos_yaw * sun[0] + sin_yaw * sun[1], cos_yaw * sun[1] - sin_yaw * sun[0]
-        top = boxes[k, CZ] + hz
-        # On the ground the shadow lies within the box's foot, drawn out by how far its top is shifted.
-        mid_x, mid_y = -half * sx / sun[2] * top, -half * sy / sun[2] * top
-        flat[CX], flat[CY], flat[CZ] = x + cos_yaw * mid_x - sin_yaw * mid_y, y + sin_yaw * mid_x + cos_yaw * mid_y, 0.0
-        flat[HX], flat[HY], flat[HZ] = hx + abs(mid_x), hy + abs(mid_y), 0.02
-        flat[COS], flat[SIN] = cos_yaw, sin_yaw
-        if not in_picture(flat, origin, view, lens, corners, bounds):
-            continue
-        x, y = origin[0] - x, origin[1] - y
-        ax, ay = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
-        foot = boxes[k, CZ] - hz
-        shape = np.int32(boxes[k, SHAPE])
-        half_w = zero if shape == _ELLIPSOID else (hy if shape == _WHEEL else hz)
-        py, pz = zero if shape == _WHEEL else one / hy, zero if shape == _CYLINDER else one / hz
-        if shape == _BOX:
-            _box_shadow(
-                shade, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, hx, hy, foot, top, one / sx, one / sy,
-                one / sun[2],
-            )  # fmt: skip
-        elif shape == _WEDGE:
-            _wedge_shadow(
-                shade, code, depth, dx, dy, bounds, ax, ay, -boxes[k, CZ], cos_yaw, sin_yaw, hx, hy, hz, sx, sy, sun[2]
-            )
-        else:
-            _round_shadow(
-                shade, code, depth, dx, dy, bounds, ax, ay, -boxes[k, CZ], cos_yaw, sin_yaw, one / hx, py, pz, half_w,
-                shape == _WHEEL, sx, sy, sun[2],
-            )  # fmt: skip
+    # On the ground a shadow lies within the box's foot, drawn out by how far its top is shifted.
+    half = np.float32(0.5)
+    shift_x, shift_y = -half * sun[0] / sun[2], -half * sun[1] / sun[2]
+    shift = math.sqrt(shift_x * shift_x + shift_y * shift_y)
+    for rank in range(0, count, WIDTH):
+        (x, y, z, hx, hy, hz, _, _), there = boxes_of_ranks(boxes, order, rank, count)
+        away = sqrt(fma(x, x, y * y)) - greatest(hx, hy)
+        if all_lanes(away > SHADOW_RANGE_M + np.float32(BIN_M)):
+            break
+        size, top = greatest(greatest(hx, hy), hz), z + hz
+        radius = fma(abs(top), shift, sqrt(fma(hx, hx, hy * hy))) + np.float32(0.05)
+        wanted = there & (away <= SHADOW_RANGE_M) & (size >= np.float32(0.01) * away) & (size >= np.float32(0.2))
+        wanted = wanted & in_cone(
+            fma(top, shift_x, x), fma(top, shift_y, y), splat(np.float32(0.0)), radius, origin, view, lens
+        )
+        bits = mask_bits(wanted)
+        while bits != 0:
+            k = order[rank + lowest_bit(bits)]
+            bits &= bits - 1
+            _cast_shadow(boxes[k], origin, view, lens, sun, dx, dy, depth, code, shade, corners, bounds, flat)
 
 
 @njit(**INLINE)
@@ -187,14 +227,20 @@ def _contact(contact, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, hx,
             if not any_lane(ground):
                 continue
             t, across, along = load2(depth, v, c), load2(dx, v, c), load2(dy, v, c)
-            x = greatest(abs(ax + t * (cos_yaw * across + sin_yaw * along)) - hx, zero)
-            y = greatest(abs(ay + t * (cos_yaw * along - sin_yaw * across)) - hy, zero)
-            share = one - sqrt(x * x + y * y) * per_reach
+            x = greatest(abs(fma(t, fma(across, cos_yaw, sin_yaw * along), ax)) - hx, zero)
+            y = greatest(abs(fma(t, fma(along, cos_yaw, -sin_yaw * across), ay)) - hy, zero)
+            share = fma(sqrt(fma(x, x, y * y)), -per_reach, one)
             near = ground & (share > zero)
             if any_lane(near):
                 old = load2(contact, v, c)
                 level = least(to_int(np.float32(255.0) - dark * share * share), old)
                 store2(contact, v, c, where(near, level, old))
+
+
+@njit(**INLINE)
+def _reach(hz):
+    """How far around solids of that half height (lanes) the ground sees less of the sky."""
+    return least(fma(hz, np.float32(0.35), np.float32(0.25)), np.float32(1.4))
 
 
 @njit(**FAST)
@@ -207,26 +253,32 @@ def cast_contact(
     """
     one = np.float32(1.0)
     contact[:] = OPEN
-    for rank in range(count):
-        k = box_of_rank(boxes, order, rank, count)
-        away = distance_of(boxes[k])
-        if away > CONTACT_RANGE_M + np.float32(BIN_M):
+    for rank in range(0, count, WIDTH):
+        (x, y, z, hx, hy, hz, _, _), there = boxes_of_ranks(boxes, order, rank, count)
+        away = sqrt(fma(x, x, y * y)) - greatest(hx, hy)
+        if all_lanes(away > CONTACT_RANGE_M + np.float32(BIN_M)):
             break
-        hx, hy, hz = boxes[k, HX], boxes[k, HY], boxes[k, HZ]
-        x, y, foot = boxes[k, CX], boxes[k, CY], boxes[k, CZ] - hz
-        out = (away > CONTACT_RANGE_M) | (foot > np.float32(0.45)) | (max(hx, hy) < np.float32(0.09))
-        if out | (attributes[k, MATERIAL] == _RUBBER):
-            continue
-        semantic = attributes[k, SEMANTIC]
-        # Under a car it is darkest; a wall takes half of the sky at its foot.
-        dark = np.float32(185.0) if (semantic == _VEHICLE) | (semantic == _TWO_WHEELER) else np.float32(95.0)
-        reach = min(np.float32(0.25) + np.float32(0.35) * hz, np.float32(1.4))
-        flat[:] = np.float32(0.0)
-        flat[CX], flat[CY], flat[HX], flat[HY], flat[HZ] = x, y, hx + reach, hy + reach, np.float32(0.02)
-        flat[COS], flat[SIN] = boxes[k, COS], boxes[k, SIN]
-        if not in_picture(flat, origin, view, lens, corners, bounds):
-            continue
-        x, y = origin[0] - x, origin[1] - y
-        cos_yaw, sin_yaw = boxes[k, COS], boxes[k, SIN]
-        ax, ay = cos_yaw * x + sin_yaw * y, cos_yaw * y - sin_yaw * x
-        _contact(contact, code, depth, dx, dy, bounds, ax, ay, cos_yaw, sin_yaw, hx, hy, one / reach, dark)
+        wanted = there & (away <= CONTACT_RANGE_M) & (z - hz <= np.float32(0.45))
+        wanted = wanted & (greatest(hx, hy) >= np.float32(0.09))
+        # A corner of the foot with its surroundings is up to 1.42 of their width farther out than that of the foot.
+        radius = sqrt(fma(hx, hx, hy * hy)) + np.float32(1.42) * _reach(hz) + np.float32(0.05)
+        bits = mask_bits(wanted & in_cone(x, y, splat(np.float32(0.0)), radius, origin, view, lens))
+        while bits != 0:
+            k = order[rank + lowest_bit(bits)]
+            bits &= bits - 1
+            if attributes[k, MATERIAL] == _RUBBER:
+                continue
+            box, semantic = boxes[k], attributes[k, SEMANTIC]
+            # Under a car it is darkest; a wall takes half of the sky at its foot.
+            dark = np.float32(185.0) if (semantic == _VEHICLE) | (semantic == _TWO_WHEELER) else np.float32(95.0)
+            reach = lane(_reach(splat(box[HZ])), 0)
+            flat[:] = np.float32(0.0)
+            flat[CX], flat[CY], flat[HX], flat[HY] = box[CX], box[CY], box[HX] + reach, box[HY] + reach
+            flat[HZ], flat[COS], flat[SIN] = np.float32(0.02), box[COS], box[SIN]
+            if not rectangle_of(flat, origin, view, lens, corners, bounds):
+                continue
+            from_x, from_y = origin[0] - box[CX], origin[1] - box[CY]
+            ax, ay = box[COS] * from_x + box[SIN] * from_y, box[COS] * from_y - box[SIN] * from_x
+            _contact(
+                contact, code, depth, dx, dy, bounds, ax, ay, box[COS], box[SIN], box[HX], box[HY], one / reach, dark
+            )

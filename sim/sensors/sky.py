@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sim.sensors.cast import INLINE
 from sim.sensors.light import AMBIENT, CLOUD, DIRECT, GLOW, HAZE, HORIZON, SUN, ZENITH
-from sim.simd import any_lane, floor, gather, greatest, least, splat, sqrt, to_float, to_int, where
+from sim.simd import any_lane, blend, floor, fma, gather, greatest, least, splat, sqrt, to_float, to_int, where
 
 SKYLINE_PLACES = 2048
 
@@ -33,7 +33,7 @@ def skyline() -> NDArray[np.float32]:
 def _wave(t):
     """About sin(2 pi t), of parabolas."""
     t = t - floor(t + np.float32(0.5))
-    return t * (np.float32(8.0) - np.float32(16.0) * abs(t))
+    return t * fma(abs(t), np.float32(-16.0), np.float32(8.0))
 
 
 @njit(**INLINE)
@@ -41,14 +41,14 @@ def sky_color(x, y, z, per_length, light):
     """The sky in eight directions (x, y, z), per_length being one over their length: brighter towards the horizon and
     around the sun. Red, green and blue."""
     one, zero = np.float32(1.0), np.float32(0.0)
-    glow = greatest((x * light[SUN] + y * light[SUN + 1] + z * light[SUN + 2]) * per_length, zero)
+    glow = greatest(fma(x, light[SUN], fma(y, light[SUN + 1], z * light[SUN + 2])) * per_length, zero)
     glow *= glow
     glow *= glow
     wide = glow
     glow *= glow
     up = greatest(np.float32(1.7) * z * per_length, zero)
     low = greatest(one - up, zero)
-    near_sun = glow + np.float32(0.6) * wide * low
+    near_sun = fma(np.float32(0.6) * wide, low, glow)
     up = sqrt(least(up, one))
     tight = splat(zero)
     if any_lane(glow > np.float32(0.6)) & (light[DIRECT] > np.float32(0.2)):
@@ -57,9 +57,9 @@ def sky_color(x, y, z, per_length, light):
         for _ in range(6):
             tight *= tight
         tight *= np.float32(900.0)
-    red = light[HORIZON] + (light[ZENITH] - light[HORIZON]) * up + light[GLOW] * near_sun + tight
-    green = light[HORIZON + 1] + (light[ZENITH + 1] - light[HORIZON + 1]) * up + light[GLOW + 1] * near_sun + tight
-    blue = light[HORIZON + 2] + (light[ZENITH + 2] - light[HORIZON + 2]) * up + light[GLOW + 2] * near_sun + tight
+    red = fma(up, light[ZENITH] - light[HORIZON], fma(near_sun, light[GLOW], tight + light[HORIZON]))
+    green = fma(up, light[ZENITH + 1] - light[HORIZON + 1], fma(near_sun, light[GLOW + 1], tight + light[HORIZON + 1]))
+    blue = fma(up, light[ZENITH + 2] - light[HORIZON + 2], fma(near_sun, light[GLOW + 2], tight + light[HORIZON + 2]))
     return red, green, blue
 
 
@@ -72,25 +72,26 @@ def add_clouds(x, y, z, per_length, cos_yaw, sin_yaw, light, red, green, blue):
     edge = np.float32(0.62) - np.float32(0.95) * cover
     up = greatest(z * per_length, zero)
     per = per_length / (up + np.float32(0.09))
-    x, y = (cos_yaw * x - sin_yaw * y) * per, (sin_yaw * x + cos_yaw * y) * per
-    p, q = _wave(np.float32(0.17) * y + np.float32(0.1)), _wave(np.float32(0.13) * x + np.float32(0.4))
-    a = _wave(np.float32(0.21) * x + np.float32(0.16) * p)
-    b = _wave(np.float32(0.26) * y + np.float32(0.05) * x + np.float32(0.18) * q)
-    c = _wave(np.float32(0.47) * x + np.float32(0.31) * y + np.float32(0.22) * a)
-    d = _wave(np.float32(0.62) * y - np.float32(0.38) * x + np.float32(0.25) * b)
-    f = _wave(np.float32(1.31) * x + np.float32(0.77) * y + np.float32(0.3) * d)
-    g = _wave(np.float32(1.57) * y - np.float32(1.05) * x + np.float32(0.3) * c)
-    thick = np.float32(0.45) * a * b + np.float32(0.3) * c * d + np.float32(0.12) * (f + g) + np.float32(0.2) * p * q
+    x, y = fma(x, cos_yaw, -sin_yaw * y) * per, fma(x, sin_yaw, cos_yaw * y) * per
+    p, q = _wave(fma(y, np.float32(0.17), np.float32(0.1))), _wave(fma(x, np.float32(0.13), np.float32(0.4)))
+    a = _wave(fma(x, np.float32(0.21), np.float32(0.16) * p))
+    b = _wave(fma(y, np.float32(0.26), fma(x, np.float32(0.05), np.float32(0.18) * q)))
+    c = _wave(fma(x, np.float32(0.47), fma(y, np.float32(0.31), np.float32(0.22) * a)))
+    d = _wave(fma(y, np.float32(0.62), fma(x, np.float32(-0.38), np.float32(0.25) * b)))
+    f = _wave(fma(x, np.float32(1.31), fma(y, np.float32(0.77), np.float32(0.3) * d)))
+    g = _wave(fma(y, np.float32(1.57), fma(x, np.float32(-1.05), np.float32(0.3) * c)))
+    thick = fma(
+        np.float32(0.45) * a, b, fma(np.float32(0.3) * c, d, fma(f + g, np.float32(0.12), np.float32(0.2) * p * q))
+    )
     share = least(greatest((thick - edge) * np.float32(1.6), zero), one)
-    share = share * share * (np.float32(3.0) - np.float32(2.0) * share)
-    light_here = one - (one - grey) * share
+    share = share * share * fma(share, np.float32(-2.0), np.float32(3.0))
+    light_here = fma(share, grey - one, one)
     share *= least(up * np.float32(7.0), one) * np.float32(0.85)
     white_r = np.float32(150.0) * light[AMBIENT] + np.float32(190.0) * light[DIRECT] + half * light[HORIZON]
     white_g = np.float32(150.0) * light[AMBIENT + 1] + np.float32(190.0) * light[DIRECT + 1] + half * light[HORIZON + 1]
     white_b = np.float32(150.0) * light[AMBIENT + 2] + np.float32(190.0) * light[DIRECT + 2] + half * light[HORIZON + 2]
-    red += (white_r * light_here - red) * share
-    green += (white_g * light_here - green) * share
-    blue += (white_b * light_here - blue) * share
+    red, green = blend(red, white_r * light_here, share), blend(green, white_g * light_here, share)
+    blue = blend(blue, white_b * light_here, share)
     return red, green, blue
 
 
@@ -109,7 +110,6 @@ def add_hills(x, y, z, turns, heading, skyline, light, red, green, blue):
     share = least(greatest((height - z) * np.float32(260.0) / away, zero), one)
     share *= one / (one + np.float32(1000.0) * light[HAZE])
     shine = light[AMBIENT + 1] + np.float32(0.4) * light[DIRECT + 1]
-    red += (np.float32(58.0) * shine - red) * share
-    green += (np.float32(78.0) * shine - green) * share
-    blue += (np.float32(66.0) * shine - blue) * share
+    red, green = blend(red, np.float32(58.0) * shine, share), blend(green, np.float32(78.0) * shine, share)
+    blue = blend(blue, np.float32(66.0) * shine, share)
     return red, green, blue

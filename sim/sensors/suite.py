@@ -29,12 +29,13 @@ from sim.sensors.pinhole import pinhole_view
 from sim.sensors.rain import draw_drops, mirror_table, mirror_wet_ground
 from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, Air, air_extinction, measure_sweep
 from sim.sensors.rig import CameraConfig, LidarConfig, RigConfig
-from sim.sensors.shading import COLOR_ROWS, light_faces, shade_camera
+from sim.sensors.shading import light_faces, shade_camera
 from sim.sensors.shadows import cast_contact, cast_shadows
 from sim.sensors.sky import skyline
 from sim.sensors.surfaces import PANE_COLUMNS
-from sim.sensors.sweep import cast_sweep, sweep_directions
+from sim.sensors.sweep import BOUNDS, cast_sweep, sweep_directions
 from sim.sensors.sweep_motion import MovingSweep, sweep_in_motion
+from sim.simd import WIDTH
 from sim.threads import MOST_THREADS, over_environments
 from sim.world import EGO, WorldState
 
@@ -82,13 +83,13 @@ def _render_all(
     semantic, instance, labels,
 ):  # fmt: skip
     (origin, camera_from_ego, intrinsics, dx, dy, dz, lengths, turns, level, noise, mirror, mirrored) = camera
-    (shade, contact, faces, panes, drawn, corners, bounds, flat, colors) = scratch
+    (shade, contact, faces, panes, drawn, corners, bounds, flat, shine) = scratch
     pixel_angle = np.float32(1.0) / intrinsics[0]
     for e in which:
         view = pinhole_view(camera_from_ego, intrinsics, dz.shape[0], dz.shape[1])
         light = lights[e]
         cast_ground(origin, dz, depth[e], code[e])
-        in_view = cast_camera(
+        seen = cast_camera(
             boxes[e],
             order[e],
             counts[e, 0],
@@ -118,17 +119,17 @@ def _render_all(
             boxes[e], attributes[e], order[e], counts[e, 0], origin, view, lens, dx, dy, depth[e], code[e], contact[k], corners[k],
             bounds[k], flat[k],
         )  # fmt: skip
-        light_faces(boxes[e], attributes[e], drawn[k], in_view, origin, light, faces[k], panes[k])
+        light_faces(boxes[e], attributes[e], drawn[k], seen, origin, light, faces[k], panes[k])
         shade_camera(
-            depth[e], code[e], shade[k], contact[k], dx, dy, dz, lengths, turns, level, origin, pixel_angle, boxes[e],
+            depth[e], code[e], shade[k], contact[k], shine[k], dx, dy, dz, lengths, turns, level, origin, pixel_angle, boxes[e],
             attributes[e], faces[k], panes[k], light, skyline, pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], ground, noise,
-            colors[k], image[e], semantic[e], instance[e], labels,
+            image[e], semantic[e], instance[e], labels,
         )  # fmt: skip
         if light[WET] > np.float32(0.0):
-            mirror_wet_ground(image[e], code[e], shade[k], dz, mirror, mirrored, light)
+            mirror_wet_ground(image[e], code[e], shine[k], dz, mirror, mirrored, light)
         if light[LAMPS] > np.float32(0.0):
             add_halos(
-                image[e], depth[e], code[e], boxes[e], attributes[e], drawn[k], in_view, origin, view, lens, light, corners[k],
+                image[e], depth[e], code[e], boxes[e], attributes[e], counts[e, 0], origin, view, lens, light, corners[k],
                 bounds[k], flat[k],
             )  # fmt: skip
         if light[RAIN] > np.float32(0.0):
@@ -376,7 +377,7 @@ class _CameraView:
             np.zeros((threads, 3, 8), np.float32),
             np.zeros((threads, 4), np.int64),
             np.zeros((threads, BOX_COLUMNS), np.float32),
-            np.zeros((threads, COLOR_ROWS, config.width_px), np.float32),
+            np.zeros((threads, *shape), np.uint8),
         )
 
 
@@ -411,7 +412,7 @@ class _LidarView:
         )
         threads = MOST_THREADS
         self.scratch = (
-            np.zeros((threads, 3), np.float32),
+            np.zeros((threads, BOUNDS, WIDTH), np.float32),
             np.zeros((threads, RETURN_ROWS, config.columns), np.float32),
             np.zeros((threads, GROUND_CLASSES, 2), np.float32),
         )

@@ -10,7 +10,7 @@ from numba import njit
 
 from sim.sensors.cast import INLINE
 from sim.sensors.light import AMBIENT, DIRECT
-from sim.simd import any_lane, floor, greatest, least, shift_right, splat, sqrt, to_float, to_int, where
+from sim.simd import any_lane, blend, floor, fma, greatest, least, shift_right, splat, sqrt, to_float, to_int, where
 
 PER_STOREY = np.float32(1.0 / 3.1)
 # Light that reaches a face from the sky, by which way it faces: aside, up, down.
@@ -67,17 +67,17 @@ def add_windows(red, green, blue, u, v, sharp, pane, tile, lit):
         middle = where(door, np.float32(-0.12), middle)
     off = abs(y - middle)
     inside = where(v < pane[STOREYS], splat(one), zero)
-    inner = _share((half_w - x) * sharp + half) * _share((half_h - off) * sharp + half) * inside
-    outer = _share((half_w + np.float32(0.03) - x) * sharp + half)
-    outer *= _share((half_h + np.float32(0.03) - off) * sharp + half) * inside
-    inner *= one - np.float32(0.7) * _share((np.float32(0.014) - x) * sharp + half)
+    inner_x, inner_y, rim = fma(half_w - x, sharp, half), fma(half_h - off, sharp, half), np.float32(0.03) * sharp
+    inner = _share(inner_x) * _share(inner_y) * inside
+    outer = _share(inner_x + rim) * _share(inner_y + rim) * inside
+    inner *= fma(_share(fma(np.float32(0.014) - x, sharp, half)), np.float32(-0.7), one)
     # Rain and dirt darken a wall towards its foot; a moulding runs between storeys.
-    wall = one - np.float32(0.24) / (one + np.float32(14.0) * v * v)
-    wall -= np.float32(0.10) * _share((np.float32(0.035) + abs(y) - half) * sharp + half)
+    wall = one - np.float32(0.24) / fma(np.float32(14.0) * v, v, one)
+    wall = fma(_share(fma(abs(y) - np.float32(0.465), sharp, half)), np.float32(-0.10), wall)
     if any_lane(sharp > np.float32(12.0)):
         spot = _hash_share(to_int(floor(u * np.float32(9.0))), to_int(floor(v * np.float32(14.0))), tile)
-        wall += np.float32(0.04) * spot * _share((sharp - np.float32(12.0)) * np.float32(0.025))
-    frame = wall + (pane[TRIM] - wall) * outer
+        wall = fma(np.float32(0.04) * spot, _share((sharp - np.float32(12.0)) * np.float32(0.025)), wall)
+    frame = blend(wall, pane[TRIM], outer)
     r, g, b = red * frame, green * frame, blue * frame
     if lit > zero:
         glowing = chance + half < lit
@@ -91,20 +91,20 @@ def add_windows(red, green, blue, u, v, sharp, pane, tile, lit):
         bright = np.float32(0.8) + half * chance
         pr, pg, pb = pane[PANE] * bright, pane[PANE + 1] * bright, pane[PANE + 2] * bright
     dim = where(door, np.float32(0.55), splat(one))
-    r, g, b = r + (pr * dim - r) * inner, g + (pg * dim - g) * inner, b + (pb * dim - b) * inner
+    r, g, b = blend(r, pr * dim, inner), blend(g, pg * dim, inner), blend(b, pb * dim, inner)
     if balconies:
         rail = (storey > 0) & (other < np.float32(0.12)) & (y < np.float32(-0.14)) & (x < np.float32(0.46))
         cover = where(rail, np.float32(0.72) * inside, zero)
         metal = red * np.float32(0.42)
-        r, g, b = r + (metal - r) * cover, g + (metal - g) * cover, b + (metal - b) * cover
+        r, g, b = blend(r, metal, cover), blend(g, metal, cover), blend(b, metal, cover)
     if at_street & shop:
         awning = street & (y > np.float32(0.24)) & (y < np.float32(0.44))
         tone = _hash_share(bay >> 1, splat(np.int32(57)), tile)
         light = (red + green + blue) * np.float32(0.45)
         cover = where(awning, np.float32(0.9), splat(zero))
-        r += (light * (np.float32(0.62) + np.float32(0.8) * tone) - r) * cover
-        g += (light * (np.float32(0.42) - np.float32(0.3) * tone) - g) * cover
-        b += (light * (np.float32(0.42) - np.float32(0.7) * tone) - b) * cover
+        r = blend(r, light * (np.float32(0.62) + np.float32(0.8) * tone), cover)
+        g = blend(g, light * (np.float32(0.42) - np.float32(0.3) * tone), cover)
+        b = blend(b, light * (np.float32(0.42) - np.float32(0.7) * tone), cover)
     return r, g, b
 
 
@@ -129,24 +129,20 @@ def add_gloss(red, green, blue, height, least_share, rise, pane):
     """The sky (`PANE` of the solid's panes) mirrored in eight pixels of glass or paint, more of it higher up; height: -1 at the
     solid's foot, 1 at its top."""
     mirror = least_share + rise * (height + np.float32(1.0))
-    return (
-        red + (pane[PANE] - red) * mirror,
-        green + (pane[PANE + 1] - green) * mirror,
-        blue + (pane[PANE + 2] - blue) * mirror,
-    )
+    return blend(red, pane[PANE], mirror), blend(green, pane[PANE + 1], mirror), blend(blue, pane[PANE + 2], mirror)
 
 
 @njit(**INLINE)
 def light_curved(red, green, blue, nx, ny, nz, sun_x, sun_y, sun_z, light, pane):
     """Light on eight pixels of a curved face; n (of any length) and sun in the solid's frame, colours those in full light."""
     zero = np.float32(0.0)
-    per = np.float32(1.0) / sqrt(nx * nx + ny * ny + nz * nz)
-    cosine = greatest((nx * sun_x + ny * sun_y + nz * sun_z) * per, zero)
+    per = np.float32(1.0) / sqrt(fma(nx, nx, fma(ny, ny, nz * nz)))
+    cosine = greatest(fma(nx, sun_x, fma(ny, sun_y, nz * sun_z)) * per, zero)
     up = nz * per
     sky = ASIDE + up * where(up > zero, splat(UP - ASIDE), ASIDE - DOWN)
     veil_r, veil_g, veil_b = pane[VEIL], pane[VEIL + 1], pane[VEIL + 2]
     return (
-        (red - veil_r) * (light[AMBIENT] * sky + light[DIRECT] * cosine) + veil_r,
-        (green - veil_g) * (light[AMBIENT + 1] * sky + light[DIRECT + 1] * cosine) + veil_g,
-        (blue - veil_b) * (light[AMBIENT + 2] * sky + light[DIRECT + 2] * cosine) + veil_b,
+        fma(red - veil_r, fma(sky, light[AMBIENT], light[DIRECT] * cosine), splat(veil_r)),
+        fma(green - veil_g, fma(sky, light[AMBIENT + 1], light[DIRECT + 1] * cosine), splat(veil_g)),
+        fma(blue - veil_b, fma(sky, light[AMBIENT + 2], light[DIRECT + 2] * cosine), splat(veil_b)),
     )

@@ -11,23 +11,30 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.sensors.cast import COS, CX, CY, CZ, FAST, HX, HY, HZ, INLINE, SIN, box_of_rank, cast_solid
+from sim.sensors.cast import CX, CY, CZ, FAST, HX, HY, HZ, INLINE, boxes_of_ranks, cast_solid
+from sim.simd import WIDTH, fma, greatest, least, lowest_bit, mask_bits, splat, sqrt, store2, where
 
 TWO_PI = np.float32(2 * math.pi)
+# Rows of scratch: see `_upright_bounds`.
+HIGH, LOW, MIDDLE, HALF, NEAREST = range(5)
+BOUNDS = 5
 ARC_ERROR = 3e-4  # of `arc`, radians; a column of the finest LiDAR is ten times as wide
 
 
 @njit(**INLINE)
 def arc(y, x):
-    """Angle of (x, y) from the x axis, within ARC_ERROR; float32. The library's is exact and ten times as slow."""
+    """Angles of eight points (x, y) from the x axis, within ARC_ERROR. The library's is exact, takes one number, and is ten times
+    as slow."""
+    zero, half_pi = np.float32(0.0), np.float32(0.5 * math.pi)
     across, along = abs(y), abs(x)
     steep = across > along
-    a = (along if steep else across) / max(max(across, along), np.float32(1e-30))
+    a = least(across, along) / greatest(greatest(across, along), np.float32(1e-30))
     s = a * a
-    angle = ((np.float32(-0.0464964749) * s + np.float32(0.15931422)) * s - np.float32(0.327622764)) * s * a + a
-    angle = np.float32(0.5 * math.pi) - angle if steep else angle
-    angle = np.float32(math.pi) - angle if x < np.float32(0.0) else angle
-    return -angle if y < np.float32(0.0) else angle
+    angle = fma(fma(s, np.float32(-0.0464964749), np.float32(0.15931422)), s, np.float32(-0.327622764))
+    angle = fma(angle * s, a, a)
+    angle = where(steep, half_pi - angle, angle)
+    angle = where(x < zero, np.float32(math.pi) - angle, angle)
+    return where(y < zero, -angle, angle)
 
 
 @njit(**INLINE)
@@ -44,73 +51,73 @@ def _first_below(slopes, limit, strictly):
 
 
 @njit(**INLINE)
-def _tilted_bounds(x, y, z, radius, lidar_from_ego, slopes, out):
-    """`_sweep_bounds` of a sensor that does not stand upright: of the ball around the box whose centre is at (x, y, z)."""
-    m = lidar_from_ego
-    distance = math.sqrt(x * x + y * y + z * z)
-    sx, sy = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z, m[1, 0] * x + m[1, 1] * y + m[1, 2] * z
-    away = math.sqrt(sx * sx + sy * sy)
-    out[0], out[1] = math.atan2(sy, sx), np.float32(math.pi)
-    out[2] = max(distance - radius, np.float32(0.0)) * np.float32(0.9999)
-    low, high, margin = np.float32(-1e9), np.float32(1e9), np.float32(1e-4)
-    if distance > radius * np.float32(1.01):
-        angle = math.asin(radius / distance) + margin
-        elevation = math.atan2(m[2, 0] * x + m[2, 1] * y + m[2, 2] * z, away)
-        if elevation - angle > np.float32(-1.5):
-            low = math.tan(elevation - angle)
-        if elevation + angle < np.float32(1.5):
-            high = math.tan(elevation + angle)
-        if away > radius * np.float32(1.01):
-            out[1] = math.asin(radius / away) + margin
-    return _first_below(slopes, high, False), _first_below(slopes, low, True)
+def _tilted_bounds(boxes, order, rank, count, origin, lidar_from_ego, reach, out):
+    """`_upright_bounds` for a sensor that does not stand upright: those of the balls around the boxes."""
+    m, one, margin = lidar_from_ego, np.float32(1.0), np.float32(1e-4)
+    bits = 0
+    for i in range(min(WIDTH, count - rank)):
+        box = boxes[order[rank + i]]
+        x, y, z = box[CX] - origin[0], box[CY] - origin[1], box[CZ] - origin[2]
+        radius = math.sqrt(box[HX] * box[HX] + box[HY] * box[HY] + box[HZ] * box[HZ])
+        distance = math.sqrt(x * x + y * y + z * z)
+        if distance - radius > reach:
+            continue
+        bits |= 1 << i
+        sx, sy = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z, m[1, 0] * x + m[1, 1] * y + m[1, 2] * z
+        away = math.sqrt(sx * sx + sy * sy)
+        out[HIGH, i], out[LOW, i] = np.float32(1e9), np.float32(-1e9)
+        out[MIDDLE, i], out[HALF, i] = math.atan2(sy, sx), np.float32(math.pi)
+        out[NEAREST, i] = max(distance - radius, np.float32(0.0)) * np.float32(0.9999)
+        if distance > radius * (one + np.float32(0.01)):
+            angle = math.asin(radius / distance) + margin
+            elevation = math.atan2(m[2, 0] * x + m[2, 1] * y + m[2, 2] * z, away)
+            if elevation - angle > np.float32(-1.5):
+                out[LOW, i] = math.tan(elevation - angle)
+            if elevation + angle < np.float32(1.5):
+                out[HIGH, i] = math.tan(elevation + angle)
+            if away > radius * (one + np.float32(0.01)):
+                out[HALF, i] = math.asin(radius / away) + margin
+    return bits
 
 
 @njit(**INLINE)
-def _sweep_bounds(box, origin, lidar_from_ego, upright, reach, slopes, out):
-    """Beams (first, end) that may meet a box, none if it is beyond reach.
+def _upright_bounds(boxes, order, rank, count, origin, lidar_from_ego, reach, out):
+    """Where eight boxes (ranks from rank on) may be seen: rows of `out` (BOUNDS, 8) are the greatest and the least tangent of the
+    elevation, azimuth of the middle and half width in the sensor's frame, and the nearest range that each can have.
 
-    out: azimuth of the middle and half width in the sensor's frame, and the nearest range that the box can have.
+    Returns bits: which of the eight are within reach.
     """
-    x, y, z = box[CX] - origin[0], box[CY] - origin[1], box[CZ] - origin[2]
-    hx, hy, hz = box[HX], box[HY], box[HZ]
-    square, round_square = x * x + y * y, hx * hx + hy * hy + hz * hz
-    # Whether the distance exceeds reach by more than the radius, without a root: (a + b)^2 is at most 2 (a^2 + b^2).
-    if square + z * z > np.float32(2.0) * (reach * reach + round_square):
-        return 0, 0
-    radius = math.sqrt(round_square)
-    if math.sqrt(square + z * z) - radius > reach:
-        return 0, 0
-    if not upright:
-        return _tilted_bounds(x, y, z, radius, lidar_from_ego, slopes, out)
-    # Nearest and farthest horizontal distance of the box's rectangle, from the sensor in the box's own frame.
     zero, margin = np.float32(0.0), np.float32(1e-4)
-    ox, oy = abs(box[COS] * x + box[SIN] * y), abs(box[COS] * y - box[SIN] * x)
-    near_x, near_y = max(ox - hx, zero), max(oy - hy, zero)
-    nearest = math.sqrt(near_x * near_x + near_y * near_y)
-    high, low = z + hz, z - hz
-    close = max(nearest, np.float32(1e-4))
-    farthest = np.float32(1.0)
-    if (low > zero) | (high < zero):
-        farthest = math.sqrt((ox + hx) * (ox + hx) + (oy + hy) * (oy + hy))
-    first = _first_below(slopes, high / (close if high > zero else farthest) + margin, False)
-    end = _first_below(slopes, low / (close if low < zero else farthest) - margin, True)
-    if first >= end:
-        return 0, 0
+    (x, y, z, hx, hy, hz, cos_yaw, sin_yaw), there = boxes_of_ranks(boxes, order, rank, count)
+    x, y, z = x - origin[0], y - origin[1], z - origin[2]
+    square = fma(x, x, y * y)
+    radius = sqrt(fma(hx, hx, fma(hy, hy, hz * hz)))
+    bits = mask_bits(there & (sqrt(fma(z, z, square)) - radius <= reach))
+    if bits == 0:
+        return bits
+    # Nearest and farthest horizontal distance of the box's rectangle, from the sensor in the box's own frame.
+    ox, oy = abs(fma(x, cos_yaw, sin_yaw * y)), abs(fma(y, cos_yaw, -sin_yaw * x))
+    near_x, near_y = greatest(ox - hx, zero), greatest(oy - hy, zero)
+    far_x, far_y = ox + hx, oy + hy
+    nearest, farthest = sqrt(fma(near_x, near_x, near_y * near_y)), sqrt(fma(far_x, far_x, far_y * far_y))
+    high, low, close = z + hz, z - hz, greatest(nearest, np.float32(1e-4))
+    store2(out, HIGH, 0, high / where(high > zero, close, farthest) + margin)
+    store2(out, LOW, 0, low / where(low < zero, close, farthest) - margin)
     m = lidar_from_ego
-    out[0] = arc(m[1, 0] * x + m[1, 1] * y, m[0, 0] * x + m[0, 1] * y)
-    out[1], out[2] = np.float32(math.pi), nearest * np.float32(0.9999)
-    if nearest > zero:
-        # Half width: the largest angle between the middle and a corner, by cross and dot product.
-        widest = zero
-        for k in range(4):
-            cx, cy = hx if k & 1 else -hx, hy if k & 2 else -hy
-            px, py = x + box[COS] * cx - box[SIN] * cy, y + box[SIN] * cx + box[COS] * cy
-            cross, dot = abs(x * py - y * px), x * px + y * py
-            widest = max(widest, cross / dot if dot > zero else np.float32(1e9))
-        # At more than 60 degrees, rounding and corners behind the sensor make the tangent useless.
-        if widest < np.float32(1.7):
-            out[1] = arc(widest, np.float32(1.0)) + np.float32(2.0 * ARC_ERROR) + margin
-    return first, end
+    store2(out, MIDDLE, 0, arc(fma(x, m[1, 0], m[1, 1] * y), fma(x, m[0, 0], m[0, 1] * y)))
+    store2(out, NEAREST, 0, nearest * np.float32(0.9999))
+    # Half width: the largest angle between the middle and a corner, by cross and dot product.
+    widest = splat(zero)
+    for k in range(4):
+        cx, cy = hx if k & 1 else -hx, hy if k & 2 else -hy
+        px, py = fma(cx, cos_yaw, fma(cy, -sin_yaw, x)), fma(cx, sin_yaw, fma(cy, cos_yaw, y))
+        cross, dot = abs(fma(x, py, -y * px)), fma(x, px, y * py)
+        widest = greatest(widest, where(dot > zero, cross / dot, np.float32(1e9)))
+    # At more than 60 degrees, rounding and corners behind the sensor make the tangent useless.
+    narrow = (nearest > zero) & (widest < np.float32(1.7))
+    half = arc(widest, splat(np.float32(1.0))) + (np.float32(2.0 * ARC_ERROR) + margin)
+    store2(out, HALF, 0, where(narrow, half, np.float32(math.pi)))
+    return bits
 
 
 @njit(**FAST)
@@ -123,26 +130,34 @@ def cast_sweep(
     slopes (beams,): tangents of the elevations, falling; column c looks at first_azimuth + c * azimuth_step, radians
     in the sensor's frame, give or take azimuth_spread. Boxes further away than reach are left out.
     upright: whether the sensor's z axis is that of the ego (then bounds are tight). dx, dy, dz (beams, columns): unit
-    directions in ego; depth is the range. code as in `camera.cast_camera`.
+    directions in ego; depth is the range. code as in `camera.cast_camera`. bounds (BOUNDS, 8) float32 is scratch.
     """
     columns = depth.shape[1]
-    for place in range(count):
-        k = box_of_rank(boxes, order, place, count)
-        box = boxes[k]
-        first, end = _sweep_bounds(box, origin, lidar_from_ego, upright, reach, slopes, bounds)
-        if first >= end:
-            continue
-        low = math.ceil((bounds[0] - bounds[1] - azimuth_spread - first_azimuth) / azimuth_step)
-        high = math.floor((bounds[0] + bounds[1] + azimuth_spread - first_azimuth) / azimuth_step) + 1
-        per_turn = round(TWO_PI / azimuth_step)
-        if high - low >= per_turn:
-            low, high = 0, per_turn
-        # Where columns begin anywhere and a box may wrap around, two turns either way are needed.
-        for turn in range(-2, 3):
-            c0, c1 = max(0, low + turn * per_turn), min(columns, high + turn * per_turn)
-            if c1 <= c0:
+    per_turn = round(TWO_PI / azimuth_step)
+    for rank in range(0, count, WIDTH):
+        if upright:
+            bits = _upright_bounds(boxes, order, rank, count, origin, lidar_from_ego, reach, bounds)
+        else:
+            bits = _tilted_bounds(boxes, order, rank, count, origin, lidar_from_ego, reach, bounds)
+        while bits != 0:
+            i = lowest_bit(bits)
+            bits &= bits - 1
+            first, end = _first_below(slopes, bounds[HIGH, i], False), _first_below(slopes, bounds[LOW, i], True)
+            if first >= end:
                 continue
-            cast_solid(depth, code, dx, dy, dz, first, end, c0, c1, bounds[2], origin, box, np.int32(4 * k))
+            k, middle = order[rank + i], bounds[MIDDLE, i] - first_azimuth
+            half = bounds[HALF, i] + azimuth_spread
+            low, high = math.ceil((middle - half) / azimuth_step), math.floor((middle + half) / azimuth_step) + 1
+            if high - low >= per_turn:
+                low, high = 0, per_turn
+            # Where columns begin anywhere and a box may wrap around, two turns either way are needed.
+            for turn in range(-2, 3):
+                c0, c1 = max(0, low + turn * per_turn), min(columns, high + turn * per_turn)
+                if c1 <= c0:
+                    continue
+                cast_solid(
+                    depth, code, dx, dy, dz, first, end, c0, c1, bounds[NEAREST, i], origin, boxes[k], np.int32(4 * k)
+                )
 
 
 def sweep_directions(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sim.sensors.cast import COS, CX, CY, FAR_M, FAST, HX, HY, SIN, SKY, UNLOCKED, cast_ground
 from sim.sensors.parts import INSTANCE
 from sim.sensors.returns import GROUND_CLASSES, RETURN_ROWS, measure_sweep
-from sim.sensors.sweep import cast_sweep
+from sim.sensors.sweep import BOUNDS, cast_sweep
 from sim.simd import WIDTH
 from sim.threads import MOST_THREADS
 
@@ -206,7 +206,7 @@ class MovingSweep:
         labelled = (beams, width) if labels else (1, 1)
         threads = MOST_THREADS
         self.scratch: tuple[Any, ...] = (
-            np.zeros((threads, 3), np.float32),
+            np.zeros((threads, BOUNDS, WIDTH), np.float32),
             np.zeros((threads, RETURN_ROWS, width), np.float32),
             np.zeros((threads, GROUND_CLASSES, 2), np.float32),
             np.zeros((threads, max_boxes, box_columns), np.float32),
