@@ -39,7 +39,7 @@ app.add_typer(logs_app, name="logs")
 app.add_typer(bench_app, name="bench")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
-PolicyOption = Annotated[str | None, typer.Option(help="expert, idle, or the path of a checkpoint.")]
+PolicyOption = Annotated[str | None, typer.Option(help="expert, idle, constant, or the path of a checkpoint.")]
 
 
 def say(as_json: bool) -> Console:
@@ -221,7 +221,7 @@ def train(
 @app.command()
 def evaluate(
     suite: Annotated[str, typer.Argument(help="Name of a suite in configs/suites, or a .toml file.")],
-    policy: Annotated[str, typer.Option(help="expert, idle, or the path of a checkpoint.")] = "expert",
+    policy: Annotated[str, typer.Option(help="expert, idle, constant, or the path of a checkpoint.")] = "expert",
     rig: Annotated[
         str, typer.Option(help="The car's sensors, as for drive; only networks look through them.")
     ] = "small",

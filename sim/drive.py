@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from planning.constant import CONSTANT, IDLE
 from planning.policy import Policy
 from sim.config import ConfigError
 from sim.dynamics import SEDAN, Vehicle, vehicle_of
@@ -25,7 +26,7 @@ from sim.playback.scene_bytes import pack_scene
 from sim.roads.driving_map import DrivingMap
 from sim.step import StepObserver
 
-RULE_BASED = ("expert", "idle")
+RULE_BASED = ("expert", "idle", "constant")
 
 
 class DriveConfig(BaseModel):
@@ -33,7 +34,7 @@ class DriveConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    policy: str = Field(default="expert", description="expert, idle, or the path of a checkpoint")
+    policy: str = Field(default="expert", description="expert, idle, constant, or the path of a checkpoint")
     seed: int = Field(default=0, ge=0, lt=2**62, description="episode k has seed + k")
     episodes: int = Field(default=1, ge=1, le=100_000)
     envs: int = Field(default=1, ge=1, le=4096, description="environments side by side")
@@ -75,9 +76,9 @@ def load_policy(name: str, car: Vehicle = SEDAN) -> Policy:
                 power_wpkg=car.power, max_brake_mps2=car.max_brake, rolling_mps2=car.rolling, drag_per_m=car.drag,
             )  # fmt: skip
         case "idle":
-            from planning.idle import IdlePolicy
-
-            return IdlePolicy()
+            return IDLE
+        case "constant":
+            return CONSTANT
         case _:
             if "://" not in name and not Path(name).exists():
                 close = difflib.get_close_matches(name, RULE_BASED, n=1)

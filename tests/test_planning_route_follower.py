@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M
-from planning.idle import IdlePolicy
+from planning.constant import CONSTANT, IDLE
 from planning.policy import SignalState, Situation
 from planning.route_follower import RouteFollower
 
@@ -94,6 +94,7 @@ def test_stops_behind_a_standing_leader():
     assert 66.0 < position < 69.0
 
 
-def test_idle_brakes():
-    actions = IdlePolicy().act({"ego": np.zeros((3, 5), np.float32)}, None)
-    assert actions.tolist() == [[0.0, -1.0]] * 3
+def test_idle_brakes_and_constant_rolls():
+    observation = {"ego": np.zeros((3, 5), np.float32)}
+    assert IDLE.act(observation, None).tolist() == [[0.0, -1.0]] * 3
+    assert (CONSTANT.act(observation, None) == np.float32([0.0, 0.1])).all()

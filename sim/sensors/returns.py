@@ -346,9 +346,10 @@ def measure_sweep(
             shown = white * (sqrt(back) if rooted else back)
             x, y, z = load2(dx, b, c), load2(dy, b, c), load2(dz, b, c)
             if labels:
-                of_air = t != load2(depth, b, c)
-                kinds = where(of_air, np.int32(_SKY_CLASS), load2(semantic, b, c))
-                owners = where(of_air, np.int32(0), load2(instance, b, c))
+                kinds, owners = load2(semantic, b, c), load2(instance, b, c)
+                if not clear:
+                    of_air = t != load2(depth, b, c)
+                    kinds, owners = where(of_air, np.int32(_SKY_CLASS), kinds), where(of_air, np.int32(0), owners)
                 _put_labels(point_labels, point_time, count, kept, b, kinds, owners, load2(times, b, c))
             count = _put_points(
                 points, count, kept, fma(r, x, origin[0]), fma(r, y, origin[1]), fma(r, z, origin[2]), least(shown, one)
