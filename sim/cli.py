@@ -236,6 +236,9 @@ def evaluate(
     only: Annotated[
         list[str] | None, typer.Option(help="Drive only this episode (id or number), again; repeatable.")
     ] = None,
+    worst: Annotated[
+        int, typer.Option(min=0, max=1000, help="Of how many of the worst episodes a log and a video are kept.")
+    ] = 10,
     as_json: Json = False,
 ) -> None:
     """Drive a suite of episodes and score them by the protocols of CARLA, nuPlan and NAVSIM.
@@ -258,6 +261,7 @@ def evaluate(
             out=out,
             resume=resume,
             only=only or (),
+            worst=worst,
             on_progress=advance,
         )
     show_evaluation(console, report)

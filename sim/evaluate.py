@@ -21,6 +21,7 @@ from sim.drive import RULE_BASED, load_policy
 from sim.evaluation.episode_run import EpisodeRunner, Job, is_users_mistake, write_atomically
 from sim.evaluation.results import read_report, read_reports, summarise, write_parquet
 from sim.evaluation.suite import Suite, env_config, load_suite
+from sim.evaluation.worst_episodes import keep_worst
 from sim.logs.log import cpu_model, git_commit
 
 MOST_AT_ONCE = 8  # episodes of one map that a worker takes together, because loading a map takes seconds
@@ -49,11 +50,13 @@ def evaluate(
     out: Path | None = None,
     resume: bool = False,
     only: Sequence[str] = (),
+    worst: int = 0,
     on_progress: Progress | None = None,
 ) -> EvaluationReport:
     """Drive the episodes of a suite that have no report in the run's folder yet, and sum up.
 
-    ray: address of a Ray cluster that drives them in place of worker processes.
+    ray: address of a Ray cluster that drives them in place of worker processes. worst: of how many of the worst episodes a log
+    and a video are kept, in the run's folder; each is driven again for it.
 
     Raises:
         ConfigError: a mistake in what was asked for, or the folder holds another run.
@@ -86,6 +89,7 @@ def evaluate(
     if not only:
         write_atomically(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
         write_parquet(folder / "episodes.parquet", reports)
+        keep_worst(job, reports, worst)
     return EvaluationReport(folder, summary, reports, {suite.id_of(k): job.command(k) for k in chosen})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -10,12 +11,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from sim.config import ConfigError
 from sim.evaluate import evaluate
+from sim.evaluation.episode_scores import as_plain, score_episode
 from sim.evaluation.report import write_report
-from sim.evaluation.results import SCORES
+from sim.evaluation.results import SCORES, read_report, worst_first
+from sim.evaluation.track_observer import track_of
+from sim.logs.reader import open_log
 
 SUITE = """
 name = "{name}"
@@ -41,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("two", 10_000), ("elsewhere", 10_005)):
         (folder / f"{name}.toml").write_text(SUITE.format(name=name, seed=seed))
     evaluate(str(folder / "two.toml"), "idle", out=folder / "idle")
-    evaluate(str(folder / "two.toml"), "expert", out=folder / "expert")
+    evaluate(str(folder / "two.toml"), "expert", out=folder / "expert", worst=1)
     evaluate(str(folder / "elsewhere.toml"), "idle", out=folder / "away")
     return folder
 
@@ -103,8 +109,32 @@ def test_what_a_report_says_cannot_end_the_script(runs: Path, tmp_path: Path) ->
     (run / "summary.json").write_text(json.dumps(summary))
     write_report(run, None, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<img" not in page
+    assert "<img src=x" not in page
     assert data_of(page)["runs"][0]["summary"]["policy"] == summary["policy"]
+
+
+def test_the_worst_episodes_leave_a_log_a_video_and_pictures_of_a_camera(runs: Path, tmp_path: Path) -> None:
+    """What was driven again with sensors is what was scored without."""
+    reports = [read_report(path) for path in sorted((runs / "expert" / "episodes").glob("*.json"))]
+    worst, other = worst_first([report for report in reports if report])
+    kept = runs / "expert" / "worst"
+    assert [path.name for path in kept.iterdir()] == [worst["id"]]
+    with open_log(kept / worst["id"] / "episode.mcap") as log:
+        steps = list(log.steps())
+    assert len(steps) == worst["timing"]["ticks"]
+    track = track_of(steps)
+    assert json.loads(json.dumps(as_plain(score_episode(track, track)))) == worst["scores"]
+    assert (kept / worst["id"] / "episode.mp4").stat().st_size > 10_000
+    write_report(runs / "expert", None, tmp_path / "report.html")
+    cameras = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))["cameras"]
+    assert list(cameras) == [worst["id"]]
+    pictures = cameras[worst["id"]]["pictures"]
+    assert 60 <= len(pictures) <= 120
+    first = cv2.imdecode(np.frombuffer(base64.b64decode(pictures[0]), np.uint8), cv2.IMREAD_COLOR)
+    theirs = next(iter(steps[0].frame.cameras.values()))
+    assert theirs is not None
+    assert np.abs(first[..., ::-1].astype(int) - theirs.image).mean() < 6.0
+    assert other["id"] not in cameras
 
 
 def test_a_run_without_pictures_still_has_a_page(runs: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from sim.config import ConfigError
 from sim.evaluation.intervals import estimate
-from sim.evaluation.results import SCORES, Report, read_report
+from sim.evaluation.results import SCORES, Report, read_report, worst_first
+from sim.evaluation.worst_episodes import camera_pictures
 
 WORST = 10
 PATH_EVERY = 5
@@ -36,10 +37,11 @@ def write_report(run: Path, other: Path | None, target: Path) -> dict[str, Any]:
             raise ConfigError(f"{run} and {other} are runs of different suites, so their figures cannot be compared")
         data["runs"].append(second["shown"])
         data["compared"] = _compared(first["reports"], second["reports"])
-    worst = sorted(first["reports"], key=lambda r: (*_badness(r), r["index"]))[:WORST]
+    worst = worst_first(first["reports"])[:WORST]
     scenes = {r["id"]: scene for r in worst if (scene := _scene(run, r["id"])) is not None}
     data["worst"] = [r["id"] for r in worst]
     data["scenes"] = scenes
+    data["cameras"] = {r["id"]: seen for r in worst if (seen := camera_pictures(run, r["id"])) is not None}
     data["maps"] = _maps(run, first["reports"])
     template = files("sim.evaluation").joinpath("data", "report.html").read_text(encoding="utf-8")
     # "<" may end the script that holds the data; JSON can say it in other words.
@@ -81,11 +83,6 @@ def _row(report: Report) -> dict[str, Any]:
             for i in report["infractions"]
         ],
     }
-
-
-def _badness(report: Report) -> tuple[float, float, float]:
-    scores = report["scores"]
-    return float(scores["success"]), float(scores["driving_score_1_0"]), float(scores["pdms_driven_4s"])
 
 
 def _compared(first: list[Report], second: list[Report]) -> dict[str, Any]:

@@ -29,6 +29,18 @@ SCORES = {
 Report = dict[str, Any]
 
 
+def worst_first(reports: Sequence[Report]) -> list[Report]:
+    """Those without success first, then by driving score, then by PDMS."""
+
+    def rank(report: Report) -> tuple[float, float, float, int]:
+        scores = report["scores"]
+        return (
+            float(scores["success"]), float(scores["driving_score_1_0"]), float(scores["pdms_driven_4s"]), int(report["index"])
+        )  # fmt: skip
+
+    return sorted(reports, key=rank)
+
+
 def summarise(reports: Sequence[Report], families: Sequence[str], conditions: Sequence[str]) -> dict[str, Any]:
     """The figures of a run.
 
