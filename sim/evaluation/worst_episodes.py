@@ -69,7 +69,7 @@ def camera_pictures(run: Path, name: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     with open_log(path) as log:
-        every = max(1, math.ceil(log.duration_s / TICK_S / PICTURES))
+        every = math.ceil((round(log.duration_s / TICK_S) + 1) / PICTURES)
         frames = [next(iter(step.frame.cameras.values()), None) for step in log.steps() if step.tick % every == 0]
     return {"period_s": TICK_S * every, "pictures": [_jpeg(frame.image) for frame in frames if frame]}
 
