@@ -30,7 +30,7 @@ EGO = np.dtype(
         ("progress", "f8"), ("drive", "f8"), ("slide", "f8"), ("done", "f8"), ("asked", "f8"),
         ("swing", "f8"), ("swing_from", "f8"), ("swing_to", "f8"), ("swing_end", "f8"), ("swing_back", "f8"),
         ("shift_ms", "i8"), ("lanes", "i4"), ("points", "i4"), ("at", "i4"), ("still", "i4"), ("replans", "i4"), ("tried", "i4"),
-        ("started", "i1"), ("swinging", "i1"),
+        ("started", "i1"), ("swinging", "i1"), ("lost", "i1"), ("planned", "i1"),
     ],
     align=True,
 )  # fmt: skip
@@ -39,7 +39,7 @@ lateral: of the centre, left positive, m. heading: against the route, rad. lengt
 furthest s. drive: acceleration of engine and brake. slide: velocity of the centre of gravity to the left, of the dynamic
 model. shift_ms: where in their programs the signals begin. lanes, points: used part of the route's arrays. at: route lane
 under the front bumper. swing, swing_*, swinging: see `sim.detour`. still: ticks stood without a reason. done, asked, replans,
-tried: see `sim.rerouting`."""
+tried, lost, planned: see `sim.rerouting`."""
 
 
 @njit(**INNER)

@@ -21,7 +21,7 @@ from sim.dynamics import VehicleModel, VehiclePreset, as_record, vehicle_of
 from sim.events import build_surroundings
 from sim.lane_graph import build_lane_graph
 from sim.playback.playback_arrays import PlaybackMode, no_playback, playback_arrays
-from sim.rerouting import WAY_BACK_M
+from sim.rerouting import WAY_BACK_M, plan_routes_anew, plan_shortest_routes
 from sim.roads.driving_map import DrivingMap
 from sim.route_planning import allocate_planner
 from sim.routes import BEYOND_GOAL_M, POINT_STEP_M
@@ -241,7 +241,6 @@ class World:
             config.spawn_radius_m, config.respawn_distance_m, config.stuck_after_s, config.rule_breaker_share,
             walkers,
             as_record(vehicle_of(config.vehicle, config.vehicle_model)),
-            config.replan, config.route == "shortest",
         )  # fmt: skip
         agents = config.agents if scene is None else 1 + scene.others.num_actors
         links = network.num_signal_links
@@ -292,7 +291,12 @@ class World:
                 placement = self.placements[e] = self._place(int(seed[e]), int(episode[e]))
                 write_scene(placement, self._hidden.scenes[e], self._hidden.route_lane[e])
                 write_scripts(placement, self._hidden.scripts[e], self._hidden.script_paths[e])
-        self._run(np.flatnonzero(mask), True, np.array(seed, np.uint64), np.array(episode, np.int64), self._no_actions)
+        begins, seed, episode = np.flatnonzero(mask), np.array(seed, np.uint64), np.array(episode, np.int64)
+        if self.config.route == "shortest" and self.map.recording is None:
+            over_environments(
+                plan_shortest_routes, begins, self._fixed[0], self._rules, self._planner, self._hidden, seed, episode
+            )
+        self._run(begins, True, seed, episode, self._no_actions)
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """One tick (TICK_S) of every environment. actions: (E, 2) float32, steer and throttle in [-1, 1]."""
@@ -301,6 +305,8 @@ class World:
         if not np.isfinite(actions).all():
             raise ValueError("actions must be finite")
         clipped = np.clip(np.array(actions, np.float32, order="C"), -1.0, 1.0)
+        if self.config.replan and (lost := np.flatnonzero(self._hidden.egos["lost"])).size:
+            over_environments(plan_routes_anew, lost, self._fixed[0], self._planner, self._hidden)
         self._run(self._everybody, False, self.state.seed, self.state.episode, clipped)
 
     def _run(
@@ -312,8 +318,8 @@ class World:
         actions: NDArray[np.float32],
     ) -> None:
         over_environments(
-            run_world, which, *self._fixed, self._rules, self._playback, self._planner, self._state, self._hidden, self._events,
-            self._view, starting, seed, episode, actions,
+            run_world, which, *self._fixed, self._rules, self._playback, self._state, self._hidden, self._events, self._view,
+            starting, seed, episode, actions,
         )  # fmt: skip
 
     def situation(self) -> Situation:

@@ -24,8 +24,6 @@ class Rules(NamedTuple):
     rule_breakers: float
     walkers: int
     car: NDArray[np.void]
-    replan: bool
-    shortest: bool
 
 
 class Hidden(NamedTuple):

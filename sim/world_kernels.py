@@ -28,8 +28,7 @@ from sim.events import (
 )
 from sim.lane_graph import LaneGraph, wrapped
 from sim.numba_setup import INNER, UNLOCKED
-from sim.rerouting import has_left_route, plan_anew, progress_of, take_shortest
-from sim.route_planning import Planner
+from sim.rerouting import has_left_route, progress_of
 from sim.routes import draw_route, lay_out_route, point_on_route
 from sim.situation import MOST_EGO_SPANS, add_spans_of_box, ego_leader, follow_route, next_signal, route_ahead
 from sim.traffic.bus_stops import bus_stop_distance
@@ -347,31 +346,11 @@ def _publish(state: State, cars: NDArray[np.void], walkers: int, e: int) -> None
 
 
 @njit(**INNER)
-def _follow(
-    graph: LaneGraph, rules: Rules, playback: Playback, planner: Planner, thread: int, hidden: Hidden, e: int
-) -> int:
-    """Project the ego onto its route, or onto a new one where it has left it; returns the route lane it came to this tick from."""
-    ego, me, path = hidden.egos[e], hidden.cars[e][0], hidden.paths[e, 0]
-    lanes, begins, line = hidden.route_lane[e], hidden.route_from[e], hidden.line[e]
-    was_at = ego.at
-    follow_route(graph, ego, me, path, lanes, begins, line)
-    drawn = len(playback.line) == 0 and hidden.scenes[e].given == 0  # recordings and scenarios are about their own path
-    if (
-        rules.replan
-        and drawn
-        and has_left_route(ego)
-        and plan_anew(graph, planner, thread, ego, me, lanes, begins, line)
-    ):
-        follow_route(graph, ego, me, path, lanes, begins, line)
-        was_at = ego.at  # what lies behind it on the new route was not driven
-    return was_at
-
-
-@njit(**INNER)
 def _look(graph: LaneGraph, walk: WalkGraph, state: State, hidden: Hidden, view: View, e: int) -> None:
-    """List what vehicles cover and come to, and fill the driver's view. The state is left alone."""
+    """Project the ego, list what vehicles cover and come to, and fill the driver's view. The state is left alone."""
     ego, cars, paths = hidden.egos[e], hidden.cars[e], hidden.paths[e]
     me, line, shown = cars[0], hidden.line[e], state.signal[e]
+    follow_route(graph, ego, me, paths[0], hidden.route_lane[e], hidden.route_from[e], line)
     count = list_spans(graph, cars, paths, len(cars) - hidden.walkers.shape[1], hidden.spans[e])
     count = add_spans_of_box(graph, me, np.int64(0), hidden.spans[e], count, MOST_EGO_SPANS)
     for i in range(1, len(cars)):
@@ -460,20 +439,13 @@ def _judge(
     events.progress_m[e] = progress_of(ego, goal, events.progress_m[e])
     events.route_length_m[e] = goal if ego.replans == 0 else ego.asked
     events.lateral_m[e], events.replans[e] = ego.lateral, ego.replans
+    # Recordings and scenarios are about their own path.
+    ego.lost = 1 if len(playback.line) == 0 and scene.given == 0 and has_left_route(ego) else 0
 
 
 @njit(**INNER)
-def _start_ego(
-    graph: LaneGraph,
-    rules: Rules,
-    playback: Playback,
-    planner: Planner,
-    thread: int,
-    state: State,
-    hidden: Hidden,
-    e: int,
-) -> None:
-    """Draw the route of environment e and put the ego, standing, at its start."""
+def _start_ego(graph: LaneGraph, rules: Rules, playback: Playback, state: State, hidden: Hidden, e: int) -> None:
+    """Lay out the route of environment e, drawn if it is not there yet, and put the ego, standing, at its start."""
     ego, me, line = hidden.egos[e], hidden.cars[e][0], hidden.line[e]
     scene = hidden.scenes[e]
     line[:, :] = 0.0
@@ -485,29 +457,26 @@ def _start_ego(
                 line[i, c] = playback.line[i, c]
         hidden.route_lane[e, 0] = playback.route_lane
         lanes, length = 1, float(points - 1)
-    elif scene.given == 1:
-        lanes, length = int(scene.lanes), scene.length
-        begin = -scene.offset
-        for k in range(lanes):
-            hidden.route_from[e, k] = begin
-            begin += graph.lanes[hidden.route_lane[e, k]].length
-        points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
     else:
-        hidden.route_lane[e, :], hidden.route_from[e, :] = 0, 0.0
-        key = hash_key(state.seed[e], state.episode[e], 0, 0, _ROUTE)
-        lanes, length = draw_route(
-            graph, key, rules.route_min_m, rules.route_max_m, hidden.route_lane[e], hidden.route_from[e]
-        )
+        if scene.given == 1:
+            lanes, length = int(scene.lanes), scene.length
+            begin = -scene.offset
+            for k in range(lanes):
+                hidden.route_from[e, k] = begin
+                begin += graph.lanes[hidden.route_lane[e, k]].length
+        elif ego.planned == 1:
+            lanes, length = int(ego.lanes), ego.length
+        else:
+            hidden.route_lane[e, :], hidden.route_from[e, :] = 0, 0.0
+            key = hash_key(state.seed[e], state.episode[e], 0, 0, _ROUTE)
+            lanes, length = draw_route(
+                graph, key, rules.route_min_m, rules.route_max_m, hidden.route_lane[e], hidden.route_from[e]
+            )
         points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
     ego.lanes, ego.length, ego.points = lanes, length, points
     ego.s, ego.progress, ego.drive, ego.slide, ego.at, ego.still = 0.0, 0.0, 0.0, 0.0, 0, 0
     ego.swinging, ego.swing, ego.swing_from, ego.swing_to, ego.swing_end, ego.swing_back = 0, 0.0, 0.0, 0.0, 0.0, 0.0
-    ego.done, ego.replans, ego.tried = 0.0, 0, -1
-    if rules.shortest and len(playback.line) == 0 and scene.given == 0:
-        lane, s = np.int64(hidden.route_lane[e, 0]), -hidden.route_from[e, 0]
-        take_shortest(graph, planner, thread, ego, lane, s, hidden.route_lane[e], hidden.route_from[e], line)
-        points = ego.points
-    ego.asked = ego.length
+    ego.done, ego.asked, ego.replans, ego.tried, ego.lost, ego.planned = 0.0, length, 0, -1, 0, 0
     car = rules.car[0]
     ego.shift_ms = int(uniform(hash_key(state.seed[e], state.episode[e], 0, 0, _SHIFT)) * SHIFT_RANGE_MS)
     if scene.given == 1 and scene.shift_ms >= 0:
@@ -545,8 +514,6 @@ def _begin_episode(
     programs: SignalPrograms,
     rules: Rules,
     playback: Playback,
-    planner: Planner,
-    thread: int,
     state: State,
     hidden: Hidden,
     e: int,
@@ -563,7 +530,7 @@ def _begin_episode(
         car.lateral, car.from_lane, car.narrow, car.siren = 0.0, -1, 0, 0
         car.blind, car.sideways, car.drift, car.stop, car.stood = 0, 0.0, 0.0, -1, 0
         paths[i, :] = -1
-    _start_ego(graph, rules, playback, planner, thread, state, hidden, e)
+    _start_ego(graph, rules, playback, state, hidden, e)
     show_signals(programs, hidden.egos[e].shift_ms, state.signal[e])
     if len(playback.line) > 0:
         begin_playback(playback, cars, hidden.followers[e], state.paint[e], seed, episode)
@@ -640,8 +607,6 @@ def _run_env(
     around: Surroundings,
     rules: Rules,
     playback: Playback,
-    planner: Planner,
-    thread: int,
     state: State,
     hidden: Hidden,
     events: Events,
@@ -655,11 +620,11 @@ def _run_env(
 ) -> None:
     """Begin an episode of environment e, or drive it one tick on; then events and the driver's view."""
     if starting:
-        _begin_episode(graph, walk, programs, rules, playback, planner, thread, state, hidden, e, seed, episode)
+        _begin_episode(graph, walk, programs, rules, playback, state, hidden, e, seed, episode)
     else:
         _tick(graph, walk, programs, rules, playback, state, hidden, e, steer, throttle)
     _publish(state, hidden.cars[e], hidden.walkers.shape[1], e)
-    was_at = _follow(graph, rules, playback, planner, thread, hidden, e)
+    was_at = hidden.egos[e].at
     _look(graph, walk, state, hidden, view, e)
     _judge(graph, around, rules, playback, state, hidden, events, view, e, was_at)
     if starting:
@@ -676,7 +641,6 @@ def run_world(
     around: Surroundings,
     rules: Rules,
     playback: Playback,
-    planner: Planner,
     state: State,
     hidden: Hidden,
     events: Events,
@@ -692,6 +656,6 @@ def run_world(
     """
     for e in which:
         _run_env(
-            graph, walk, programs, around, rules, playback, planner, k, state, hidden, events, view, e, starting, seed[e],
-            episode[e], actions[e, 0], actions[e, 1],
+            graph, walk, programs, around, rules, playback, state, hidden, events, view, e, starting, seed[e], episode[e],
+            actions[e, 0], actions[e, 1],
         )  # fmt: skip
