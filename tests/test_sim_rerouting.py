@@ -9,7 +9,7 @@ import pytest
 from planning.route_follower import RouteFollower
 from sim.env import DriveBatch, EnvConfig
 from sim.episode import run_episodes
-from sim.rerouting import CORRIDOR_M
+from sim.rerouting import AGAINST, CORRIDOR_M
 from sim.route_planning import shortest_route
 from sim.world import World, WorldConfig
 
@@ -139,7 +139,7 @@ def test_without_replanning_the_same_egos_are_off_route(town):
 def test_far_from_every_lane_an_ego_is_off_route_and_within_the_corridor_nothing_is_planned(town):
     world = begin(town, seeds=[0])
     x, y, yaw = world.route_line(0)[8]
-    for aside, turned in [(0.5 * CORRIDOR_M, 0.0), (-0.9 * CORRIDOR_M, 0.0), (31.0, 0.0)]:
+    for aside, turned in [(0.5 * CORRIDOR_M, 0.0), (-0.9 * CORRIDOR_M, 0.0), (31.0, 0.0), (31.0, 0.0)]:
         assert world.events.replans[0] == 0
         world.state.x_m[0, 0], world.state.y_m[0, 0] = x - aside * np.sin(yaw), y + aside * np.cos(yaw)
         world.state.yaw_rad[0, 0], world.state.speed_mps[0, 0] = yaw + turned, 0.0
@@ -170,7 +170,56 @@ def test_shortest_routes_lead_to_the_goals_of_random_ones(town):
         assert np.hypot(*(shortest.route_line(e)[-1] - random.route_line(e)[-1])[:2]) < 2.0
 
 
+def test_snapshots_know_who_is_lost(town):
+    """A route is planned anew one tick after it was left, whatever lies between."""
+    world = begin(town, seeds=SEEDS[:3])
+    poses = [wrong_way_on(world, e, 30)[-1] for e in range(3)]
+    state, before = world.state, world.events.replans.copy()
+    state.x_m[:, 0], state.y_m[:, 0], state.yaw_rad[:, 0] = np.array(poses).T
+    stand = np.tile(np.array([[0.0, -1.0]], np.float32), (3, 1))
+    world.step(stand)
+    assert (world.events.replans == before).all()
+    snapshot = world.snapshot()
+    world.step(stand)
+    after = world.snapshot()
+    assert (world.events.replans > before).any()
+    world.restore(snapshot)
+    world.step(stand)
+    for name, array in world.snapshot().arrays.items():
+        np.testing.assert_array_equal(array, after.arrays[name], err_msg=name)
+
+
+def test_scenarios_are_about_their_own_path():
+    batch = DriveBatch(EnvConfig.of(scenario="cut_in", observation="privileged"), 1)
+    batch.reset(np.ones(1, bool), np.zeros(1, np.uint64), np.zeros(1, np.int64))
+    world, lanes = batch.world, lanes_of(batch.world, 0)
+    for x, y, yaw in world.route_line(0)[12:4:-2]:
+        world.state.x_m[0, 0], world.state.y_m[0, 0], world.state.yaw_rad[0, 0] = x, y, yaw + np.pi
+        world.step(np.array([[0.0, -1.0]], np.float32))
+    assert np.cos(world._hidden.egos["heading"][0]) < AGAINST
+    assert world.events.replans[0] == 0
+    np.testing.assert_array_equal(lanes_of(world, 0), lanes)
+
+
 def test_results_of_episodes_count_replannings(town):
-    batch = DriveBatch(EnvConfig.of(observation="privileged", world=WorldConfig(agents=1), max_steps=30), 1, town)
-    results, _ = run_episodes(batch, RouteFollower(), [3])
-    assert results[0].replans == 0
+    config = EnvConfig.of(observation="privileged", world=WorldConfig(agents=1), max_steps=100, end_on_infraction=False)
+    batch = DriveBatch(config, 1, town)
+
+    class Stray:
+        """Takes the wrong turn, then stands."""
+
+        def __init__(self):
+            self.poses = iter(())
+
+        def reset(self, started):
+            self.poses = iter(wrong_way_on(batch.world, 0, 30))
+
+        def act(self, observation, situation):
+            state, pose = batch.world.state, next(self.poses, None)
+            if pose is not None:
+                state.x_m[0, 0], state.y_m[0, 0], state.yaw_rad[0, 0] = pose
+            return np.array([[0.0, -1.0]], np.float32)
+
+    results, _ = run_episodes(batch, Stray(), [3])
+    assert results[0].replans == batch.world.events.replans[0] > 0
+    assert "off_route" not in results[0].infractions
