@@ -22,6 +22,21 @@ class SignalState(IntEnum):
     GREEN = 3
 
 
+class NavigationCommand(IntEnum):
+    """The next manoeuvre along the route; names and values of CARLA's `RoadOption`.
+
+    LEFT, RIGHT, STRAIGHT: through a junction where one can go elsewhere or meets others; STRAIGHT where the way through it turns by
+    less than 30 degrees. CHANGE_LANE_LEFT, CHANGE_LANE_RIGHT: to the lane beside. LANE_FOLLOW: nothing of these before the goal.
+    """
+
+    LEFT = 1
+    RIGHT = 2
+    STRAIGHT = 3
+    LANE_FOLLOW = 4
+    CHANGE_LANE_LEFT = 5
+    CHANGE_LANE_RIGHT = 6
+
+
 @dataclass(frozen=True)
 class Situation:
     """The privileged view of a rule-based driver: N egos at once, arrays owned and reused by the producer.
@@ -37,6 +52,8 @@ class Situation:
         yet); inf where there is none.
     path_in_ego: (N, ROUTE_POINTS, 2) float32, metres: the route, swung around what stands or creeps on it where that can be
         passed now; None where nobody plans it, which means the route.
+    command: (N,) int8 `NavigationCommand`; command_distance_m: (N,) float64 from the front bumper to where that manoeuvre begins,
+        0 during it; to the goal with LANE_FOLLOW. None where nobody gives commands.
     """
 
     speed_mps: NDArray[np.float64]
@@ -49,6 +66,8 @@ class Situation:
     signal: NDArray[np.int8]
     yield_distance_m: NDArray[np.float64]
     path_in_ego: NDArray[np.float32] | None = None
+    command: NDArray[np.int8] | None = None
+    command_distance_m: NDArray[np.float64] | None = None
 
 
 class Policy(Protocol):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from perception.sensors import EgoState, SensorFrame
 from planning.action import ACTION_SIZE, Action
-from planning.policy import Situation
+from planning.policy import NavigationCommand, Situation
 from sim.config import ConfigError, validation_message
 from sim.observation import ROUTE_RANGE_M, PrivilegedObserver, ego_vector, privileged_space, sensor_space
 from sim.reward import Reward, RewardConfig, RewardTerms
@@ -213,6 +213,30 @@ class DriveBatch:
         share = events.progress_m / np.maximum(events.route_length_m, 1e-9)
         return np.where(events.arrived != 0, 1.0, np.clip(share, 0.0, 1.0))
 
+    def navigation(self, e: int) -> dict[str, Any]:
+        """The next manoeuvre of environment e, as `info` has it: `command`, `command_distance_m`, and `replans` so far."""
+        command, distance_m = self._commands()
+        return {
+            "command": NavigationCommand(int(command[e])),
+            "command_distance_m": float(distance_m[e]),
+            "replans": int(self.world.events.replans[e]),
+        }
+
+    def navigation_arrays(self) -> dict[str, NDArray[Any]]:
+        """The same of all environments, (N,) each and copies: int8 `NavigationCommand`, float64 m, int32."""
+        command, distance_m = self._commands()
+        return {
+            "command": command.copy(),
+            "command_distance_m": distance_m.copy(),
+            "replans": self.world.events.replans.copy(),
+        }
+
+    def _commands(self) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
+        situation = self.situation
+        assert situation.command is not None
+        assert situation.command_distance_m is not None
+        return situation.command, situation.command_distance_m
+
     def infractions(self, e: int) -> dict[str, str]:
         """What went wrong in environment e at the last tick: kind (one of INFRACTIONS) to a sentence."""
         events, state = self.world.events, self.world.state
@@ -272,7 +296,7 @@ class DriveBatch:
             speed_mps=state.speed_mps[e, others].copy(),
         )
         tick = int(state.tick[e])
-        events = self.infractions(e)
+        events, navigation = self.infractions(e), self.navigation(e)
         if self.world.events.arrived[e]:
             events["arrived"] = "reached the end of the route"
         return Step(
@@ -287,6 +311,8 @@ class DriveBatch:
             signals=state.signal[e].copy(),
             progress_m=float(self.world.events.progress_m[e]),
             route_length_m=float(self.world.events.route_length_m[e]),
+            command=navigation["command"],
+            command_distance_m=navigation["command_distance_m"],
             standing=self.world.standing(e),
         )
 
@@ -345,7 +371,12 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
                     self._seed[e] = chosen
                     self._episode[e] = 0
         self._start(started)
-        return self._observation(), {}
+        return self._observation(), self._navigation_info()
+
+    def _navigation_info(self) -> dict[str, Any]:
+        everywhere = np.ones(self.num_envs, np.bool_)
+        values = self.batch.navigation_arrays()
+        return {**values, **{f"_{name}": everywhere for name in values}}
 
     def _start(self, started: NDArray[np.bool_]) -> None:
         self.batch.reset(started, self._seed, self._episode)
@@ -370,6 +401,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             info |= self._final_info(finished)
             self._episode[finished] += 1
             self._start(finished)
+        info |= self._navigation_info()  # of the episodes that the observation belongs to
         return self._observation(), reward, terminated, truncated, info
 
     def _final_info(self, finished: NDArray[np.bool_]) -> dict[str, Any]:
@@ -383,6 +415,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         final_info = {
             "route_completion": self.batch.route_completion(), "_route_completion": finished,
             "is_success": success, "_is_success": finished, "infractions": infractions, "_infractions": finished,
+            "replans": self.batch.world.events.replans.copy(), "_replans": finished,
         }  # fmt: skip
         return {
             "final_obs": final_obs, "_final_obs": finished, "final_info": final_info, "_final_info": finished,
@@ -432,12 +465,14 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
                 self._seed[0] = self.np_random.integers(0, 2**62)
             self._episode[0] += 1
         self.batch.reset(np.ones(1, np.bool_), self._seed, self._episode)
-        return self._observation(), {"route_completion": 0.0}
+        return self._observation(), {"route_completion": 0.0, **self.batch.navigation(0)}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """One tick of 0.1 s.
 
-        info: `route_completion` 0 to 1, `reward_terms`, `infractions` (kind to sentence), and at the end `is_success`.
+        info: `route_completion` 0 to 1, `reward_terms`, `infractions` (kind to sentence), `command` (the next
+        `planning.policy.NavigationCommand`) and `command_distance_m` to it, `replans` (how often the route was planned anew),
+        and at the end `is_success`.
         """
         batch = self.batch
         batch.step(np.asarray(action, np.float32)[None])
@@ -448,6 +483,7 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
             "route_completion": float(batch.route_completion()[0]),
             "reward_terms": batch.terms.of(0),
             "infractions": infractions,
+            **batch.navigation(0),
         }
         if terminated or truncated:
             info["is_success"] = not infractions

@@ -29,8 +29,8 @@ ObserversFor = Callable[[int], Sequence[StepObserver]]
 class EpisodeResult:
     """One episode. success: arrived without an infraction, every check kept. infractions: kind to count.
 
-    mean_speed_mps: over steps. scenario, parameters, checks (name to whether it was kept): None and empty without a
-    scenario; triggered: whether everything that waited for the ego has happened.
+    mean_speed_mps: over steps. replans: how often the route was planned anew. scenario, parameters, checks (name to whether it
+    was kept): None and empty without a scenario; triggered: whether everything that waited for the ego has happened.
     """
 
     map: str
@@ -43,6 +43,7 @@ class EpisodeResult:
     steps: int = 0
     total_reward: float = 0.0
     mean_speed_mps: float = 0.0
+    replans: int = 0
     scenario: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
@@ -154,6 +155,7 @@ def _after_step(batch: DriveBatch, slots: list[_Slot], recorder: TraceRecorder |
         result.mean_speed_mps /= result.steps
         result.route_completion = float(batch.route_completion()[e])
         result.route_length_m = float(batch.world.events.route_length_m[e])
+        result.replans = int(batch.world.events.replans[e])
         if recorder is not None:
             _judge_scenario(batch, e, result, recorder)
         arrived = bool(batch.world.events.arrived[e])

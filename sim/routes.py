@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sim.counter_random import nth_uniform
 from sim.lane_graph import LaneGraph, pose_at
 from sim.numba_setup import INNER
+from sim.route_planning import change_side, change_window
 
 ATTEMPTS = 64
 BEYOND_GOAL_M = 80.0
@@ -26,9 +27,10 @@ DRAWS = 512  # random numbers that one attempt may take
 EGO = np.dtype(
     [
         ("s", "f8"), ("front", "f8"), ("last_front", "f8"), ("lateral", "f8"), ("heading", "f8"), ("length", "f8"),
-        ("progress", "f8"), ("drive", "f8"), ("slide", "f8"),
+        ("progress", "f8"), ("drive", "f8"), ("slide", "f8"), ("done", "f8"), ("asked", "f8"),
         ("swing", "f8"), ("swing_from", "f8"), ("swing_to", "f8"), ("swing_end", "f8"), ("swing_back", "f8"),
-        ("shift_ms", "i8"), ("lanes", "i4"), ("points", "i4"), ("at", "i4"), ("still", "i4"), ("started", "i1"), ("swinging", "i1"),
+        ("shift_ms", "i8"), ("lanes", "i4"), ("points", "i4"), ("at", "i4"), ("still", "i4"), ("replans", "i4"), ("tried", "i4"),
+        ("started", "i1"), ("swinging", "i1"), ("lost", "i1"), ("planned", "i1"),
     ],
     align=True,
 )  # fmt: skip
@@ -36,7 +38,8 @@ EGO = np.dtype(
 lateral: of the centre, left positive, m. heading: against the route, rad. length: of the route to the goal. progress:
 furthest s. drive: acceleration of engine and brake. slide: velocity of the centre of gravity to the left, of the dynamic
 model. shift_ms: where in their programs the signals begin. lanes, points: used part of the route's arrays. at: route lane
-under the front bumper. swing, swing_*, swinging: see `sim.detour`. still: ticks stood without a reason."""
+under the front bumper. swing, swing_*, swinging: see `sim.detour`. still: ticks stood without a reason. done, asked, replans,
+tried, lost, planned: see `sim.rerouting`."""
 
 
 @njit(**INNER)
@@ -109,7 +112,10 @@ def lay_out_route(
     count: int,
     line: NDArray[np.float64],
 ) -> int:
-    """Write the centre line (P, 3) float64: x, y, yaw every POINT_STEP_M of arc length; returns the points written."""
+    """Write the centre line (P, 3) float64: x, y, yaw every POINT_STEP_M of arc length; returns the points written.
+
+    Where the route changes lanes, the line goes over smoothly.
+    """
     k = 0
     points = 0
     end = route_from[count - 1] + graph.lanes[route_lane[count - 1]].length
@@ -119,13 +125,32 @@ def lay_out_route(
             break
         while k + 1 < count and s >= route_from[k + 1]:
             k += 1
-        x, y, _ = pose_at(graph.lanes, graph.points, route_lane[k], s - route_from[k])
-        line[i, 0], line[i, 1] = x, y
+        line[i, 0], line[i, 1] = _place_on_route(graph, route_lane, route_from, count, k, s)
         points = i + 1
     for i in range(points - 1):
         line[i, 2] = math.atan2(line[i + 1, 1] - line[i, 1], line[i + 1, 0] - line[i, 0])
     line[points - 1, 2] = line[max(points - 2, 0), 2]
     return points
+
+
+@njit(**INNER)
+def _place_on_route(
+    graph: LaneGraph, route_lane: NDArray[np.int32], route_from: NDArray[np.float64], count: int, k: int, s: float
+) -> tuple[float, float]:
+    """x, y at arc length s, which lies on lane k of the route; on lanes beside it before the change to it is complete."""
+    while change_side(graph, route_lane, count, k - 1) != 0:
+        begin, end = change_window(graph, route_lane, route_from, count, k - 1)
+        if s >= end:
+            break
+        if s > begin:
+            x, y, _ = pose_at(graph.lanes, graph.points, route_lane[k], s - route_from[k])
+            from_x, from_y, _ = pose_at(graph.lanes, graph.points, route_lane[k - 1], s - route_from[k - 1])
+            t = (s - begin) / (end - begin)
+            share = t * t * (3.0 - 2.0 * t)
+            return from_x + (x - from_x) * share, from_y + (y - from_y) * share
+        k -= 1
+    x, y, _ = pose_at(graph.lanes, graph.points, route_lane[k], s - route_from[k])
+    return x, y
 
 
 @njit(**INNER)

@@ -15,6 +15,7 @@ from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M
 from sim.detour import NOWHERE, WALKER_KIND, box_along_route, swing_at
 from sim.lane_graph import GRID_CELL_M, LaneGraph, wrapped
 from sim.numba_setup import INNER
+from sim.route_planning import change_side
 from sim.routes import POINT_STEP_M, point_on_route, project
 from sim.traffic.spans import ASIDE_M
 from sim.traffic.vehicles import BEHIND, PATH
@@ -109,11 +110,27 @@ def follow_route(
     ego.at = at
     path[:] = -1
     if abs(lateral) < ON_LANE_M and math.cos(ego.heading) > 0.3:
-        for k in range(PATH):
-            index = at + k - BEHIND
-            if 0 <= index < ego.lanes:
-                path[k] = route_lane[index]
+        _write_path(graph, ego, path, route_lane)
         me.s = ego.front - route_from[at]
+
+
+@njit(**INNER)
+def _write_path(graph: LaneGraph, ego: np.void, path: NDArray[np.int32], route_lane: NDArray[np.int32]) -> None:
+    """The lanes around the route lane under the front bumper; of lanes beside each other the one that the route changes to."""
+    index = ego.at
+    for k in range(BEHIND, PATH):
+        while change_side(graph, route_lane, ego.lanes, index) != 0:
+            index += 1
+        if index >= ego.lanes:
+            break
+        path[k] = route_lane[index]
+        index += 1
+    index = ego.at - 1
+    for k in range(BEHIND - 1, -1, -1):
+        if index < 0 or change_side(graph, route_lane, ego.lanes, index) != 0:
+            break
+        path[k] = route_lane[index]
+        index -= 1
 
 
 @njit(**INNER)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from perception.sensors import SensorFrame
 from planning.action import Action
+from planning.policy import NavigationCommand
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Step:
         sentence for people, e.g. {"red_light": "crossed the stop line of signal 3 at red"}.
     actors: None where unknown. signals: (G,) int8 state of every signal link, None where unknown.
     progress_m, route_length_m: furthest arc length reached along the route, and its length; None without a route.
+    command, command_distance_m: next manoeuvre along the route and distance to it; None where unknown, as in logs.
     standing: None where unknown.
     """
 
@@ -85,6 +87,8 @@ class Step:
     signals: NDArray[np.int8] | None = None
     progress_m: float | None = None
     route_length_m: float | None = None
+    command: NavigationCommand | None = None
+    command_distance_m: float | None = None
     standing: Standing | None = None
 
 

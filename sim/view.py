@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from perception.geometry import inverse, transform
 from perception.sensors import CameraFrame, EgoState, SensorFrame
 from planning.action import Action
-from planning.policy import SignalState
+from planning.policy import NavigationCommand, SignalState
 from sim import drawing
 from sim.birdseye import EGO_FRONT_M, SIGNAL_COLOR, Chart, draw_birdseye, height_color, signal_ahead
 from sim.drawing import Picture, Rect
@@ -38,6 +38,16 @@ _STATE = Rect(432, 432, 384, 200)
 _FACTS = Rect(16, 648, 800, 56)
 _ABOVE = Rect(832, 16, 432, 688)
 _CHART = Chart(_ABOVE.width, _ABOVE.height, 7.5, _ABOVE.width / 2, 0.70 * _ABOVE.height)
+
+
+_COMMAND_WORDS: dict[NavigationCommand, str] = {
+    NavigationCommand.LEFT: "left",
+    NavigationCommand.RIGHT: "right",
+    NavigationCommand.STRAIGHT: "straight",
+    NavigationCommand.LANE_FOLLOW: "goal",
+    NavigationCommand.CHANGE_LANE_LEFT: "lane left",
+    NavigationCommand.CHANGE_LANE_RIGHT: "lane right",
+}
 
 
 class VideoError(ValueError):
@@ -364,6 +374,10 @@ def _facts(step: Step, context: ViewContext) -> Mapping[str, str]:
         facts["in total"] = _signed(context.total_reward)
     if step.progress_m is not None and step.route_length_m is not None:
         facts["route"] = f"{step.progress_m:.0f} of {step.route_length_m:.0f} m"
+    if step.command is not None and step.command_distance_m is not None:
+        facts["next"] = _COMMAND_WORDS[step.command] + (
+            f" in {step.command_distance_m:.0f} m" if step.command_distance_m >= 1.0 else " now"
+        )
     return facts
 
 

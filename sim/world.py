@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +21,16 @@ from sim.dynamics import VehicleModel, VehiclePreset, as_record, vehicle_of
 from sim.events import build_surroundings
 from sim.lane_graph import build_lane_graph
 from sim.playback.playback_arrays import PlaybackMode, no_playback, playback_arrays
+from sim.rerouting import WAY_BACK_M, plan_routes_anew, plan_shortest_routes
 from sim.roads.driving_map import DrivingMap
+from sim.route_planning import allocate_planner
 from sim.routes import BEYOND_GOAL_M, POINT_STEP_M
 from sim.routes import EGO as EGO_RECORD
 from sim.scenarios.placement import Placement, write_scene, write_scripts
 from sim.situation import MOST_EGO_SPANS
 from sim.standing import standing_of
 from sim.step import Standing
-from sim.threads import over_environments
+from sim.threads import MOST_THREADS, over_environments
 from sim.traffic.playback import FOLLOWER
 from sim.traffic.scripts import SCENE, SCRIPT
 from sim.traffic.signals import build_signal_programs
@@ -111,6 +113,8 @@ class WorldEvents:
         reason in front (red light, leader). off_route: over 30 m from the route.
     progress_m: float64, furthest arc length reached along the route. route_length_m: float64.
     lateral_m: float64, signed distance of the ego's centre from the route's lane centre, left positive.
+    replans: int32, how often the route was planned anew, because the ego had left it. From then on progress_m is route_length_m
+        less what is left to drive to the goal, but at most what was driven along routes; it never falls. route_length_m stays.
     """
 
     collision: NDArray[np.int8]
@@ -123,6 +127,7 @@ class WorldEvents:
     progress_m: NDArray[np.float64]
     route_length_m: NDArray[np.float64]
     lateral_m: NDArray[np.float64]
+    replans: NDArray[np.int32]
 
 
 class WorldConfig(BaseModel):
@@ -134,6 +139,16 @@ class WorldConfig(BaseModel):
     traffic_density: Annotated[float, Field(ge=0, le=1, description="share of the agents that drive at any time")] = 1.0
     route_min_m: Annotated[float, Field(ge=20, le=10_000, description="shortest route, in metres")] = 300.0
     route_max_m: Annotated[float, Field(ge=30, le=10_000, description="longest route, in metres")] = 600.0
+    route: Annotated[
+        Literal["random", "shortest"],
+        Field(
+            description="random: turns drawn one by one; shortest: the shortest way to where those lead, maybe below route_min_m"
+        ),
+    ] = "random"
+    replan: Annotated[
+        bool,
+        Field(description="who leaves the route is led to its goal anew, from any lane from which it can be reached"),
+    ] = True
     speed_factor_spread: Annotated[
         float, Field(ge=0, le=0.5, description="how far drivers' wanted speeds lie from the limit, as a share")
     ] = 0.15
@@ -238,15 +253,17 @@ class World:
         )  # fmt: skip
         self._events = Events(
             np.zeros(num_envs, np.int8), *(np.zeros(num_envs, np.uint8) for _ in range(6)),
-            *(np.zeros(num_envs) for _ in range(3)),
+            *(np.zeros(num_envs) for _ in range(3)), np.zeros(num_envs, np.int32),
         )  # fmt: skip
         self._view = View(
             np.zeros(num_envs), np.zeros(num_envs), np.zeros((num_envs, ROUTE_POINTS, 2), np.float32),
             *(np.zeros(num_envs) for _ in range(4)), np.zeros(num_envs, np.int8), np.zeros(num_envs),
-            np.zeros((num_envs, ROUTE_POINTS, 2), np.float32),
+            np.zeros((num_envs, ROUTE_POINTS, 2), np.float32), np.zeros(num_envs, np.int8), np.zeros(num_envs),
         )  # fmt: skip
         longest_m = config.route_max_m if place is None else max(config.route_max_m, SCENARIO_ROUTE_M)
+        longest_m += WAY_BACK_M if config.replan else 0.0
         route_lanes = 64 + int(longest_m / 5.0)
+        self._planner = allocate_planner(MOST_THREADS, network.num_lanes, route_lanes)
         route_points = max(int((longest_m + BEYOND_GOAL_M) / POINT_STEP_M) + 2, len(self._playback.line))
         self._hidden = Hidden(
             np.zeros(shape, CAR), np.full((*shape, PATH), -1, np.int32), np.zeros(num_envs, EGO_RECORD),
@@ -274,7 +291,12 @@ class World:
                 placement = self.placements[e] = self._place(int(seed[e]), int(episode[e]))
                 write_scene(placement, self._hidden.scenes[e], self._hidden.route_lane[e])
                 write_scripts(placement, self._hidden.scripts[e], self._hidden.script_paths[e])
-        self._run(np.flatnonzero(mask), True, np.array(seed, np.uint64), np.array(episode, np.int64), self._no_actions)
+        begins, seed, episode = np.flatnonzero(mask), np.array(seed, np.uint64), np.array(episode, np.int64)
+        if self.config.route == "shortest" and self.map.recording is None:
+            over_environments(
+                plan_shortest_routes, begins, self._fixed[0], self._rules, self._planner, self._hidden, seed, episode
+            )
+        self._run(begins, True, seed, episode, self._no_actions)
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """One tick (TICK_S) of every environment. actions: (E, 2) float32, steer and throttle in [-1, 1]."""
@@ -283,6 +305,8 @@ class World:
         if not np.isfinite(actions).all():
             raise ValueError("actions must be finite")
         clipped = np.clip(np.array(actions, np.float32, order="C"), -1.0, 1.0)
+        if self.config.replan and (lost := np.flatnonzero(self._hidden.egos["lost"])).size:
+            over_environments(plan_routes_anew, lost, self._fixed[0], self._planner, self._hidden)
         self._run(self._everybody, False, self.state.seed, self.state.episode, clipped)
 
     def _run(

@@ -93,6 +93,7 @@ class Events(NamedTuple):
     progress_m: NDArray[np.float64]
     route_length_m: NDArray[np.float64]
     lateral_m: NDArray[np.float64]
+    replans: NDArray[np.int32]
 
 
 class View(NamedTuple):
@@ -108,3 +109,5 @@ class View(NamedTuple):
     signal: NDArray[np.int8]
     yield_distance_m: NDArray[np.float64]
     path_in_ego: NDArray[np.float32]
+    command: NDArray[np.int8]
+    command_distance_m: NDArray[np.float64]

@@ -13,6 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim import dynamics
+from sim.commands import CHANGE_LEFT, CHANGE_RIGHT, next_command
 from sim.counter_random import Purpose, hash_key, uniform
 from sim.detour import plan_swing
 from sim.events import (
@@ -27,6 +28,7 @@ from sim.events import (
 )
 from sim.lane_graph import LaneGraph, wrapped
 from sim.numba_setup import INNER, UNLOCKED
+from sim.rerouting import has_left_route, progress_of
 from sim.routes import draw_route, lay_out_route, point_on_route
 from sim.situation import MOST_EGO_SPANS, add_spans_of_box, ego_leader, follow_route, next_signal, route_ahead
 from sim.traffic.bus_stops import bus_stop_distance
@@ -78,6 +80,7 @@ from sim.traffic.walkers import move_walkers, spawn_walker, walker_stop_distance
 from sim.world_arrays import Events, Hidden, Rules, State, View
 
 TICK_MS = 100
+CHANGE_SIGNAL_M = 20.0  # the ego signals a lane change of its route from here on
 LINE_GAP_M = 0.8  # where vehicles stop before a line
 STILL_MPS = 0.1
 BICYCLE_INSIDE_M = -0.5  # where bicycles ride in junctions and just before
@@ -391,6 +394,10 @@ def _look(graph: LaneGraph, walk: WalkGraph, state: State, hidden: Hidden, view:
     me.waiting = 1 if view.yield_distance_m[e] < np.inf else 0
     state.indicator[e, 0] = _indicator_of(graph, paths[0], me.s)
     route_ahead(me, ego, state.rear_axle_m[e, 0], line, view.route_in_ego[e], view.path_in_ego[e])
+    command, away = next_command(graph, ego, hidden.route_lane[e], hidden.route_from[e])
+    view.command[e], view.command_distance_m[e] = command, away
+    if away < CHANGE_SIGNAL_M and command in (CHANGE_LEFT, CHANGE_RIGHT):
+        state.indicator[e, 0] = 1 if command == CHANGE_LEFT else -1
 
 
 @njit(**INNER)
@@ -429,14 +436,16 @@ def _judge(
     if len(playback.line) > 0:  # to keep up with the recorded car, by the end of the recording
         goal, over = max(playback.goal_m, ARRIVAL_M), state.tick[e] >= len(playback.ego) - 1
     events.arrived[e] = 1 if over and ego.progress >= goal - ARRIVAL_M else 0
-    events.progress_m[e] = min(ego.progress, goal)
-    events.route_length_m[e] = goal
-    events.lateral_m[e] = ego.lateral
+    events.progress_m[e] = progress_of(ego, goal, events.progress_m[e])
+    events.route_length_m[e] = goal if ego.replans == 0 else ego.asked
+    events.lateral_m[e], events.replans[e] = ego.lateral, ego.replans
+    # Recordings and scenarios are about their own path.
+    ego.lost = 1 if len(playback.line) == 0 and scene.given == 0 and has_left_route(ego) else 0
 
 
 @njit(**INNER)
 def _start_ego(graph: LaneGraph, rules: Rules, playback: Playback, state: State, hidden: Hidden, e: int) -> None:
-    """Draw the route of environment e and put the ego, standing, at its start."""
+    """Lay out the route of environment e, drawn if it is not there yet, and put the ego, standing, at its start."""
     ego, me, line = hidden.egos[e], hidden.cars[e][0], hidden.line[e]
     scene = hidden.scenes[e]
     line[:, :] = 0.0
@@ -448,23 +457,26 @@ def _start_ego(graph: LaneGraph, rules: Rules, playback: Playback, state: State,
                 line[i, c] = playback.line[i, c]
         hidden.route_lane[e, 0] = playback.route_lane
         lanes, length = 1, float(points - 1)
-    elif scene.given == 1:
-        lanes, length = int(scene.lanes), scene.length
-        begin = -scene.offset
-        for k in range(lanes):
-            hidden.route_from[e, k] = begin
-            begin += graph.lanes[hidden.route_lane[e, k]].length
-        points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
     else:
-        hidden.route_lane[e, :], hidden.route_from[e, :] = 0, 0.0
-        key = hash_key(state.seed[e], state.episode[e], 0, 0, _ROUTE)
-        lanes, length = draw_route(
-            graph, key, rules.route_min_m, rules.route_max_m, hidden.route_lane[e], hidden.route_from[e]
-        )
+        if scene.given == 1:
+            lanes, length = int(scene.lanes), scene.length
+            begin = -scene.offset
+            for k in range(lanes):
+                hidden.route_from[e, k] = begin
+                begin += graph.lanes[hidden.route_lane[e, k]].length
+        elif ego.planned == 1:
+            lanes, length = int(ego.lanes), ego.length
+        else:
+            hidden.route_lane[e, :], hidden.route_from[e, :] = 0, 0.0
+            key = hash_key(state.seed[e], state.episode[e], 0, 0, _ROUTE)
+            lanes, length = draw_route(
+                graph, key, rules.route_min_m, rules.route_max_m, hidden.route_lane[e], hidden.route_from[e]
+            )
         points = lay_out_route(graph, hidden.route_lane[e], hidden.route_from[e], lanes, line)
     ego.lanes, ego.length, ego.points = lanes, length, points
     ego.s, ego.progress, ego.drive, ego.slide, ego.at, ego.still = 0.0, 0.0, 0.0, 0.0, 0, 0
     ego.swinging, ego.swing, ego.swing_from, ego.swing_to, ego.swing_end, ego.swing_back = 0, 0.0, 0.0, 0.0, 0.0, 0.0
+    ego.done, ego.asked, ego.replans, ego.tried, ego.lost, ego.planned = 0.0, length, 0, -1, 0, 0
     car = rules.car[0]
     ego.shift_ms = int(uniform(hash_key(state.seed[e], state.episode[e], 0, 0, _SHIFT)) * SHIFT_RANGE_MS)
     if scene.given == 1 and scene.shift_ms >= 0:

@@ -120,6 +120,7 @@ def test_an_episode_becomes_an_environment_by_the_leaderboards_rules(tmp_path: P
         4000,
     )
     assert (config.world.agents, config.world.rule_breaker_share) == (40, 0.1)
+    assert not config.world.replan
 
 
 def test_map_files_are_looked_for_beside_the_suite(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ def env_config(suite: Suite, index: int, suite_file: Path, rig: str, observation
             "route_min_m": settings.route_min_m,
             "route_max_m": settings.route_max_m,
             "rule_breaker_share": settings.rule_breaker_share,
+            "replan": False,  # all three protocols judge against the route that was given
         },
     }
     if episode.map is not None:
