@@ -69,7 +69,7 @@ class TrainResult:
     """What a run came to. Returns are unscaled means over at most 100 finished episodes, NaN where there were none.
 
     first_return, last_return: over the first and the last of them.
-    best_return: highest evaluation return, None without an evaluation.
+    best_return: highest evaluation score, or return where the evaluation gives no score; None without an evaluation.
     steps_per_s: of this process, without evaluations. first_ratio_error: largest |ratio - 1| on the first minibatch of
         any update; what separates the network that acts from the one that learns.
     """
@@ -88,7 +88,10 @@ class TrainResult:
 
 
 class Evaluate(Protocol):
-    """Drives evaluation episodes and returns metrics, `return` among them. It may use the training environments."""
+    """Drives evaluation episodes and returns metrics, `return` among them. It may use the training environments.
+
+    `score` decides which network is the best one, or `return` where there is no score.
+    """
 
     def __call__(self, network: ActorCritic) -> Mapping[str, float]: ...
 
@@ -163,8 +166,9 @@ def train(
                 evaluation_s += time.perf_counter() - before
                 _write(writer, evaluated, done * batch)
                 metrics |= evaluated
-                if best_return is None or evaluated["evaluation/return"] > best_return:
-                    best_return = evaluated["evaluation/return"]
+                criterion = evaluated.get("evaluation/score", evaluated["evaluation/return"])
+                if best_return is None or criterion > best_return:
+                    best_return = criterion
                     save_checkpoint(out_dir / BEST, network, run_config or {}, metrics)
             save_checkpoint(out_dir / LATEST, network, run_config or {}, metrics)
             state = {"update": done, "best_return": best_return, "record": record.to_json()}
