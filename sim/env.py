@@ -136,9 +136,7 @@ class DriveBatch:
             if config.observation == "privileged"
             else SensorSuite(self.rig, self.map, num_envs, num_agents, meshes=config.meshes, weather=config.weather)
         )
-        self._privileged = (
-            None if config.observation == "sensors" else PrivilegedObserver(self.map, self.world)
-        )
+        self._privileged = None if config.observation == "sensors" else PrivilegedObserver(self.map, self.world)
         self.observation_space: spaces.Box | spaces.Dict = (
             privileged_space()
             if config.observation == "privileged"

@@ -40,7 +40,9 @@ class MixedVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         first = self.parts[0]
         for part in self.parts[1:]:
             if part.single_observation_space != first.single_observation_space:
-                raise ConfigError("environments behind one vector need the same observation; choose one rig for all maps")
+                raise ConfigError(
+                    "environments behind one vector need the same observation; choose one rig for all maps"
+                )
         self.metadata = first.metadata
         self.num_envs = sum(part.num_envs for part in self.parts)
         self.single_observation_space = first.single_observation_space
@@ -102,7 +104,9 @@ def _joined_infos(infos: Sequence[dict[str, Any]], sizes: Sequence[int]) -> dict
             joined[key] = _joined_infos([info.get(key, {}) for info in infos], sizes)
         else:
             rows = [
-                info[key] if key in info else np.full((size, *some.shape[1:]), None if some.dtype == object else 0, some.dtype)
+                info[key]
+                if key in info
+                else np.full((size, *some.shape[1:]), None if some.dtype == object else 0, some.dtype)
                 for info, size in zip(infos, sizes, strict=True)
             ]
             joined[key] = np.concatenate(rows)

@@ -169,9 +169,7 @@ class PrivilegedObserver:
         np.clip(out, -PRIVILEGED_BOUND, PRIVILEGED_BOUND, out=out)
 
 
-def _write_road(
-    speed: NDArray[np.float64], situation: Situation, sight: Sight, out: NDArray[np.float32]
-) -> None:
+def _write_road(speed: NDArray[np.float64], situation: Situation, sight: Sight, out: NDArray[np.float32]) -> None:
     """Fill the columns that are about signals, the road ahead and right of way."""
     p, road = PrivilegedScalar, sight.road
     out[:, p.SPEED_LIMIT] = situation.speed_limit_mps / 20.0

@@ -1,7 +1,7 @@
 """What an ego's driver knows who sees only what its sensors can see: leader, right of way, detours, and the road ahead.
 
-The rules are those of all traffic and of `sim.situation`; only, whoever is hidden takes no part. Roads, signs and the route are known
-as a map knows them. What others are about to do (the way they take, whether they wait) is taken as if it showed.
+The rules are those of all traffic and of `sim.situation`; only, whoever is hidden takes no part. Roads, signs and the route are
+known as a map knows them. What others are about to do (the way they take, whether they wait) is taken as if it showed.
 Knows visibility, routes, lanes and right of way; knows nothing about observations or who drives.
 """
 
@@ -23,7 +23,7 @@ from sim.roads.driving_map import DrivingMap
 from sim.roads.network import LaneControl
 from sim.routes import EGO as EGO_RECORD
 from sim.situation import ego_leader, route_ahead
-from sim.threads import MOST_THREADS
+from sim.threads import MOST_THREADS, over_environments
 from sim.traffic.right_of_way import IGNORES_SIGNALS, list_claims, stop_distance
 from sim.traffic.vehicles import BEHIND, CAR, CLAIM, CLAIMS
 from sim.traffic.walk_graph import CROSSWALK, WalkGraph
@@ -200,9 +200,9 @@ class Observer:
 
     def __init__(self, driving_map: DrivingMap, world: World) -> None:
         num_envs, agents = world.state.x_m.shape
-        self._world = world
+        self._world, self._everybody = world, np.arange(num_envs)
         self._grid = BoxGrid(driving_map.scenery)
-        self._boxes = scratch_for(num_envs, agents)
+        self._boxes = scratch_for(agents)
         self._seen = np.full((num_envs, agents), -1, np.int32)
         self._count = np.zeros(num_envs, np.int32)
         self._memory = np.zeros(num_envs, EGO_RECORD)
@@ -216,12 +216,17 @@ class Observer:
 
     def look(self) -> Sight:
         """What is seen now. Cost: sight lines past scenery, and once more the rules that `World.step` applies for the ego."""
-        state, grid, sight = self._world.state, self._grid, self.sight
-        visible_actors(
-            state.active, state.x_m, state.y_m, state.yaw_rad, state.length_m, state.width_m, state.height_m,
-            state.rear_axle_m, grid.boxes, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows,
+        state, grid = self._world.state, self._grid
+        over_environments(
+            visible_actors, self._everybody, state.active, state.x_m, state.y_m, state.yaw_rad, state.length_m, state.width_m,
+            state.height_m, state.rear_axle_m, grid.boxes, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows,
             grid.reach_m, SIGHT_RANGE_M, self._boxes, self._seen, self._count,
         )  # fmt: skip
+        return self.follow()
+
+    def follow(self) -> Sight:
+        """What follows from whom `look` has found in sight."""
+        sight = self.sight
         self._world.over_everybody(
             _see_all, self._seen, self._memory, self._cars, self._claims, self._route, sight.road, sight.path_in_ego,
             sight.vehicles, sight.walkers,

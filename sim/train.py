@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rich.console import Console
 
 from perception.preprocess import ObservationSpec
+from planning.checkpoint import load_checkpoint
 from planning.network import ActorCritic, NetworkConfig, build_network, network_config
 from planning.network_policy import NetworkPolicy
 from planning.ppo import PPOConfig
@@ -46,16 +47,24 @@ class TrainConfig(BaseModel):
     )
     num_envs: int = Field(default=64, ge=1, le=4096)
     maps: tuple[str, ...] = Field(
-        default=(), max_length=64, description="drive on all of these at once, equally many environments on each; none: env.map"
+        default=(),
+        max_length=64,
+        description="drive on all of these at once, equally many environments on each; none: env.map",
     )
     scenario_share: float = Field(
-        default=0.0, ge=0, le=1, description="of the episodes on `maps` that are scenarios, of every family a map has room for"
+        default=0.0,
+        ge=0,
+        le=1,
+        description="of the episodes on `maps` that are scenarios, of every family a map has room for",
     )
     evaluation_episodes: int = Field(
         default=16, ge=1, le=1000, description="validation seeds driven at each evaluation, on each of its maps"
     )
     evaluation_maps: tuple[str, ...] = Field(
         default=(), max_length=64, description="where they are driven, with the same share of scenarios; none: env.map"
+    )
+    start_from: str | None = Field(
+        default=None, description="checkpoint of a network of the same shape whose weights the run begins with"
     )
     threads: int = Field(default=2, ge=1, le=256, description="of torch")
     env: EnvConfig = EnvConfig()
@@ -109,6 +118,8 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     env = training_env(config)
     batches = [part.batch for part in env.parts]
     network = build_network(config.network, observation_spec(batches[0]))
+    if config.start_from is not None:
+        _take_weights(network, config.start_from)
     judge = _Judge(config, batches[0].map)
     console.print(f"{sum(p.numel() for p in network.parameters()):,} parameters; {config.num_envs} environments")
     before = judge(network)
@@ -131,6 +142,14 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
         "total_seconds": time.perf_counter() - started,
         "out": str(out_dir),
     }
+
+
+def _take_weights(network: ActorCritic, path: str) -> None:
+    """Raises ConfigError where the checkpoint holds a network of another shape, CheckpointError where it is none."""
+    other = load_checkpoint(path).network
+    if (other.config, other.spec) != (network.config, network.spec):
+        raise ConfigError(f"start_from: the network in {path} has another shape or observation; train without it")
+    network.load_state_dict(other.state_dict())
 
 
 def training_env(config: TrainConfig) -> MixedVectorEnv:
