@@ -215,6 +215,11 @@ class DriveBatch:
         route = self.situation.route_in_ego.reshape(self.num_envs, -1)
         np.clip(route, -ROUTE_RANGE_M, ROUTE_RANGE_M, out=out["route"])
 
+    def seen_situation(self) -> Situation:
+        """`situation`, but with only those of whom the privileged observation knows; there has to be one."""
+        assert self._privileged is not None
+        return self._privileged.seen(self.situation)
+
     def route_completion(self) -> NDArray[np.float64]:
         """(N,) float64 in [0, 1]: share of the route driven; 1 once arrived."""
         events = self.world.events

@@ -5,6 +5,7 @@ Knows the world's state; knows nothing about rewards, episodes or torch.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 
 import numpy as np
@@ -167,6 +168,16 @@ class PrivilegedObserver:
         frame.write_vehicles(sight.vehicles, vehicles)
         frame.write_walkers(sight.walkers, out[:, _WALKERS:].reshape(num_envs, SEEN_WALKERS, len(WalkerField)))
         np.clip(out, -PRIVILEGED_BOUND, PRIVILEGED_BOUND, out=out)
+
+    def seen(self, situation: Situation) -> Situation:
+        """The situation for a rule-based driver who knows only what was observed last."""
+        sight = self._observer.sight
+        road = sight.road
+        to_stop = road[:, [Road.YIELD_DISTANCE, Road.WALKER_DISTANCE, Road.DETOUR_DISTANCE]].min(axis=1)
+        return replace(
+            situation, leader_gap_m=road[:, Road.LEADER_GAP], leader_speed_mps=road[:, Road.LEADER_SPEED],
+            yield_distance_m=to_stop, path_in_ego=sight.path_in_ego,
+        )  # fmt: skip
 
 
 def _write_road(speed: NDArray[np.float64], situation: Situation, sight: Sight, out: NDArray[np.float32]) -> None:

@@ -1,7 +1,7 @@
 """What an ego's driver knows who sees only what its sensors can see: leader, right of way, detours, and the road ahead.
 
-The rules are those of all traffic and of `sim.situation`; only, whoever is hidden takes no part. Roads, signs and the route are
-known as a map knows them. What others are about to do (the way they take, whether they wait) is taken as if it showed.
+The rules are those of all traffic and of `sim.situation`; only, whoever is hidden takes no part. Roads, signs and the route are known
+as a map knows them. What others are about to do (the way they take, whether they wait) is taken as if it showed.
 Knows visibility, routes, lanes and right of way; knows nothing about observations or who drives.
 """
 

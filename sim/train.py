@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,10 @@ from planning.network import ActorCritic, NetworkConfig, build_network, network_
 from planning.network_policy import NetworkPolicy
 from planning.ppo import PPOConfig
 from planning.ppo import train as train_ppo
+from planning.rollout import Teacher
 from sim.config import ConfigError
+from sim.drive import load_policy
+from sim.dynamics import vehicle_of
 from sim.env import INFRACTIONS, DriveBatch, EnvConfig
 from sim.episode import run_episodes
 from sim.mixed_env import MixedVectorEnv, mixed_batch
@@ -126,7 +129,10 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     console.print(f"untrained: mean return {before['return']:.2f}, route completion {before['route_completion']:.3f}")
     ppo = config.ppo.model_copy(update={"seed": config.seed})
     run_config = config.model_dump(mode="json")
-    result = train_ppo(env, network, ppo, out_dir, resume=resume, evaluate=judge, run_config=run_config)
+    teacher = _teacher(batches) if config.ppo.teacher_weight > 0 else None
+    result = train_ppo(
+        env, network, ppo, out_dir, resume=resume, evaluate=judge, teacher=teacher, run_config=run_config
+    )
     after = judge(network)
     env.close()
     report = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(result).items()}
@@ -150,6 +156,18 @@ def _take_weights(network: ActorCritic, path: str) -> None:
     if (other.config, other.spec) != (network.config, network.spec):
         raise ConfigError(f"start_from: the network in {path} has another shape or observation; train without it")
     network.load_state_dict(other.state_dict())
+
+
+def _teacher(batches: Sequence[DriveBatch]) -> Teacher:
+    """The rule-based driver in all of these environments, who sees what the privileged observation says.
+
+    Raises ConfigError where they have none.
+    """
+    world = batches[0].config.world
+    if batches[0].config.observation == "sensors":
+        raise ConfigError("ppo.teacher_weight needs env.observation 'privileged' or 'both', got 'sensors'")
+    driver = load_policy("expert", vehicle_of(world.vehicle, world.vehicle_model))
+    return lambda: np.concatenate([driver.act({}, batch.seen_situation()) for batch in batches])
 
 
 def training_env(config: TrainConfig) -> MixedVectorEnv:

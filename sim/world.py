@@ -193,8 +193,8 @@ class World:
     threads. All memory is taken here. `state`, `events`, `route_in_ego` and what `situation()` returns are views that every
     `reset` and `step` updates in place. What vehicles other than the ego do is kept in hidden arrays, of which `state` is
     a copy: writing to `state` moves the ego only. ran_stop_sign (E,) bool: whether the last tick took the ego past a stop
-    sign at which it did not stand within 5 m before the line. On a recorded scene the agents are those of the recording, and last_tick is the
-    tick at which it ends; else it is None.
+    sign at which it did not stand within 5 m before the line. On a recorded scene the agents are those of the recording, and
+    last_tick is the tick at which it ends; else it is None.
     """
 
     def __init__(
