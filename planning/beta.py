@@ -43,6 +43,10 @@ class BetaActions:
         """Most likely actions (B, A)."""
         return 2.0 * (self.alpha - 1.0) / (self.alpha + self.beta - 2.0).clamp(min=1e-6) - 1.0
 
+    def mean(self) -> Tensor:
+        """Mean actions (B, A)."""
+        return 2.0 * self.alpha / (self.alpha + self.beta) - 1.0
+
     def log_prob(self, actions: Tensor) -> Tensor:
         """Log-density (B,) of actions (B, A) in [-1, 1]."""
         x = (0.5 * (actions + 1.0)).clamp(MARGIN, 1.0 - MARGIN)

@@ -30,7 +30,7 @@ from planning.action import ACTION_SIZE
 from planning.advantages import generalised_advantages
 from planning.checkpoint import load_training_state, save_checkpoint, save_training_state
 from planning.network import ActorCritic
-from planning.rollout import EpisodeRecord, Rollout, mean
+from planning.rollout import EpisodeRecord, Rollout, Teacher, mean
 
 LATEST, BEST, STATE = "latest.safetensors", "best.safetensors", "resume.safetensors"
 
@@ -58,6 +58,14 @@ class PPOConfig(BaseModel):
     value_weight: float = Field(0.5, ge=0, description="weight of the value loss")
     max_gradient_norm: float = Field(0.5, gt=0, description="gradients are shortened to this norm")
     target_kl: float = Field(0.015, ge=0, description="an update stops beyond this divergence; 0 turns that off")
+    teacher_weight: float = Field(
+        0.0,
+        ge=0,
+        description="at the start, of the squared distance of mean actions from the teacher's; 0 asks no teacher",
+    )
+    teacher_until: float = Field(
+        0.7, gt=0, le=1, description="share of the run after which that weight has fallen to 0"
+    )
     reward_scale: float = Field(1.0, gt=0, description="factor on rewards; bring returns to about 1 to 10")
     checkpoint_every: int = Field(10, ge=1, description="updates between checkpoints (and resets of environments)")
     evaluate_every: int = Field(1, ge=1, description="checkpoints between evaluations")
@@ -69,7 +77,7 @@ class TrainResult:
     """What a run came to. Returns are unscaled means over at most 100 finished episodes, NaN where there were none.
 
     first_return, last_return: over the first and the last of them.
-    best_return: highest evaluation return, None without an evaluation.
+    best_return: highest evaluation score, or return where the evaluation gives no score; None without an evaluation.
     steps_per_s: of this process, without evaluations. first_ratio_error: largest |ratio - 1| on the first minibatch of
         any update; what separates the network that acts from the one that learns.
     """
@@ -88,7 +96,10 @@ class TrainResult:
 
 
 class Evaluate(Protocol):
-    """Drives evaluation episodes and returns metrics, `return` among them. It may use the training environments."""
+    """Drives evaluation episodes and returns metrics, `return` among them. It may use the training environments.
+
+    `score` decides which network is the best one, or `return` where there is no score.
+    """
 
     def __call__(self, network: ActorCritic) -> Mapping[str, float]: ...
 
@@ -101,6 +112,7 @@ def train(
     *,
     resume: bool = False,
     evaluate: Evaluate | None = None,
+    teacher: Teacher | None = None,
     run_config: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> TrainResult:
@@ -112,6 +124,7 @@ def train(
         out_dir: gets `latest.safetensors`, `best.safetensors` (by evaluation), `resume.safetensors`, `tensorboard/`.
         resume: go on from `resume.safetensors` if there is one, else start.
         evaluate: called at checkpoints.
+        teacher: another driver of the same environments, to stay near at first; asked while `teacher_weight` is above 0.
         run_config: resolved configuration of the run, stored in the checkpoints.
         quiet: no progress bar (and no line at each checkpoint, which is what a file gets instead).
 
@@ -120,6 +133,8 @@ def train(
         CheckpointError: the run to resume from is damaged or had another network.
     """
     _require_fit(env, network, config)
+    if config.teacher_weight > 0 and teacher is None:
+        raise PPOError("ppo.teacher_weight is above 0, but this run has no teacher; set it to 0")
     n, batch = env.num_envs, env.num_envs * config.rollout_steps
     num_updates = max(1, config.total_steps // batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
@@ -140,8 +155,9 @@ def train(
                 group["lr"] = config.learning_rate * remaining
             if update == start or update % config.checkpoint_every == 0:
                 buffer.reset(_seed(config.seed, update, 1))
-            buffer.collect(network, generator, config.reward_scale, record)
-            curves = _learn(network, optimizer, buffer, config, remaining, generator)
+            leash = config.teacher_weight * max(0.0, 1.0 - (1.0 - remaining) / config.teacher_until)
+            buffer.collect(network, generator, config.reward_scale, record, teacher if leash > 0 else None)
+            curves = _learn(network, optimizer, buffer, config, remaining, generator, leash)
             network.update_statistics(buffer.tensors())
 
             done = update + 1
@@ -163,8 +179,9 @@ def train(
                 evaluation_s += time.perf_counter() - before
                 _write(writer, evaluated, done * batch)
                 metrics |= evaluated
-                if best_return is None or evaluated["evaluation/return"] > best_return:
-                    best_return = evaluated["evaluation/return"]
+                criterion = evaluated.get("evaluation/score", evaluated["evaluation/return"])
+                if best_return is None or criterion > best_return:
+                    best_return = criterion
                     save_checkpoint(out_dir / BEST, network, run_config or {}, metrics)
             save_checkpoint(out_dir / LATEST, network, run_config or {}, metrics)
             state = {"update": done, "best_return": best_return, "record": record.to_json()}
@@ -197,8 +214,11 @@ def _learn(
     config: PPOConfig,
     remaining: float,
     generator: torch.Generator,
+    leash: float = 0.0,
 ) -> dict[str, float]:
     """Several epochs of clipped policy gradients over one rollout; returns the curves of this update.
+
+    leash: weight of the squared distance from the teacher's actions.
 
     A minibatch goes through the network in chunks whose gradients add up, so its size costs no memory.
     """
@@ -208,19 +228,21 @@ def _learn(
     )  # fmt: skip
     observations = buffer.tensors()
     actions = torch.from_numpy(buffer.actions.reshape(-1, ACTION_SIZE))
+    taught = torch.from_numpy(buffer.teacher_actions.reshape(-1, ACTION_SIZE))
     old_log_probs, all_advantages, all_targets = (
         torch.from_numpy(a.reshape(-1)) for a in (buffer.log_probs, advantages, targets)
     )
     entropy_weight = config.entropy_end + (config.entropy_start - config.entropy_end) * remaining
     size, chunk = config.minibatch_size, min(config.chunk_size, config.minibatch_size)
-    sums = torch.zeros(6)  # policy loss, value loss, entropy, divergence, share of clipped ratios, gradient norm
+    # policy loss, value loss, entropy, divergence, share of clipped ratios, distance from the teacher, gradient norm
+    sums = torch.zeros(7)
     minibatches, ratio_error, stopped = 0, 0.0, False
     for _ in range(config.epochs):
         for minibatch in torch.randperm(len(actions), generator=generator).view(-1, size):
             normalised = all_advantages[minibatch]
             normalised = (normalised - normalised.mean()) / (normalised.std() + 1e-8)
             optimizer.zero_grad(set_to_none=True)
-            terms = torch.zeros(6)
+            terms = torch.zeros(7)
             for chosen, advantage in zip(minibatch.view(-1, chunk), normalised.view(-1, chunk), strict=True):
                 distribution, value = network({key: o[chosen] for key, o in observations.items()})
                 log_ratio = distribution.log_prob(actions[chosen]) - old_log_probs[chosen]
@@ -229,11 +251,16 @@ def _learn(
                 policy_loss = -torch.min(advantage * ratio, advantage * clipped).sum() / size
                 value_loss = 0.5 * (value - all_targets[chosen]).square().sum() / size
                 entropy = distribution.entropy().sum() / size
-                (policy_loss - entropy_weight * entropy + config.value_weight * value_loss).backward()
+                loss = policy_loss - entropy_weight * entropy + config.value_weight * value_loss
+                distance = torch.zeros(())
+                if leash > 0:
+                    distance = (distribution.mean() - taught[chosen]).square().sum() / size
+                    loss = loss + leash * distance
+                loss.backward()
                 with torch.no_grad():
                     divergence = (ratio - 1.0 - log_ratio).sum() / size  # Schulman, "Approximating KL divergence", k3
                     outside = ((ratio - 1.0).abs() > config.clip).sum() / size
-                    terms[:5] += torch.stack([policy_loss, value_loss, entropy, divergence, outside])
+                    terms[:6] += torch.stack([policy_loss, value_loss, entropy, divergence, outside, distance])
                     if minibatches == 0:
                         ratio_error = max(ratio_error, float((ratio - 1.0).abs().max()))
             if not torch.isfinite(terms).all():
@@ -241,13 +268,13 @@ def _learn(
             stopped = config.target_kl > 0 and float(terms[3]) > config.target_kl
             if stopped:
                 break
-            terms[5] = nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+            terms[6] = nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
             optimizer.step()
             sums += terms
             minibatches += 1
         if stopped:
             break
-    names = ("policy_loss", "value_loss", "entropy", "divergence", "clipped", "gradient_norm")
+    names = ("policy_loss", "value_loss", "entropy", "divergence", "clipped", "teacher_distance", "gradient_norm")
     curves = {f"ppo/{name}": float(s) for name, s in zip(names, sums / max(minibatches, 1), strict=True)}
     unexplained = np.var(targets - buffer.values) / max(float(np.var(targets)), 1e-12)
     return curves | {

@@ -6,7 +6,7 @@ Knows networks and Gymnasium; knows nothing about losses, optimisers or the simu
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from planning.network import ActorCritic
 
 RECENT_EPISODES = 100
 Arrays = dict[str, NDArray[Any]]
+Teacher = Callable[[], NDArray[np.float32]]
+"""What another driver would do now in the environments that are stepped: (N, 2) float32 in [-1, 1]."""
 
 
 class EpisodeRecord:
@@ -84,7 +86,7 @@ class Rollout:
     observations: (T, N, ...) by key. actions: (T, N, 2) float32.
     log_probs, rewards (scaled), values: (T, N) float32.
     next_values: (T, N) float32, of the state that the step led to: `final_obs` where the episode was truncated.
-    terminated, truncated: (T, N) bool, never both.
+    terminated, truncated: (T, N) bool, never both. teacher_actions: (T, N, 2) float32, 0 without a teacher.
     """
 
     def __init__(self, env: VectorEnv, steps: int) -> None:
@@ -94,6 +96,7 @@ class Rollout:
         spaces = dict(space.spaces) if isinstance(space, Dict) else {"privileged": space}
         self.observations: Arrays = {k: np.zeros((steps, n, *(s.shape or ())), s.dtype) for k, s in spaces.items()}
         self.actions = np.zeros((steps, n, ACTION_SIZE), np.float32)
+        self.teacher_actions = np.zeros_like(self.actions)
         self.log_probs, self.rewards, self.values, self.next_values = (
             np.zeros((steps, n), np.float32) for _ in range(4)
         )
@@ -113,10 +116,17 @@ class Rollout:
 
     @torch.inference_mode()
     def collect(
-        self, network: ActorCritic, generator: torch.Generator, reward_scale: float, record: EpisodeRecord
+        self,
+        network: ActorCritic,
+        generator: torch.Generator,
+        reward_scale: float,
+        record: EpisodeRecord,
+        teacher: Teacher | None = None,
     ) -> None:
-        """Act for T steps and note what happened; goes on where the last call ended."""
+        """Act for T steps and note what happened, and what the teacher would have done; goes on where the last call ended."""
         for t in range(len(self.actions)):
+            if teacher is not None:
+                self.teacher_actions[t] = teacher()
             for key, buffer in self.observations.items():
                 buffer[t] = self.observation[key]
             here = {key: torch.from_numpy(buffer[t]) for key, buffer in self.observations.items()}

@@ -357,6 +357,28 @@ def bench_world(as_json: Json = False) -> None:
         print(json.dumps(report))
 
 
+@bench_app.command("train")
+def bench_train(
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Of kernels and torch.")] = 2, as_json: Json = False
+) -> None:
+    """Steps of training a second, against Stable-Baselines3's PPO on the same environments; one decision."""
+    from sim.config import ConfigError
+
+    try:
+        from sim.bench_train import bench_train as run
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"`bench train` needs {error.name}, which is not installed: install the extra `bench`"
+        ) from None
+
+    console = say(as_json)
+    with console.status("measuring, some minutes"):
+        report = run(threads=threads)
+    _show_values(console, "Training", report)
+    if as_json:
+        print(json.dumps(report))
+
+
 @maps_app.command("list")
 def maps_list(as_json: Json = False) -> None:
     """The towns that can be driven by name."""

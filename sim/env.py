@@ -6,6 +6,7 @@ policies, logs or torch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Annotated, Any, Literal, SupportsFloat
 
@@ -26,6 +27,7 @@ from sim.reward import Reward, RewardConfig, RewardTerms
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.scenarios.catalogue import NAMES as SCENARIOS
 from sim.scenarios.catalogue import Scenario, ScenarioName, family_of
+from sim.scenarios.placement import Placement
 from sim.sensors.light import WeatherName
 from sim.sensors.meshes import MeshConfig
 from sim.sensors.rig import RigConfig, RigName, rig
@@ -40,8 +42,8 @@ BLOCKED_BELOW_MPS = 0.1
 ObservationBuffers = dict[str, NDArray[np.generic]]
 
 INFRACTIONS = (
-    "collision_vehicle", "collision_pedestrian", "collision_static", "red_light", "off_road", "off_route", "wrong_way",
-    "stuck", "blocked", "timeout",
+    "collision_vehicle", "collision_pedestrian", "collision_static", "red_light", "stop_sign", "off_road", "off_route",
+    "wrong_way", "stuck", "blocked", "timeout",
 )  # fmt: skip
 
 
@@ -108,14 +110,22 @@ class DriveBatch:
     `privileged` alone). reward (N,) float64, terminated and truncated (N,) bool, terms: of the last tick.
     """
 
-    def __init__(self, config: EnvConfig, num_envs: int, driving_map: DrivingMap | None = None) -> None:
+    def __init__(
+        self,
+        config: EnvConfig,
+        num_envs: int,
+        driving_map: DrivingMap | None = None,
+        place: Callable[[int, int], Placement] | None = None,
+    ) -> None:
+        """place(seed, episode): how episodes begin, in place of the config's scenario."""
         if num_envs < 1:
             raise ConfigError(f"num_envs must be at least 1, got {num_envs}")
         self.config = config
         self.num_envs = num_envs
         self.map = driving_map if driving_map is not None else load_map(config.map, seed=config.scenery_seed)
         self.scenario = None if config.scenario is None else Scenario(config.scenario, self.map, config.world.agents)
-        place = None if self.scenario is None else self.scenario.place
+        if self.scenario is not None:
+            place = self.scenario.place
         self.rig = config.rig if isinstance(config.rig, RigConfig) else rig(config.rig)
         with sensors_compiled_meanwhile(self.rig) if config.observation != "privileged" else nullcontext():
             self.world = World(self.map, config.world, num_envs, place)
@@ -126,9 +136,7 @@ class DriveBatch:
             if config.observation == "privileged"
             else SensorSuite(self.rig, self.map, num_envs, num_agents, meshes=config.meshes, weather=config.weather)
         )
-        self._privileged = (
-            None if config.observation == "sensors" else PrivilegedObserver(self.map, num_envs, num_agents)
-        )
+        self._privileged = None if config.observation == "sensors" else PrivilegedObserver(self.map, self.world)
         self.observation_space: spaces.Box | spaces.Dict = (
             privileged_space()
             if config.observation == "privileged"
@@ -176,7 +184,7 @@ class DriveBatch:
         self._observe(None)
         events = self.world.events
         bad = (events.collision != CollisionKind.NONE) | np.any(
-            [events.red_light, events.off_road, events.off_route, events.stuck], axis=0
+            [events.red_light, self.world.ran_stop_sign, events.off_road, events.off_route, events.stuck], axis=0
         )
         still = self.world.state.speed_mps[:, EGO] < BLOCKED_BELOW_MPS
         self._still_ticks[:] = np.where(still, self._still_ticks + 1, 0)
@@ -195,7 +203,7 @@ class DriveBatch:
         if self._privileged is not None:
             privileged = out["privileged"]
             assert privileged.dtype == np.float32
-            self._privileged.observe(world.state, world.events, self.situation, privileged)  # type: ignore[arg-type]
+            self._privileged.observe(self.situation, privileged)  # type: ignore[arg-type]
         if self.sensors is None:
             return
         self.sensors.observe(world.state, only)
@@ -206,6 +214,11 @@ class DriveBatch:
         ego_vector(world.state, out["ego"])  # type: ignore[arg-type]
         route = self.situation.route_in_ego.reshape(self.num_envs, -1)
         np.clip(route, -ROUTE_RANGE_M, ROUTE_RANGE_M, out=out["route"])
+
+    def seen_situation(self) -> Situation:
+        """`situation`, but with only those of whom the privileged observation knows; there has to be one."""
+        assert self._privileged is not None
+        return self._privileged.seen(self.situation)
 
     def route_completion(self) -> NDArray[np.float64]:
         """(N,) float64 in [0, 1]: share of the route driven; 1 once arrived."""
@@ -259,6 +272,8 @@ class DriveBatch:
         for name, sentence in sentences.items():
             if getattr(events, name)[e]:
                 found[name] = f"{sentence} {where}"
+        if self.world.ran_stop_sign[e]:
+            found["stop_sign"] = f"did not stop at a stop sign {where}"
         if not self.config.end_on_infraction and self._blocked()[e]:
             found["blocked"] = f"stood still for {BLOCKED_AFTER_S:.0f} s {where}"
         if self.truncated[e]:
@@ -326,15 +341,21 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     """
 
     def __init__(
-        self, num_envs: int = 1, render_mode: Literal["rgb_array"] | None = None, copy: bool = True, **config: Any
+        self,
+        num_envs: int = 1,
+        render_mode: Literal["rgb_array"] | None = None,
+        copy: bool = True,
+        batch: DriveBatch | None = None,
+        **config: Any,
     ) -> None:
+        """batch: the environments themselves, in place of num_envs and the fields of `EnvConfig` in config."""
         self.metadata = {
             "autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"], "render_fps": 10,
         }  # fmt: skip
         self.render_mode = render_mode
         self.copy = copy
-        self.batch = DriveBatch(EnvConfig.of(**config), num_envs)
-        self.num_envs = num_envs
+        self.batch = DriveBatch(EnvConfig.of(**config), num_envs) if batch is None else batch
+        self.num_envs = num_envs = self.batch.num_envs
         self.single_observation_space = self.batch.observation_space
         self.single_action_space = self.batch.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
@@ -371,7 +392,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
                     self._seed[e] = chosen
                     self._episode[e] = 0
         self._start(started)
-        return self._observation(), self._navigation_info()
+        return self.observation(), self._navigation_info()
 
     def _navigation_info(self) -> dict[str, Any]:
         everywhere = np.ones(self.num_envs, np.bool_)
@@ -402,7 +423,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             self._episode[finished] += 1
             self._start(finished)
         info |= self._navigation_info()  # of the episodes that the observation belongs to
-        return self._observation(), reward, terminated, truncated, info
+        return self.observation(), reward, terminated, truncated, info
 
     def _final_info(self, finished: NDArray[np.bool_]) -> dict[str, Any]:
         final_obs = np.full(self.num_envs, None, dtype=object)
@@ -427,7 +448,8 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             return observation["privileged"][e].copy()
         return {key: values[e].copy() for key, values in observation.items()}
 
-    def _observation(self) -> Any:
+    def observation(self) -> Any:
+        """What all environments observe now; with `copy=False` the buffers themselves."""
         observation = self.batch.observation
         if isinstance(self.single_observation_space, spaces.Box):
             return observation["privileged"].copy() if self.copy else observation["privileged"]

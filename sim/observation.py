@@ -5,6 +5,7 @@ Knows the world's state; knows nothing about rewards, episodes or torch.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 
 import numpy as np
@@ -12,27 +13,29 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from perception.sensors import ROUTE_POINTS, EgoField
-from planning.policy import Situation
+from planning.policy import SignalState, Situation
 from sim.roads.driving_map import DrivingMap
 from sim.sensors.rig import RigConfig
-from sim.visibility import BoxGrid, scratch_for, visible_actors
-from sim.world import EGO, WorldEvents, WorldState
+from sim.sight import SEEN_VEHICLES, SEEN_WALKERS, Observer, Road, Sight
+from sim.world import EGO, ActorKind, World, WorldState
 
 POINT_RANGE_M = 250.0
 ROUTE_RANGE_M = 200.0
 EGO_LOW = np.array([-20.0, -100.0, -10.0, -1.0, -1.0], np.float32)
 EGO_HIGH = np.array([100.0, 100.0, 10.0, 1.0, 1.0], np.float32)
 
-VISIBLE_ACTORS = 10
-VISIBLE_RANGE_M = 60.0
 SIGNAL_RANGE_M = 60.0
+FAR_M = 60.0  # what is farther counts as that far
 PRIVILEGED_BOUND = 10.0
+FULL_BRAKE_MPS2 = 8.0
 
 
 class PrivilegedScalar(IntEnum):
     """The first columns of the privileged observation; divisors bring each to about [-1, 1].
 
-    After them come the route (ROUTE_POINTS x 2, metres / 50, ego frame) and the actors (VISIBLE_ACTORS x `ActorField`).
+    After them come the path (ROUTE_POINTS x 2, metres / 50, ego frame: the route, swung around what is in the way), the nearest
+    vehicles in sight (SEEN_VEHICLES x `VehicleField`) and people on foot (SEEN_WALKERS x `WalkerField`). Distances are from the
+    front bumper and / FAR_M, 1 where there is nothing.
     """
 
     SPEED = 0  # m/s / 20
@@ -42,28 +45,67 @@ class PrivilegedScalar(IntEnum):
     LAST_STEER = 4
     LAST_THROTTLE = 5
     SPEED_LIMIT = 6  # m/s / 20
-    LATERAL_OFFSET = 7  # m / 2, left of the lane's centre is positive
-    GOAL_DISTANCE = 8  # m / 100, at most 5
-    STOP_LINE_DISTANCE = 9  # m / SIGNAL_RANGE_M, 1 where no signal is near
-    SIGNAL_RED = 10
-    SIGNAL_YELLOW = 11
-    SIGNAL_GREEN = 12
+    CURVE_SPEED = 7  # m/s / 20, see `sim.sight.Road`
+    LATERAL_OFFSET = 8  # m / 2, left of the lane's centre is positive
+    HEADING = 9  # rad, against the route
+    SWING = 10  # m / 4
+    PURSUIT = 11  # 1/m * 5, curvature of the arc to the path ahead
+    GOAL_DISTANCE = 12  # m / 100, at most 5
+    WAITED = 13  # s / 30, at most 2
+    STOP_LINE_DISTANCE = 14  # to the next line with a signal
+    SIGNAL_RED = 15
+    SIGNAL_YELLOW = 16
+    SIGNAL_GREEN = 17
+    LEADER_GAP = 18
+    LEADER_SPEED = 19  # m/s / 20, relative to the ego
+    LEADER_BRAKE = 20  # share of full brake that keeps the ego from touching the leader, at most 2
+    YIELD_DISTANCE = 21
+    WALKER_DISTANCE = 22
+    DETOUR_DISTANCE = 23
+    STOP_SIGN_DISTANCE = 24
+    STOPPED_AT_SIGN = 25
+    STOP_DISTANCE = 26  # the least of those above at which the ego has to stop now, and of a line at red
+    STOP_BRAKE = 27  # share of full brake that stops it there, at most 2
+    JUNCTION_DISTANCE = 28
+    JUNCTION_TURN = 29  # -1 right, 1 left
+    JUNCTION_MINOR = 30
+    CROSSWALK_DISTANCE = 31
+    LANE_LEFT = 32
+    LANE_RIGHT = 33
+    HALF_WIDTH = 34  # m / 2
 
 
-class ActorField(IntEnum):
-    """Columns of one visible actor, ego frame; all zero where there is none."""
+class VehicleField(IntEnum):
+    """Columns of one vehicle, board or cone in sight, ego frame; all zero where there is none."""
 
     PRESENT = 0
     X = 1  # m / 50
     Y = 2  # m / 50
     COS_YAW = 3
     SIN_YAW = 4
-    SPEED = 5  # m/s / 20
-    LENGTH = 6  # m / 10
-    WIDTH = 7  # m / 3
+    VX = 5  # m/s / 20, relative to the ego
+    VY = 6  # m/s / 20
+    LENGTH = 7  # m / 10
+    WIDTH = 8  # m / 3
+    BRAKES = 9
+    INDICATOR = 10  # 1 left, -1 right
+    KIND = 11  # -1 stands for good (board, cone), 0 motor vehicle, 1 bicycle
 
 
-PRIVILEGED_SIZE = len(PrivilegedScalar) + 2 * ROUTE_POINTS + VISIBLE_ACTORS * len(ActorField)
+class WalkerField(IntEnum):
+    """Columns of somebody on foot in sight, ego frame; all zero where there is nobody."""
+
+    PRESENT = 0
+    X = 1  # m / 50
+    Y = 2  # m / 50
+    VX = 3  # m/s / 5, of the walker alone
+    VY = 4
+
+
+_PATH = len(PrivilegedScalar)
+_VEHICLES = _PATH + 2 * ROUTE_POINTS
+_WALKERS = _VEHICLES + SEEN_VEHICLES * len(VehicleField)
+PRIVILEGED_SIZE = _WALKERS + SEEN_WALKERS * len(WalkerField)
 
 
 def privileged_space() -> spaces.Box:
@@ -104,56 +146,137 @@ def ego_vector(state: WorldState, out: NDArray[np.float32]) -> None:
 class PrivilegedObserver:
     """Writes the privileged observation of E environments. An actor that the sensors could not see is not in it."""
 
-    def __init__(self, driving_map: DrivingMap, num_envs: int, num_agents: int) -> None:
-        self._grid = BoxGrid(driving_map.scenery)
-        self._scratch = scratch_for(num_envs, num_agents)
-        self._nearest = np.full((num_envs, VISIBLE_ACTORS), -1, np.int32)
-        self._count = np.zeros(num_envs, np.int32)
+    def __init__(self, driving_map: DrivingMap, world: World) -> None:
+        self._world = world
+        self._observer = Observer(driving_map, world)
 
-    def observe(self, state: WorldState, events: WorldEvents, situation: Situation, out: NDArray[np.float32]) -> None:
+    def observe(self, situation: Situation, out: NDArray[np.float32]) -> None:
         """Fill out (E, PRIVILEGED_SIZE) float32."""
-        grid = self._grid
-        visible_actors(
-            state.active, state.x_m, state.y_m, state.yaw_rad, state.length_m, state.width_m, state.height_m,
-            state.rear_axle_m, grid.boxes, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows,
-            grid.reach_m, VISIBLE_RANGE_M, self._scratch, self._nearest, self._count,
-        )  # fmt: skip
-        p = PrivilegedScalar
+        state, sight = self._world.state, self._observer.look()
+        num_envs, p = len(out), PrivilegedScalar
         out[:, p.SPEED] = state.speed_mps[:, EGO] / 20.0
         out[:, p.ACCELERATION] = state.acceleration_mps2[:, EGO] / 5.0
         out[:, p.YAW_RATE] = state.yaw_rate_radps[:, EGO]
         out[:, p.STEER] = state.steer_rad[:, EGO] / 0.6
         out[:, p.LAST_STEER : p.LAST_THROTTLE + 1] = state.last_action
-        out[:, p.SPEED_LIMIT] = situation.speed_limit_mps / 20.0
-        out[:, p.LATERAL_OFFSET] = events.lateral_m / 2.0
-        out[:, p.GOAL_DISTANCE] = np.minimum(situation.goal_distance_m / 100.0, 5.0)
-        near = situation.stop_line_distance_m < SIGNAL_RANGE_M
-        out[:, p.STOP_LINE_DISTANCE] = np.where(near, situation.stop_line_distance_m / SIGNAL_RANGE_M, 1.0)
-        for column, value in ((p.SIGNAL_RED, 1), (p.SIGNAL_YELLOW, 2), (p.SIGNAL_GREEN, 3)):
-            out[:, column] = near & (situation.signal == value)
-        route_end = len(PrivilegedScalar) + 2 * ROUTE_POINTS
-        num_envs = len(out)
-        out[:, len(PrivilegedScalar) : route_end] = situation.route_in_ego.reshape(num_envs, -1) / 50.0
-        self._write_actors(state, out[:, route_end:].reshape(num_envs, VISIBLE_ACTORS, len(ActorField)))
+        out[:, p.LATERAL_OFFSET] = self._world.events.lateral_m / 2.0
+        _write_road(state.speed_mps[:, EGO], situation, sight, out)
+        out[:, _PATH:_VEHICLES] = sight.path_in_ego.reshape(num_envs, -1) / 50.0
+        out[:, p.PURSUIT] = 5.0 * _pursuit(sight.path_in_ego, state.speed_mps[:, EGO])
+        frame = _EgoFrame(state)
+        vehicles = out[:, _VEHICLES:_WALKERS].reshape(num_envs, SEEN_VEHICLES, len(VehicleField))
+        frame.write_vehicles(sight.vehicles, vehicles)
+        frame.write_walkers(sight.walkers, out[:, _WALKERS:].reshape(num_envs, SEEN_WALKERS, len(WalkerField)))
         np.clip(out, -PRIVILEGED_BOUND, PRIVILEGED_BOUND, out=out)
 
-    def _write_actors(self, state: WorldState, out: NDArray[np.float32]) -> None:
-        rows = np.arange(len(out))[:, None]
-        chosen = np.maximum(self._nearest, 0)
-        present = self._nearest >= 0
-        yaw = state.yaw_rad[:, EGO, None]
-        cos_yaw, sin_yaw = np.cos(yaw), np.sin(yaw)
-        origin_x = state.x_m[:, EGO, None] - state.rear_axle_m[:, EGO, None] * cos_yaw
-        origin_y = state.y_m[:, EGO, None] - state.rear_axle_m[:, EGO, None] * sin_yaw
-        dx, dy = state.x_m[rows, chosen] - origin_x, state.y_m[rows, chosen] - origin_y
-        heading = state.yaw_rad[rows, chosen] - yaw
-        f = ActorField
+    def seen(self, situation: Situation) -> Situation:
+        """The situation for a rule-based driver who knows only what was observed last."""
+        sight = self._observer.sight
+        road = sight.road
+        to_stop = road[:, [Road.YIELD_DISTANCE, Road.WALKER_DISTANCE, Road.DETOUR_DISTANCE]].min(axis=1)
+        return replace(
+            situation, leader_gap_m=road[:, Road.LEADER_GAP], leader_speed_mps=road[:, Road.LEADER_SPEED],
+            yield_distance_m=to_stop, path_in_ego=sight.path_in_ego,
+        )  # fmt: skip
+
+
+def _write_road(speed: NDArray[np.float64], situation: Situation, sight: Sight, out: NDArray[np.float32]) -> None:
+    """Fill the columns that are about signals, the road ahead and right of way."""
+    p, road = PrivilegedScalar, sight.road
+    out[:, p.SPEED_LIMIT] = situation.speed_limit_mps / 20.0
+    out[:, p.CURVE_SPEED] = road[:, Road.CURVE_SPEED] / 20.0
+    out[:, p.HEADING] = road[:, Road.HEADING]
+    out[:, p.SWING] = road[:, Road.SWING] / 4.0
+    out[:, p.GOAL_DISTANCE] = np.minimum(situation.goal_distance_m / 100.0, 5.0)
+    out[:, p.WAITED] = np.minimum(road[:, Road.WAITED] / 30.0, 2.0)
+    line = situation.stop_line_distance_m
+    near = line < SIGNAL_RANGE_M
+    for column, value in ((p.SIGNAL_RED, 1), (p.SIGNAL_YELLOW, 2), (p.SIGNAL_GREEN, 3)):
+        out[:, column] = near & (situation.signal == value)
+    to_stop = np.where(near & (situation.signal == SignalState.RED), line, np.inf)
+    for column, distance in (
+        (p.STOP_LINE_DISTANCE, line),
+        (p.LEADER_GAP, road[:, Road.LEADER_GAP]),
+        (p.YIELD_DISTANCE, road[:, Road.YIELD_DISTANCE]),
+        (p.WALKER_DISTANCE, road[:, Road.WALKER_DISTANCE]),
+        (p.DETOUR_DISTANCE, road[:, Road.DETOUR_DISTANCE]),
+        (p.STOP_SIGN_DISTANCE, road[:, Road.STOP_SIGN_DISTANCE]),
+        (p.JUNCTION_DISTANCE, road[:, Road.JUNCTION_DISTANCE]),
+        (p.CROSSWALK_DISTANCE, road[:, Road.CROSSWALK_DISTANCE]),
+    ):
+        out[:, column] = np.minimum(distance / FAR_M, 1.0)
+    for reason in (Road.YIELD_DISTANCE, Road.WALKER_DISTANCE, Road.DETOUR_DISTANCE):
+        to_stop = np.minimum(to_stop, road[:, reason])
+    out[:, p.STOP_DISTANCE] = np.minimum(to_stop / FAR_M, 1.0)
+    out[:, p.STOP_BRAKE] = _brake_share(speed, to_stop)
+    closing = np.maximum(speed - road[:, Road.LEADER_SPEED], 0.0)
+    out[:, p.LEADER_SPEED] = np.where(out[:, p.LEADER_GAP] < 1.0, (road[:, Road.LEADER_SPEED] - speed) / 20.0, 0.0)
+    out[:, p.LEADER_BRAKE] = _brake_share(closing, road[:, Road.LEADER_GAP])
+    for scalar, field in (
+        (p.STOPPED_AT_SIGN, Road.STOPPED_AT_SIGN), (p.JUNCTION_TURN, Road.JUNCTION_TURN),
+        (p.JUNCTION_MINOR, Road.JUNCTION_MINOR), (p.LANE_LEFT, Road.LANE_LEFT), (p.LANE_RIGHT, Road.LANE_RIGHT),
+    ):  # fmt: skip
+        out[:, scalar] = road[:, field]
+    out[:, p.HALF_WIDTH] = road[:, Road.HALF_WIDTH] / 2.0
+
+
+def _brake_share(speed: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of full brake that takes away a speed over a distance, at most 2; half a metre is kept."""
+    return np.minimum(speed**2 / (2.0 * FULL_BRAKE_MPS2 * np.maximum(distance - 0.5, 0.1)), 2.0)
+
+
+def _pursuit(path: NDArray[np.float32], speed: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Curvature (E,), 1/m, of the arc that meets the path (E, ROUTE_POINTS, 2) one lookahead distance ahead (pure pursuit)."""
+    lookahead = np.clip(2.8 + 0.45 * speed, 3.6, 14.0)
+    away = np.hypot(path[..., 0], path[..., 1])
+    at = np.argmax(away >= lookahead[:, None], axis=1)
+    goal = path[np.arange(len(path)), at]
+    return np.asarray(2.0 * goal[:, 1] / np.maximum((goal**2).sum(axis=1), 1.0), np.float64)
+
+
+class _EgoFrame:
+    """Others as the ego sees them: x forward, y left, origin under its rear axle."""
+
+    def __init__(self, state: WorldState) -> None:
+        self._state = state
+        self._yaw = state.yaw_rad[:, EGO, None]
+        self._cos, self._sin = np.cos(self._yaw), np.sin(self._yaw)
+        self._x = state.x_m[:, EGO, None] - state.rear_axle_m[:, EGO, None] * self._cos
+        self._y = state.y_m[:, EGO, None] - state.rear_axle_m[:, EGO, None] * self._sin
+        self._rows = np.arange(len(state.x_m))[:, None]
+
+    def _place(self, chosen: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        dx = self._state.x_m[self._rows, chosen] - self._x
+        dy = self._state.y_m[self._rows, chosen] - self._y
+        return self._cos * dx + self._sin * dy, self._cos * dy - self._sin * dx
+
+    def write_vehicles(self, agents: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+        """Fill out (E, SEEN_VEHICLES, len(VehicleField)); agents (E, SEEN_VEHICLES), -1 for none."""
+        state, rows, f = self._state, self._rows, VehicleField
+        chosen = np.maximum(agents, 0)
+        heading = state.yaw_rad[rows, chosen] - self._yaw
+        x, y = self._place(chosen)
+        speed, kind = state.speed_mps[rows, chosen], state.kind[rows, chosen]
         out[..., f.PRESENT] = 1.0
-        out[..., f.X] = (cos_yaw * dx + sin_yaw * dy) / 50.0
-        out[..., f.Y] = (cos_yaw * dy - sin_yaw * dx) / 50.0
-        out[..., f.COS_YAW] = np.cos(heading)
-        out[..., f.SIN_YAW] = np.sin(heading)
-        out[..., f.SPEED] = state.speed_mps[rows, chosen] / 20.0
+        out[..., f.X], out[..., f.Y] = x / 50.0, y / 50.0
+        out[..., f.COS_YAW], out[..., f.SIN_YAW] = np.cos(heading), np.sin(heading)
+        out[..., f.VX] = (speed * out[..., f.COS_YAW] - state.speed_mps[:, EGO, None]) / 20.0
+        out[..., f.VY] = speed * out[..., f.SIN_YAW] / 20.0
         out[..., f.LENGTH] = state.length_m[rows, chosen] / 10.0
         out[..., f.WIDTH] = state.width_m[rows, chosen] / 3.0
-        out *= present[..., None]
+        out[..., f.BRAKES] = state.brake_light[rows, chosen]
+        out[..., f.INDICATOR] = state.indicator[rows, chosen]
+        out[..., f.KIND] = 1.0 * (kind == ActorKind.BICYCLE) - 1.0 * (kind >= ActorKind.BARRIER)
+        out *= (agents >= 0)[..., None]
+
+    def write_walkers(self, agents: NDArray[np.int32], out: NDArray[np.float32]) -> None:
+        """Fill out (E, SEEN_WALKERS, len(WalkerField)); agents (E, SEEN_WALKERS), -1 for none."""
+        state, rows, f = self._state, self._rows, WalkerField
+        chosen = np.maximum(agents, 0)
+        heading = state.yaw_rad[rows, chosen] - self._yaw
+        x, y = self._place(chosen)
+        speed = state.speed_mps[rows, chosen] / 5.0
+        out[..., f.PRESENT] = 1.0
+        out[..., f.X], out[..., f.Y] = x / 50.0, y / 50.0
+        out[..., f.VX], out[..., f.VY] = speed * np.cos(heading), speed * np.sin(heading)
+        out *= (agents >= 0)[..., None]

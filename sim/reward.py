@@ -25,14 +25,23 @@ class RewardConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     end_penalty: float = Field(
-        default=1.0, ge=0, description="subtracted at a collision, red light, off road, off route, standstill"
+        default=1.0,
+        ge=0,
+        description="subtracted at a collision, red light, stop sign, off road, off route, standstill",
+    )
+    route_m: float | None = Field(
+        default=None, gt=0, description="progress counts in percent of so many metres; by default of the route's own"
     )
     overspeed_range_mps: float = Field(default=2.23, gt=0, description="over the limit by this much, the factor is 0")
     headway_s: float = Field(default=0.5, ge=0, description="closer in time to the leader than this halves the reward")
     lane_offset_m: float = Field(
         default=1.0, gt=0, description="further from the lane's centre than this counts as off centre"
     )
-    lane_offset_s: float = Field(default=1.0, ge=0, description="off centre for longer than this halves the reward")
+    lane_offset_s: float = Field(
+        default=1.0,
+        ge=0,
+        description="off centre for longer than this halves the reward, driving against the traffic at once",
+    )
     max_acceleration_mps2: float = Field(default=4.0, gt=0, description="more than this, either way, halves the reward")
     max_lateral_acceleration_mps2: float = Field(default=4.89, gt=0, description="nuPlan's comfort bound")
 
@@ -87,11 +96,12 @@ class Reward:
         rough = (np.abs(state.acceleration_mps2[:, EGO]) > c.max_acceleration_mps2) | (
             lateral_acceleration > c.max_lateral_acceleration_mps2
         )
+        route_m = np.maximum(events.route_length_m, 1.0) if c.route_m is None else c.route_m
         return RewardTerms(
-            progress_percent=100.0 * gained_m / np.maximum(events.route_length_m, 1.0),
+            progress_percent=100.0 * gained_m / route_m,
             speed_factor=np.clip(1.0 - overspeed / c.overspeed_range_mps, 0.0, 1.0),
             headway_factor=np.where(close, 0.5, 1.0),
-            lane_factor=np.where(self._off_center_s > c.lane_offset_s, 0.5, 1.0),
+            lane_factor=np.where((self._off_center_s > c.lane_offset_s) | (events.wrong_way != 0), 0.5, 1.0),
             comfort_factor=np.where(rough, 0.5, 1.0),
             penalty=np.where(ended_badly, c.end_penalty, 0.0),
         )

@@ -6,7 +6,8 @@ Composes environment, network and training loop.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +18,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rich.console import Console
 
 from perception.preprocess import ObservationSpec
+from planning.checkpoint import load_checkpoint
 from planning.network import ActorCritic, NetworkConfig, build_network, network_config
 from planning.network_policy import NetworkPolicy
 from planning.ppo import PPOConfig
 from planning.ppo import train as train_ppo
+from planning.rollout import Teacher
 from sim.config import ConfigError
-from sim.env import DriveBatch, DriveVectorEnv, EnvConfig
+from sim.drive import load_policy
+from sim.dynamics import vehicle_of
+from sim.env import INFRACTIONS, DriveBatch, EnvConfig
 from sim.episode import run_episodes
+from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.observation import PRIVILEGED_SIZE
+from sim.roads.driving_map import DrivingMap
 from sim.roads.towns import check_training_map, seed_split
 
 EVALUATION_SEED = 10_000  # the first validation seed; training seeds lie below
@@ -42,8 +49,25 @@ class TrainConfig(BaseModel):
         default=0, ge=0, lt=10_000, description="a training seed: 0 to 9999; validation and test are refused"
     )
     num_envs: int = Field(default=64, ge=1, le=4096)
+    maps: tuple[str, ...] = Field(
+        default=(),
+        max_length=64,
+        description="drive on all of these at once, equally many environments on each; none: env.map",
+    )
+    scenario_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="of the episodes on `maps` that are scenarios, of every family a map has room for",
+    )
     evaluation_episodes: int = Field(
-        default=16, ge=1, le=1000, description="validation seeds driven at each evaluation"
+        default=16, ge=1, le=1000, description="validation seeds driven at each evaluation, on each of its maps"
+    )
+    evaluation_maps: tuple[str, ...] = Field(
+        default=(), max_length=64, description="where they are driven, with the same share of scenarios; none: env.map"
+    )
+    start_from: str | None = Field(
+        default=None, description="checkpoint of a network of the same shape whose weights the run begins with"
     )
     threads: int = Field(default=2, ge=1, le=256, description="of torch")
     env: EnvConfig = EnvConfig()
@@ -84,7 +108,8 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     """
     if seed_split(config.seed) != "train":
         raise ConfigError(f"seed {config.seed} is not a training seed; allowed are 0 to 9999")
-    check_training_map(config.env.map)
+    for town in config.maps or (config.env.map,):
+        check_training_map(town)
     if (config.network.kind == "privileged") != (config.env.observation == "privileged"):
         raise ConfigError(
             f"network.kind {config.network.kind!r} does not fit env.observation {config.env.observation!r}: a privileged "
@@ -93,15 +118,21 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     started = time.perf_counter()
-    env = DriveVectorEnv(config.num_envs, copy=False, **config.env.model_dump())
-    network = build_network(config.network, observation_spec(env.batch))
-    judge = _Judge(config, env)
+    env = training_env(config)
+    batches = [part.batch for part in env.parts]
+    network = build_network(config.network, observation_spec(batches[0]))
+    if config.start_from is not None:
+        _take_weights(network, config.start_from)
+    judge = _Judge(config, batches[0].map)
     console.print(f"{sum(p.numel() for p in network.parameters()):,} parameters; {config.num_envs} environments")
     before = judge(network)
     console.print(f"untrained: mean return {before['return']:.2f}, route completion {before['route_completion']:.3f}")
     ppo = config.ppo.model_copy(update={"seed": config.seed})
     run_config = config.model_dump(mode="json")
-    result = train_ppo(env, network, ppo, out_dir, resume=resume, evaluate=judge, run_config=run_config)
+    teacher = _teacher(batches) if config.ppo.teacher_weight > 0 else None
+    result = train_ppo(
+        env, network, ppo, out_dir, resume=resume, evaluate=judge, teacher=teacher, run_config=run_config
+    )
     after = judge(network)
     env.close()
     report = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(result).items()}
@@ -119,17 +150,67 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     }
 
 
-class _Judge:
-    """Drives the validation seeds without chance; uses the training environments' memory, not their episodes."""
+def _take_weights(network: ActorCritic, path: str) -> None:
+    """Raises ConfigError where the checkpoint holds a network of another shape, CheckpointError where it is none."""
+    other = load_checkpoint(path).network
+    if (other.config, other.spec) != (network.config, network.spec):
+        raise ConfigError(f"start_from: the network in {path} has another shape or observation; train without it")
+    network.load_state_dict(other.state_dict())
 
-    def __init__(self, config: TrainConfig, env: DriveVectorEnv) -> None:
-        self._seeds = [EVALUATION_SEED + k for k in range(config.evaluation_episodes)]
-        self._batch = DriveBatch(config.env, min(config.num_envs, config.evaluation_episodes), env.batch.map)
+
+def _teacher(batches: Sequence[DriveBatch]) -> Teacher:
+    """The rule-based driver in all of these environments, who sees what the privileged observation says.
+
+    Raises ConfigError where they have none.
+    """
+    world = batches[0].config.world
+    if batches[0].config.observation == "sensors":
+        raise ConfigError("ppo.teacher_weight needs env.observation 'privileged' or 'both', got 'sensors'")
+    driver = load_policy("expert", vehicle_of(world.vehicle, world.vehicle_model))
+    return lambda: np.concatenate([driver.act({}, batch.seen_situation()) for batch in batches])
+
+
+def training_env(config: TrainConfig) -> MixedVectorEnv:
+    """The environments of a run: `num_envs` on `env.map`, or dealt out evenly over `maps`.
+
+    Raises:
+        ConfigError: they cannot be dealt out evenly.
+    """
+    if not config.maps:
+        return MixedVectorEnv([DriveBatch(config.env, config.num_envs)])
+    if config.num_envs % len(config.maps):
+        raise ConfigError(f"num_envs must be a multiple of the {len(config.maps)} maps, got {config.num_envs}")
+    each = config.num_envs // len(config.maps)
+    return MixedVectorEnv([mixed_batch(config.env, each, town, config.scenario_share) for town in config.maps])
+
+
+class _Judge:
+    """Drives the validation seeds without chance, in environments of its own."""
+
+    def __init__(self, config: TrainConfig, driving_map: DrivingMap) -> None:
+        """driving_map: the one of env.map, which is driven on where no others are given."""
+        count = config.evaluation_episodes
+        if config.evaluation_maps:
+            share = config.scenario_share
+            self._batches = [mixed_batch(config.env, count, town, share) for town in config.evaluation_maps]
+        else:
+            self._batches = [DriveBatch(config.env, min(config.num_envs, count), driving_map)]
+        self._count = count
 
     def __call__(self, network: ActorCritic) -> dict[str, float]:
-        results, _ = run_episodes(self._batch, NetworkPolicy(network), self._seeds)
+        """Means over all episodes. score: percent that succeeded, and completion (0 to 1) where that is equal."""
+        policy, results = NetworkPolicy(network), []
+        for k, batch in enumerate(self._batches):
+            first = EVALUATION_SEED + k * self._count
+            results += run_episodes(batch, policy, range(first, first + self._count))[0]
+        success = float(np.mean([r.success for r in results]))
+        completion = float(np.mean([r.route_completion for r in results]))
+        failed = Counter(kind for r in results for kind in r.infractions)
         return {
+            "score": 100.0 * success + completion,
             "return": float(np.mean([r.total_reward for r in results])),
-            "route_completion": float(np.mean([r.route_completion for r in results])),
-            "success_rate": float(np.mean([r.success for r in results])),
+            "route_completion": completion,
+            "success_rate": success,
+            "speed_mps": float(np.mean([r.mean_speed_mps for r in results])),
+            **{f"failed_{kind}": failed[kind] / len(results) for kind in INFRACTIONS},
         }

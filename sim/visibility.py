@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 
-import sim.numba_setup  # noqa: F401 (chooses the threading layer)
+from sim.numba_setup import INNER, UNLOCKED
 from sim.solids import Boxes
+from sim.threads import MOST_THREADS
 
 ROOF_HEIGHT_M = 1.8
-MAX_NEAR_BOXES = 512
+MAX_NEAR_BOXES = 1024
+# Rows of the scratch: boxes near an ego, x and y as seen from its roof.
+_X, _Y, _Z, _YAW, _HALF_X, _HALF_Y, _HALF_Z, _RADIUS, _TOUCHED, _DISTANCE, _PLACE, _ROWS = range(12)
 
 
 class BoxGrid:
@@ -47,7 +50,7 @@ class BoxGrid:
         self.reach_m = float(radius.max()) if len(solids) else 0.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**INNER)
 def _segment_meets_box(ax, ay, az, bx, by, bz, x, y, z, cos_yaw, sin_yaw, half_x, half_y, half_z):
     """Does the segment from a to b meet the box? Slab method, Kay and Kajiya 1986."""
     px, py, pz = ax - x, ay - y, az - z
@@ -65,90 +68,98 @@ def _segment_meets_box(ax, ay, az, bx, by, bz, x, y, z, cos_yaw, sin_yaw, half_x
     return near < far
 
 
-@njit(cache=True, error_model="numpy")
-def _blocked(eye, target, boxes, count, skip):
-    """Is the line from eye to target (x, y, z each) blocked by any of boxes[:count] but the one at index skip?"""
+@njit(**INNER)
+def _blocked(eye, target, near, count, skip):
+    """Is the line from eye to target (x, y, z each) blocked by any of the first boxes in near but the one at index skip?
+
+    A first loop, without branches, marks the boxes whose circle the line touches.
+    """
     ex, ey, ez = eye
     tx, ty, tz = target
-    dx, dy = tx - ex, ty - ey
-    length = max(math.hypot(dx, dy), 1e-6)
+    length = max(math.hypot(tx - ex, ty - ey), 1e-6)
+    ux, uy = (tx - ex) / length, (ty - ey) / length
+    x, y, radius, touched = near[_X], near[_Y], near[_RADIUS], near[_TOUCHED]
     for k in range(count):
-        if k == skip:
+        along = x[k] * ux + y[k] * uy
+        across = abs(x[k] * uy - y[k] * ux)
+        inside = (across <= radius[k]) & (along >= -radius[k]) & (along <= length + radius[k])
+        touched[k] = 1.0 if inside else 0.0
+    for k in range(count):
+        if touched[k] == 0.0 or k == skip:
             continue
-        x, y, radius = boxes[k, 0] - ex, boxes[k, 1] - ey, boxes[k, 7]
-        along = (x * dx + y * dy) / length
-        across = (x * dy - y * dx) / length
-        if abs(across) > radius or along < -radius or along > length + radius:
-            continue
-        cos_yaw, sin_yaw = math.cos(boxes[k, 3]), math.sin(boxes[k, 3])
         if _segment_meets_box(
-            ex, ey, ez, tx, ty, tz, boxes[k, 0], boxes[k, 1], boxes[k, 2], cos_yaw, sin_yaw,
-            boxes[k, 4], boxes[k, 5], boxes[k, 6],
+            0.0, 0.0, ez, tx - ex, ty - ey, tz, x[k], y[k], near[_Z, k], math.cos(near[_YAW, k]), math.sin(near[_YAW, k]),
+            near[_HALF_X, k], near[_HALF_Y, k], near[_HALF_Z, k],
         ):  # fmt: skip
             return True
     return False
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@njit(**UNLOCKED)
 def visible_actors(
-    active, x_m, y_m, yaw_rad, length_m, width_m, height_m, rear_axle_m,
+    k, which, active, x_m, y_m, yaw_rad, length_m, width_m, height_m, rear_axle_m,
     boxes, start, origin, cell_m, columns, rows, reach_m, range_m, scratch, nearest, visible_count,
 ):  # fmt: skip
-    """The nearest visible actors of each environment.
+    """The nearest visible actors of the environments `which`; for `threads.over_environments`.
 
     Takes the actor arrays (E, A) of `WorldState` and the fields of a `BoxGrid`; range_m is the farthest an actor may
     be. Fills nearest (E, K) int32 with actor indices, nearest first, -1 where there are fewer, and visible_count (E,)
-    int32. scratch: (E, MAX_NEAR_BOXES + A, 8) float64. An actor is visible if the line from the roof to one of five
+    int32. scratch: see `scratch_for`. An actor is visible if the line from the roof to one of five
     points of its upper half (centre and corners, moved in by a tenth) is free. Cost: candidates x boxes within range.
     """
-    num_envs, num_agents = x_m.shape
-    keep = nearest.shape[1]
-    for e in prange(num_envs):
-        near = scratch[e]
+    num_agents, keep, near = x_m.shape[1], nearest.shape[1], scratch[k]
+    distance, place = near[_DISTANCE], near[_PLACE]
+    most = near.shape[1]
+    for e in which:
         yaw = yaw_rad[e, 0]
         eye_forward = 1.2 - rear_axle_m[e, 0]
         eye_x = x_m[e, 0] + eye_forward * math.cos(yaw)
         eye_y = y_m[e, 0] + eye_forward * math.sin(yaw)
         eye = (eye_x, eye_y, ROOF_HEIGHT_M)
-        distance = np.full(num_agents, np.inf)
         count = 0
+        distance[0] = np.inf
         for a in range(1, num_agents):
+            distance[a] = np.inf
             if active[e, a] == 0:
                 continue
             away = math.hypot(x_m[e, a] - eye_x, y_m[e, a] - eye_y)
             if away > range_m:
                 continue
-            distance[a] = away
-            near[count, 0], near[count, 1], near[count, 2] = x_m[e, a], y_m[e, a], 0.5 * height_m[e, a]
-            near[count, 3] = yaw_rad[e, a]
-            near[count, 4], near[count, 5] = 0.5 * length_m[e, a], 0.5 * width_m[e, a]
-            near[count, 6] = 0.5 * height_m[e, a]
-            near[count, 7] = math.hypot(near[count, 4], near[count, 5])
+            distance[a], place[a] = away, count
+            near[_X, count], near[_Y, count] = x_m[e, a] - eye_x, y_m[e, a] - eye_y
+            near[_Z, count], near[_YAW, count] = 0.5 * height_m[e, a], yaw_rad[e, a]
+            near[_HALF_X, count], near[_HALF_Y, count] = 0.5 * length_m[e, a], 0.5 * width_m[e, a]
+            near[_HALF_Z, count] = 0.5 * height_m[e, a]
+            near[_RADIUS, count] = math.hypot(near[_HALF_X, count], near[_HALF_Y, count])
             count += 1
-        reach = range_m + reach_m
-        c0 = max(0, math.floor((eye_x - reach - origin[0]) / cell_m))
-        c1 = min(columns - 1, math.floor((eye_x + reach - origin[0]) / cell_m))
-        r0 = max(0, math.floor((eye_y - reach - origin[1]) / cell_m))
-        r1 = min(rows - 1, math.floor((eye_y + reach - origin[1]) / cell_m))
-        actors = count
-        for row in range(r0, r1 + 1):
-            for k in range(start[row * columns + c0], start[row * columns + c1 + 1] if c1 >= c0 else 0):
-                gone = math.hypot(boxes[k, 0] - eye_x, boxes[k, 1] - eye_y) > range_m + boxes[k, 7]
-                if gone or boxes[k, 2] - boxes[k, 6] > 3.0 or count - actors >= MAX_NEAR_BOXES:
-                    continue
-                for column in range(8):
-                    near[count, column] = boxes[k, column]
-                count += 1
+        if count > 0:
+            reach = range_m + reach_m
+            c0 = max(0, math.floor((eye_x - reach - origin[0]) / cell_m))
+            c1 = min(columns - 1, math.floor((eye_x + reach - origin[0]) / cell_m))
+            r0 = max(0, math.floor((eye_y - reach - origin[1]) / cell_m))
+            r1 = min(rows - 1, math.floor((eye_y + reach - origin[1]) / cell_m))
+            for row in range(r0, r1 + 1):
+                for b in range(start[row * columns + c0], start[row * columns + c1 + 1] if c1 >= c0 else 0):
+                    dx, dy, far = boxes[b, 0] - eye_x, boxes[b, 1] - eye_y, range_m + boxes[b, 7]
+                    if dx * dx + dy * dy > far * far or boxes[b, 2] - boxes[b, 6] > 3.0 or count >= most:
+                        continue
+                    near[_X, count], near[_Y, count], near[_Z, count] = dx, dy, boxes[b, 2]
+                    near[_YAW, count], near[_RADIUS, count] = boxes[b, 3], boxes[b, 7]
+                    near[_HALF_X, count], near[_HALF_Y, count], near[_HALF_Z, count] = (
+                        boxes[b, 4],
+                        boxes[b, 5],
+                        boxes[b, 6],
+                    )
+                    count += 1
         found = 0
         for _ in range(num_agents):
-            a = int(np.argmin(distance))
+            a = 0
+            for other in range(1, num_agents):
+                if distance[other] < distance[a]:
+                    a = other
             if found == keep or distance[a] == np.inf:
                 break
             distance[a] = np.inf
-            own = 0
-            for b in range(1, a):
-                if active[e, b] != 0 and math.hypot(x_m[e, b] - eye_x, y_m[e, b] - eye_y) <= range_m:
-                    own += 1
             cos_yaw, sin_yaw = math.cos(yaw_rad[e, a]), math.sin(yaw_rad[e, a])
             seen = False
             for p in range(5):
@@ -160,17 +171,17 @@ def visible_actors(
                     y_m[e, a] + sin_yaw * du + cos_yaw * dv,
                     (0.95 if p == 0 else 0.75) * height_m[e, a],
                 )
-                if not _blocked(eye, target, near, count, own):
+                if not _blocked(eye, target, near, count, int(place[a])):
                     seen = True
                     break
             if seen:
                 nearest[e, found] = a
                 found += 1
         visible_count[e] = found
-        for k in range(found, keep):
-            nearest[e, k] = -1
+        for n in range(found, keep):
+            nearest[e, n] = -1
 
 
-def scratch_for(num_envs: int, num_agents: int) -> NDArray[np.float64]:
-    """The scratch array that `visible_actors` wants, allocated once by its caller."""
-    return np.zeros((num_envs, MAX_NEAR_BOXES + num_agents, 8))
+def scratch_for(num_agents: int) -> NDArray[np.float64]:
+    """What `visible_actors` works in, allocated once by its caller: (threads, rows, boxes) float64, a row for each quantity."""
+    return np.zeros((MOST_THREADS, _ROWS, MAX_NEAR_BOXES + num_agents))

@@ -23,6 +23,7 @@ from sim.lane_graph import build_lane_graph
 from sim.playback.playback_arrays import PlaybackMode, no_playback, playback_arrays
 from sim.rerouting import WAY_BACK_M, plan_routes_anew, plan_shortest_routes
 from sim.roads.driving_map import DrivingMap
+from sim.roads.network import LaneControl
 from sim.route_planning import allocate_planner
 from sim.routes import BEYOND_GOAL_M, POINT_STEP_M
 from sim.routes import EGO as EGO_RECORD
@@ -206,8 +207,9 @@ class World:
     An episode is a pure function of map, config, seed and episode number, whatever the batch size, slot or number of
     threads. All memory is taken here. `state`, `events`, `route_in_ego` and what `situation()` returns are views that every
     `reset` and `step` updates in place. What vehicles other than the ego do is kept in hidden arrays, of which `state` is
-    a copy: writing to `state` moves the ego only. On a recorded scene the agents are those of the recording, and last_tick is the
-    tick at which it ends; else it is None.
+    a copy: writing to `state` moves the ego only. ran_stop_sign (E,) bool: whether the last tick took the ego past a stop
+    sign at which it did not stand within 5 m before the line. On a recorded scene the agents are those of the recording, and
+    last_tick is the tick at which it ends; else it is None.
     """
 
     def __init__(
@@ -276,6 +278,8 @@ class World:
         )  # fmt: skip
         self.state = WorldState(*self._state)
         self.events = WorldEvents(*self._events)
+        self.ran_stop_sign = np.zeros(num_envs, np.bool_)
+        self._stop_sign = self._fixed[0].lanes["control"] == LaneControl.STOP
         self._situation = Situation(*self._view)
         self._everybody, self._no_actions = np.arange(num_envs), np.zeros((num_envs, 2), np.float32)
         self.reset(np.ones(num_envs, np.bool_), np.zeros(num_envs, np.uint64), np.arange(num_envs, dtype=np.int64))
@@ -297,6 +301,7 @@ class World:
                 plan_shortest_routes, begins, self._fixed[0], self._rules, self._planner, self._hidden, seed, episode
             )
         self._run(begins, True, seed, episode, self._no_actions)
+        self.ran_stop_sign[mask] = False
 
     def step(self, actions: NDArray[np.float32]) -> None:
         """One tick (TICK_S) of every environment. actions: (E, 2) float32, steer and throttle in [-1, 1]."""
@@ -307,7 +312,11 @@ class World:
         clipped = np.clip(np.array(actions, np.float32, order="C"), -1.0, 1.0)
         if self.config.replan and (lost := np.flatnonzero(self._hidden.egos["lost"])).size:
             over_environments(plan_routes_anew, lost, self._fixed[0], self._planner, self._hidden)
+        before = self._hidden.egos["at"].copy()
         self._run(self._everybody, False, self.state.seed, self.state.episode, clipped)
+        at = self._hidden.egos["at"]
+        lane = self._hidden.route_lane[self._everybody, at]
+        self.ran_stop_sign[:] = (at > before) & self._stop_sign[lane] & (self._hidden.cars["stop"][:, EGO] != lane)
 
     def _run(
         self,
@@ -321,6 +330,12 @@ class World:
             run_world, which, *self._fixed, self._rules, self._playback, self._state, self._hidden, self._events, self._view,
             starting, seed, episode, actions,
         )  # fmt: skip
+
+    def over_everybody(self, kernel: Callable[..., Any], *args: Any) -> None:
+        """Call a kernel as `threads.over_environments` does, for all environments: with the lane graph, where people walk, state
+        and hidden arrays before args. It may not write to them."""
+        graph, walk, _, _ = self._fixed
+        over_environments(kernel, self._everybody, graph, walk, self._state, self._hidden, *args)
 
     def situation(self) -> Situation:
         """The driver's view of every ego after the last tick; the arrays are the world's own."""

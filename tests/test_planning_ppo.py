@@ -210,6 +210,55 @@ def test_it_learns_to_go_to_a_target(tmp_path: Path) -> None:
     assert load_checkpoint(result.best_checkpoint).metrics["evaluation/return"] == max(seen)
 
 
+def test_a_teacher_is_followed_as_long_as_it_is_asked(tmp_path: Path) -> None:
+    """It drives off the same way whatever the target is."""
+    way = torch.tensor([0.7, -0.5])
+    asked = 0
+
+    def teacher() -> NDArray[np.float32]:
+        nonlocal asked
+        asked += 1
+        return np.tile(way.numpy(), (8, 1))
+
+    values = {
+        **SHORT,
+        "epochs": 8,
+        "learning_rate": 0.01,
+        "target_kl": 0.0,
+        "checkpoint_every": 40,
+        "total_steps": 40 * 64,
+    }
+    observation = {"privileged": torch.rand((256, 4), generator=torch.Generator().manual_seed(0)) * 2 - 1}
+    away = {}
+    for name, weight, until, times in (("led", 10.0, 1.0, 40), ("soon alone", 10.0, 0.25, 10), ("alone", 0.0, 1.0, 0)):
+        asked, policy = 0, network(False)
+        config = PPOConfig(**{**values, "teacher_weight": weight, "teacher_until": until})
+        train(PointMass(8), policy, config, tmp_path / name, teacher=teacher, quiet=True)
+        assert asked == times * SHORT["rollout_steps"]
+        away[name] = float((policy.act(observation).mean().detach() - way).abs().mean())
+    assert away["led"] < 0.15
+    assert away["alone"] > 2 * away["led"]
+
+
+def test_a_weight_for_a_teacher_needs_one(tmp_path: Path) -> None:
+    with pytest.raises(PPOError, match="no teacher"):
+        run(tmp_path, False, teacher_weight=1.0)
+
+
+def test_the_score_decides_which_network_is_the_best(tmp_path: Path) -> None:
+    scores = iter([3.0, 9.0, 4.0, 4.0])
+
+    def evaluate(policy: ActorCritic) -> dict[str, float]:
+        score = next(scores)
+        return {"return": -score, "score": score}
+
+    config = PPOConfig(**{**SHORT, "total_steps": 4 * 2 * 64})
+    result = train(PointMass(8), network(False), config, tmp_path, evaluate=evaluate, quiet=True)
+    assert result.best_return == 9.0
+    assert result.best_checkpoint is not None
+    assert load_checkpoint(result.best_checkpoint).metrics["evaluation/score"] == 9.0
+
+
 def test_gymnasiums_own_vector_environments_give_the_same_training(tmp_path: Path) -> None:
     env = SyncVectorEnv([PointMassEnv] * 4, autoreset_mode=AutoresetMode.SAME_STEP)
     config = PPOConfig(**{**SHORT, "rollout_steps": 32, "total_steps": 256})

@@ -15,6 +15,7 @@ from sim.world import TICK_S
 
 QUIET: dict[str, float] = {
     "speed": 8.0, "acceleration": 0.5, "yaw_rate": 0.0, "limit": 13.9, "gap": 50.0, "lateral": 0.1, "progress": 11.0,
+    "wrong_way": 0.0,
 }  # fmt: skip
 
 
@@ -27,7 +28,10 @@ def tick(reward: Reward, bad: bool = False, **changes: float) -> Any:
         yaw_rate_radps=np.array([[v["yaw_rate"]]]),
     )
     events = SimpleNamespace(
-        progress_m=np.array([v["progress"]]), lateral_m=np.array([v["lateral"]]), route_length_m=np.array([200.0])
+        progress_m=np.array([v["progress"]]),
+        lateral_m=np.array([v["lateral"]]),
+        route_length_m=np.array([200.0]),
+        wrong_way=np.array([v["wrong_way"]]),
     )
     situation = SimpleNamespace(speed_limit_mps=np.array([v["limit"]]), leader_gap_m=np.array([v["gap"]]))
     return reward.after_tick(state, events, situation, np.array([bad]))  # type: ignore[arg-type]
@@ -43,6 +47,12 @@ def reward() -> Reward:
 def test_progress_counts_in_percent_of_the_route(reward: Reward) -> None:
     assert tick(reward).total() == pytest.approx([0.5])
     assert tick(reward, progress=13.0).total() == pytest.approx([1.0])
+
+
+def test_progress_can_count_the_same_on_every_route() -> None:
+    reward = Reward(RewardConfig(route_m=50.0), 1)
+    reward.reset(np.array([True]), SimpleNamespace(progress_m=np.array([10.0])))  # type: ignore[arg-type]
+    assert tick(reward).total() == pytest.approx([2.0])
 
 
 def test_way_back_and_forth_again_earns_nothing(reward: Reward) -> None:
@@ -67,6 +77,7 @@ def test_way_back_and_forth_again_earns_nothing(reward: Reward) -> None:
         ({"yaw_rate": -0.62}, 0.5),
         ({"yaw_rate": 0.61}, 1.0),
         ({"acceleration": 4.1, "gap": 1.0}, 0.25),
+        ({"wrong_way": 1.0}, 0.5),
     ],
 )
 def test_factors(reward: Reward, change: dict[str, float], factor: float) -> None:
@@ -97,7 +108,9 @@ def test_only_fresh_episodes_forget() -> None:
     reward.reset(np.array([False, True]), events)  # type: ignore[arg-type]
     both = {name: np.array([[value], [value]]) for name, value in (("speed", 5.0), ("acceleration", 0.0), ("yaw", 0.0))}
     state = SimpleNamespace(speed_mps=both["speed"], acceleration_mps2=both["acceleration"], yaw_rate_radps=both["yaw"])
-    now = SimpleNamespace(progress_m=np.array([32.0, 2.0]), lateral_m=np.zeros(2), route_length_m=np.full(2, 100.0))
+    now = SimpleNamespace(
+        progress_m=np.array([32.0, 2.0]), lateral_m=np.zeros(2), route_length_m=np.full(2, 100.0), wrong_way=np.zeros(2)
+    )
     situation = SimpleNamespace(speed_limit_mps=np.full(2, 9.0), leader_gap_m=np.full(2, 99.0))
     terms = reward.after_tick(state, now, situation, np.zeros(2, np.bool_))  # type: ignore[arg-type]
     assert terms.total() == pytest.approx([2.0, 2.0])

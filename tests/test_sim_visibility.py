@@ -40,8 +40,9 @@ class Street:
         sizes = [np.full((1, n), size) for size in (4.6, 1.8, 1.5, REAR_AXLE_M)]
         nearest, count = np.zeros((1, keep), np.int32), np.zeros(1, np.int32)
         visible_actors(
-            self.active, *(np.ascontiguousarray(self.actors[None, :, c]) for c in range(3)), *sizes, grid.boxes, grid.start,
-            grid.origin, grid.cell_m, grid.columns, grid.rows, grid.reach_m, RANGE_M, scratch_for(1, n), nearest, count,
+            0, np.arange(1), self.active,
+            *(np.ascontiguousarray(self.actors[None, :, c]) for c in range(3)), *sizes, grid.boxes, grid.start,
+            grid.origin, grid.cell_m, grid.columns, grid.rows, grid.reach_m, RANGE_M, scratch_for(n), nearest, count,
         )  # fmt: skip
         assert (nearest[0, count[0] :] == -1).all()
         return [int(a) for a in nearest[0, : count[0]]]

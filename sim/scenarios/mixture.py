@@ -1,0 +1,44 @@
+"""Free drives and scenarios of every family that a map has room for, mixed.
+
+Knows families and maps; knows nothing about how a world runs.
+"""
+
+from __future__ import annotations
+
+from sim.config import ConfigError
+from sim.roads.driving_map import DrivingMap
+from sim.scenarios.catalogue import NAMES, Scenario
+from sim.scenarios.draws import Draws
+from sim.scenarios.placement import Placement
+
+MIXTURE = 100  # of its random numbers; no family has it
+FREE = Placement((), 0.0, 0.0, 0.0)
+
+
+class Mixture:
+    """Which family an episode is of, and how it begins, depends on map, share, seed and episode number alone."""
+
+    def __init__(self, driving_map: DrivingMap, agents: int, share: float) -> None:
+        """agents: in an environment, as `WorldConfig` has it. share: of the episodes that are scenarios, in [0, 1]."""
+        self._share = share
+        self._scenarios: list[Scenario] = []
+        for name in NAMES[1:] if share > 0 else ():
+            try:
+                self._scenarios.append(Scenario(name, driving_map, agents))
+            except ConfigError:  # this map has no place for it
+                continue
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The families that are staged here."""
+        return tuple(scenario.family.name for scenario in self._scenarios)
+
+    def place(self, seed: int, episode: int) -> Placement:
+        """How an episode begins: every family as often as any other; where one finds no place, a free drive."""
+        draws = Draws(seed, episode, MIXTURE)
+        if draws.share() >= self._share or not self._scenarios:
+            return FREE
+        try:
+            return draws.choice(self._scenarios).place(seed, episode)
+        except ConfigError:  # none of the places that were tried is large enough
+            return FREE

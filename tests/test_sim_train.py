@@ -1,0 +1,84 @@
+"""Training on several maps: what is refused, what a run begins with, and that the small expert gets better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from planning.checkpoint import load_checkpoint, save_checkpoint
+from planning.network import build_network
+from planning.route_follower import RouteFollower
+from sim.config import ConfigError, load_config
+from sim.roads.sumo_reader import MapError
+from sim.train import TrainConfig, observation_spec, train, training_env
+
+CONFIG = "configs/smoke-expert.toml"
+QUIET = Console(quiet=True)
+
+
+def config(*overrides: str) -> TrainConfig:
+    return load_config(TrainConfig, CONFIG, ["threads=1", *overrides])
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "message"),
+    [
+        ('maps=["grid-small", "town:10003"]', MapError, "town:10003"),
+        ("num_envs=31", ConfigError, "multiple of the 2 maps, got 31"),
+        ('env.observation="both"', ConfigError, "privileged"),
+        ('start_from="nowhere.safetensors"', ValueError, "nowhere"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(tmp_path: Path, override: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        train(config(override, "num_envs=2" if "num_envs" not in override else "seed=0"), tmp_path, False, QUIET)
+
+
+def test_a_run_begins_with_the_weights_that_it_is_given(tmp_path: Path) -> None:
+    short = config(
+        "num_envs=2", "ppo.total_steps=128", "ppo.minibatch_size=64", "ppo.chunk_size=64", "evaluation_episodes=1"
+    )
+    spec = observation_spec(training_env(short).parts[0].batch)
+    torch.manual_seed(9)
+    given = build_network(short.network, spec)
+    save_checkpoint(tmp_path / "given.safetensors", given, {}, {})
+    slow = short.model_copy(
+        update={
+            "start_from": str(tmp_path / "given.safetensors"),
+            "ppo": short.ppo.model_copy(update={"learning_rate": 1e-9}),
+        }
+    )
+    train(slow, tmp_path / "run", False, QUIET)
+    trained = load_checkpoint(tmp_path / "run" / "latest.safetensors").network
+    for name, value in given.named_parameters():
+        assert torch.allclose(value, trained.get_parameter(name), atol=1e-6), name
+    wide = config("num_envs=2", "network.hidden=64").model_copy(update={"start_from": slow.start_from})
+    with pytest.raises(ConfigError, match="another shape"):
+        train(wide, tmp_path / "wide", False, QUIET)
+
+
+def test_a_driver_told_what_is_observed_gets_through_as_one_who_knows_all() -> None:
+    env = training_env(config("num_envs=16"))
+    env.reset(seed=3)
+    driver, ends, successes = RouteFollower(), 0, 0
+    for _ in range(200):
+        actions = np.concatenate([driver.act({}, part.batch.seen_situation()) for part in env.parts])
+        *_, info = env.step(actions)
+        if "final_info" in info:
+            finished = info["_final_info"]
+            ends += int(finished.sum())
+            successes += int(info["final_info"]["is_success"][finished].sum())
+    assert ends >= 8
+    assert successes >= 0.8 * ends
+
+
+@pytest.mark.slow
+def test_the_small_expert_gets_better(tmp_path: Path) -> None:
+    report = train(config(), tmp_path, False, QUIET)
+    assert report["return_after"] > report["return_before"] + 10.0
+    assert report["route_completion_after"] > report["route_completion_before"] + 0.2
+    assert report["first_ratio_error"] < 1e-4
