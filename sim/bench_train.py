@@ -120,8 +120,8 @@ class ForStableBaselines(VecEnv):  # type: ignore[misc]  # without the extra it 
     """Our batched environments, with a flat observation, as Stable-Baselines3 wants them: infos one by one."""
 
     def __init__(self, env: DriveVectorEnv) -> None:
+        self._env = env  # first, since the class above asks it for its render mode
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
-        self._env = env
         self._actions: NDArray[np.float32] = np.zeros((env.num_envs, 2), np.float32)
 
     def reset(self) -> NDArray[np.float32]:
