@@ -71,7 +71,7 @@ class AttentionFusion(nn.Module):
 
     def latent(self, features: SensorFeatures) -> Tensor:
         """Latent (B, queries * width) float32 of the features of all sensors."""
-        return self(tokens_of(features), features.present)
+        return self.forward(tokens_of(features), features.present)
 
     def fuse(self, features: SensorFeatures) -> FusedFeatures:
         """The latent, and the values of the tokens of the bird's-eye grid, (B, width, 6, 6)."""
@@ -82,7 +82,7 @@ class AttentionFusion(nn.Module):
             if name == POINTS:
                 places = x[:, first : first + count].transpose(1, 2)
                 return FusedFeatures(
-                    x[:, : len(self.queries)].flatten(1), places.unflatten(2, (BEV_TOKENS, BEV_TOKENS))
+                    x[:, : len(self.queries)].flatten(1), places.reshape(*places.shape[:2], BEV_TOKENS, BEV_TOKENS)
                 )
             first += count
         latent = x[:, : len(self.queries)].flatten(1)

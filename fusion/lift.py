@@ -93,7 +93,7 @@ class LiftFusion(nn.Module):
         """(B, width, rows / 4, columns / 4): mean, over heights and cameras that see a place, of what they see there."""
         total = count = torch.zeros(())
         for name in self.cameras:
-            picture = self.narrow(features.pictures[name]).float()
+            picture = self.narrow(features.pictures[name].float())
             where, seen = getattr(self, f"where_{name}"), getattr(self, f"seen_{name}")
             batch = len(picture)
             looked = functional.grid_sample(
@@ -105,7 +105,7 @@ class LiftFusion(nn.Module):
             total = total + (looked * weight).sum(2)
             count = count + weight.sum(2)
         mean = total / count.clamp(min=1.0)
-        return mean.unflatten(2, (self.rows, self.columns))
+        return mean.view(len(mean), self.width, self.rows, self.columns)
 
 
 def lift_table(camera: CameraCalibration, grid: BevGrid) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

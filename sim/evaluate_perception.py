@@ -65,7 +65,7 @@ def _real(model: Perceiver, folder: Path) -> Report:
         scores = PerceptionScores(model.grid)
         for sweep in found:
             scores.see(model, frame_of_sweep(sweep, model.spec, model.grid.rows, model.grid.columns), "lidar")
-        report[f"real-{source}"] = {"frames": float(len(found)), **scores.boxes_only()}
+        report[f"real-{source}"] = {"evaluated_frames": float(len(found)), **scores.boxes_only()}
     return report
 
 

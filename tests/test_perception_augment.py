@@ -112,7 +112,9 @@ def test_equal_seeds_change_alike_and_points_are_thinned_in_order() -> None:
 
 
 def test_never_are_both_sensors_silent_and_colours_never_look_like_silence() -> None:
-    config = AugmentConfig.model_validate({"silent_camera": 0.5, "silent_lidar": 0.9, "color": 1.0})
+    config = AugmentConfig.model_validate(
+        {"silent_camera": 0.5, "silent_lidar": 0.9, "color": 1.0, "beam_dropout": 0.0}
+    )
     given = frames(200)
     augment(given, config, PARTNERS, np.random.default_rng(1))
     dark = given.observation["front"].reshape(200, -1).max(1) == 0

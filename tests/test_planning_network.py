@@ -136,6 +136,18 @@ def test_what_a_silent_sensor_has_for_features_changes_nothing(key: str, fusion:
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
+def test_bfloat16_is_near_float32(fusion: str) -> None:
+    built, given = network(fusion=fusion), observation(2)
+    assert isinstance(built, DrivingNetwork)
+    with torch.inference_mode():
+        exact = built.latent(given)
+        built.config = built.config.model_copy(update={"precision": "bfloat16"})
+        rough = built.latent(given)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).abs().mean() < 0.1 * exact.abs().mean()
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_heads_get_the_latent_of_the_policy_and_a_map(fusion: str) -> None:
     built, given = network(fusion=fusion), observation(2)
     assert isinstance(built, DrivingNetwork)

@@ -104,7 +104,7 @@ class PerceptionScores:
         """Everything; NaN where frames had nothing of the kind."""
         true, predicted = (np.concatenate(maps) for maps in zip(*self._bev, strict=True))
         bev = {f"bev_iou_{c.name.lower()}": mask_iou(predicted == c, true == c) for c in BevClass}
-        scores = {"frames": float(len(true)), **bev, "bev_iou": float(np.nanmean(list(bev.values())))}
+        scores = {"evaluated_frames": float(len(true)), **bev, "bev_iou": float(np.nanmean(list(bev.values())))}
         scores |= self.boxes_only()
         if self._depth_errors:
             hits = np.diag(self._pictures)
