@@ -114,7 +114,8 @@ def _recolor(pictures: NDArray[np.uint8], spread: float, rng: np.random.Generato
     """Another exposure and white balance for each picture (B, H, W, 3), by a table of grey levels, in place."""
     levels = np.linspace(0.0, 1.0, 256)
     for picture in pictures:
-        gamma, gain, shift = (*np.exp(spread * rng.uniform(-1, 1, 2)).tolist(), 0.3 * spread * rng.uniform(-1, 1))
+        gamma, gain = np.exp(spread * rng.uniform(-1, 1, 2))
+        shift = 0.3 * spread * rng.uniform(-1, 1)
         channels = np.exp(0.4 * spread * rng.uniform(-1, 1, 3))
         bent = (levels[:, None] ** gamma) * gain * channels + shift
         table = np.rint(np.clip(bent, 1 / 255, 1.0) * 255).astype(np.uint8)  # never black: that would mean silent

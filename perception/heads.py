@@ -95,7 +95,7 @@ class PerceptionHeads(nn.Module):
         self.lateral = nn.ModuleList([nn.Conv2d(c, width, 1) for c in point_channels])
         self.at_quarter, self.at_half = _block(width, width), _block(width, width)
         self.bev = nn.Conv2d(width, 4 * len(BevClass), 1)
-        self.centers = nn.Sequential(_block(width, width), nn.Conv2d(width, len(CenterField), 1))
+        self.center_block, self.center_map = _block(width, width), nn.Conv2d(width, len(CenterField), 1)
         if cameras:
             self.picture = nn.Sequential(
                 _block(picture_channels, config.picture_width),
@@ -105,7 +105,7 @@ class PerceptionHeads(nn.Module):
             nn.Linear(latent, config.hidden), nn.ReLU(), nn.Linear(config.hidden, LIGHT_STATES + 2)
         )
         with torch.no_grad():
-            self.centers[1].bias[: len(BoxClass)] = torch.logit(torch.tensor(RARE))
+            self.center_map.bias[: len(BoxClass)] = torch.logit(torch.tensor(RARE))  # type: ignore[index]
 
     def forward(self, features: SensorFeatures, fused: FusedFeatures) -> Predictions:
         """What the heads say."""
@@ -117,7 +117,7 @@ class PerceptionHeads(nn.Module):
         state = self.state(fused.latent)
         return Predictions(
             bev=functional.pixel_shuffle(self.bev(x), 2),
-            centers=self.centers(x),
+            centers=self.center_map(self.center_block(x)),
             semantic=semantic,
             log_depth=log_depth,
             light=state[:, :LIGHT_STATES],

@@ -28,6 +28,7 @@ from perception.augment import AugmentConfig, augment, mirror_partners
 from perception.heads import Predictions
 from perception.labels import LabelledFrames
 from perception.losses import TASKS, task_losses
+from perception.points import BevGrid
 from perception.preprocess import ObservationSpec
 
 
@@ -67,6 +68,13 @@ class PerceptionConfig(BaseModel):
     evaluate_every: int = Field(5, ge=1, description="chapters between evaluations")
     weights: TaskWeights = TaskWeights.model_validate({})
     augment: AugmentConfig = AugmentConfig.model_validate({})
+
+
+class PerceivingModule(nn.Module):
+    """A network with its training-only heads, observation to `Predictions`: what it looks at, and the grid of its maps."""
+
+    spec: ObservationSpec
+    grid: BevGrid
 
 
 class FrameSource(Protocol):
@@ -115,7 +123,7 @@ class PerceptionResult:
 
 
 def train_perception(
-    model: nn.Module,
+    model: PerceivingModule,
     source: FrameSource,
     config: PerceptionConfig,
     seed: int,
@@ -124,7 +132,7 @@ def train_perception(
     paint: Paint,
     quiet: bool = False,
 ) -> PerceptionResult:
-    """Train the model in place: observation to `Predictions`, with `spec` (what it looks at) and `grid` (of its bird's-eye maps).
+    """Train the model in place.
 
     Args:
         seed: of augmentation. out_dir: gets `tensorboard/`. keeper: writes, restores, evaluates. paint: a picture (H, W, 3) of
@@ -206,16 +214,16 @@ def schedule(step: int, total: int, warmup: int) -> float:
 
 
 def _learn(
-    model: nn.Module, optimizer: torch.optim.Optimizer, frames: LabelledFrames, config: PerceptionConfig
+    model: PerceivingModule, optimizer: torch.optim.Optimizer, frames: LabelledFrames, config: PerceptionConfig
 ) -> tuple[dict[str, float], Predictions]:
-    predictions: Predictions = model(tensors_of(frames, model.spec))  # type: ignore[arg-type]
-    losses = task_losses(predictions, frames, model.grid)  # type: ignore[arg-type]
+    predictions: Predictions = model(tensors_of(frames, model.spec))
+    losses = task_losses(predictions, frames, model.grid)
     weights = config.weights.model_dump()
     total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
     if not bool(torch.isfinite(total)):
         raise PerceptionError("the loss is no longer finite; lower perception.learning_rate")
     optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
     optimizer.step()
     values = {name: float(loss.detach()) for name, loss in losses.items()}

@@ -11,18 +11,19 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from perception.heads import HeadsConfig, PerceptionHeads, Predictions
 from perception.points import BevGrid
+from perception.train_perception import PerceivingModule
 from planning.checkpoint import CheckpointError, load_checkpoint, read_tensors, save_checkpoint, write_tensors
 from planning.network import DrivingNetwork
 
 NETWORK, HEADS = "latest.safetensors", "heads.safetensors"
 
 
-class Perceiver(nn.Module):
-    """Observation to what the heads say. `config` and `spec` are the network's, `grid` that of its bird's-eye maps."""
+class Perceiver(PerceivingModule):
+    """Observation to what the heads say. `config` and `spec` are the network's, `grid` is that of its bird's-eye maps."""
 
     def __init__(self, network: DrivingNetwork, heads_config: HeadsConfig) -> None:
         super().__init__()

@@ -13,18 +13,21 @@ from numpy.typing import NDArray
 
 from perception.labels import LABEL_STRIDE, MAX_BOXES, UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames
 from perception.points import BevGrid
+from perception.sensors import SemanticClass
 from planning.policy import SignalState
 from sim.observation import ROUTE_RANGE_M, ego_vector
 from sim.roads.ground import GroundClass
+from sim.roads.scenery import FIRST_INSTANCE
 from sim.sensors.cast import FAR_M
 from sim.sensors.suite import SensorSuite
+from sim.solids import Boxes
 from sim.world import EGO, ActorKind, World
 
 FINER = (
     3  # places looked at along each side of a cell: 0.17 m apart where cells have 0.5 m, and markings are 0.15 m wide
 )
 LEAST_THIN = 2  # of FINER^2 places, for what is thin: markings, people
-BOX_RANGE_M = 80.0
+BOX_RANGE_M = 60.0
 LEAST_RETURNS, LEAST_PIXELS = 2, 6  # of which either makes an actor seen
 SIGNAL_TOLD_M, SIGNAL_NONE_M = 40.0, 60.0  # nearer a signal can be told, further it counts as none
 FURTHEST_FROM_LANE_M = 3.0
@@ -42,6 +45,9 @@ class PerceptionLabeller:
     def __init__(self, world: World, suite: SensorSuite, grid: BevGrid) -> None:
         assert suite.labels, "the suite has to render labels"
         self.world, self.suite, self.grid = world, suite, grid
+        self.parked, self.parked_instance = parked_vehicles(world.map.scenery)
+        self._agents = world.state.x_m.shape[1]
+        self._things = int(world.map.scenery.instance.max(initial=FIRST_INSTANCE)) + 1 - FIRST_INSTANCE
 
     def frames(self) -> LabelledFrames:
         """The frames of all environments; nothing is shared with the buffers of world and suite."""
@@ -84,36 +90,54 @@ class PerceptionLabeller:
         return observation
 
     def _boxes(self, e: int) -> NDArray[np.float32]:
-        """(N, len(BoxField)) the actors within BOX_RANGE_M, nearest first, at most MAX_BOXES."""
-        state, suite = self.world.state, self.suite
+        """(N, len(BoxField)) the actors and parked cars within BOX_RANGE_M, nearest first, at most MAX_BOXES."""
+        state, f = self.world.state, BoxField
         others = np.flatnonzero((state.active[e] != 0) & (state.kind[e] <= ActorKind.PEDESTRIAN))
         others = others[others != EGO]
-        yaw_ego = state.yaw_rad[e, EGO]
+        actors = np.zeros((len(others), len(f)))
+        pedestrian = state.kind[e, others] == ActorKind.PEDESTRIAN
+        actors[:, f.CLASS] = np.where(pedestrian, BoxClass.WALKER, BoxClass.VEHICLE)
+        actors[:, f.X], actors[:, f.Y] = state.x_m[e, others], state.y_m[e, others]
+        actors[:, f.Z], actors[:, f.HEIGHT] = state.height_m[e, others] / 2, state.height_m[e, others]
+        actors[:, f.LENGTH], actors[:, f.WIDTH] = state.length_m[e, others], state.width_m[e, others]
+        actors[:, f.YAW] = state.yaw_rad[e, others]
+        actors[:, f.VX] = state.speed_mps[e, others]
+        boxes = np.concatenate([actors, self.parked])
+        instance = np.concatenate([others, self.parked_instance])
+
+        yaw_ego, axle = state.yaw_rad[e, EGO], state.rear_axle_m[e, EGO]
         c, s = np.cos(yaw_ego), np.sin(yaw_ego)
-        axle = state.rear_axle_m[e, EGO]
-        east = state.x_m[e, others] - (state.x_m[e, EGO] - axle * c)
-        north = state.y_m[e, others] - (state.y_m[e, EGO] - axle * s)
+        east = boxes[:, f.X] - (state.x_m[e, EGO] - axle * c)
+        north = boxes[:, f.Y] - (state.y_m[e, EGO] - axle * s)
         away = np.hypot(east, north)
         order = np.argsort(away, kind="stable")
         order = order[away[order] < BOX_RANGE_M][:MAX_BOXES]
-        others, east, north = others[order], east[order], north[order]
-        agents = state.x_m.shape[1]
-        pixels = np.zeros(agents, np.int64)
-        for camera in suite.rig.cameras:
-            pixels += np.bincount(suite.instance[camera.name][e].ravel(), minlength=agents)[:agents]
-        returns = np.bincount(suite.point_labels[e, : suite.point_count[e], 2], minlength=agents)[:agents]
-        yaw = (state.yaw_rad[e, others] - yaw_ego + np.pi) % (2 * np.pi) - np.pi
-        speed, height = state.speed_mps[e, others], state.height_m[e, others]
-        f = BoxField
-        boxes = np.zeros((len(others), len(f)), np.float32)
-        pedestrian = state.kind[e, others] == ActorKind.PEDESTRIAN
-        boxes[:, f.CLASS] = np.where(pedestrian, BoxClass.WALKER, BoxClass.VEHICLE)
-        boxes[:, f.X], boxes[:, f.Y], boxes[:, f.Z] = c * east + s * north, c * north - s * east, height / 2
-        boxes[:, f.LENGTH], boxes[:, f.WIDTH] = state.length_m[e, others], state.width_m[e, others]
-        boxes[:, f.HEIGHT], boxes[:, f.YAW] = height, yaw
+        boxes, instance, east, north = boxes[order], instance[order], east[order], north[order]
+        speed, yaw = boxes[:, f.VX].copy(), (boxes[:, f.YAW] - yaw_ego + np.pi) % (2 * np.pi) - np.pi
+        boxes[:, f.X], boxes[:, f.Y], boxes[:, f.YAW] = c * east + s * north, c * north - s * east, yaw
         boxes[:, f.VX], boxes[:, f.VY] = speed * np.cos(yaw), speed * np.sin(yaw)
-        boxes[:, f.SEEN] = (returns[others] >= LEAST_RETURNS) | (pixels[others] >= LEAST_PIXELS)
-        return boxes
+        boxes[:, f.SEEN] = self._seen(e, instance)
+        return boxes.astype(np.float32)
+
+    def _seen(self, e: int, instance: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether sensors of environment e see those instances (N,)."""
+        suite = self.suite
+        pixels = np.zeros(self._agents + self._things, np.int64)
+        for camera in suite.rig.cameras:
+            pixels += self._counts(suite.instance[camera.name][e].ravel())
+        returns = self._counts(suite.point_labels[e, : suite.point_count[e], 2])
+        place = self._place(instance)
+        return np.asarray((returns[place] >= LEAST_RETURNS) | (pixels[place] >= LEAST_PIXELS))
+
+    def _counts(self, instances: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How often each agent and each thing of the scenery occurs (agents + things,); signals lie beyond and are left out."""
+        places = self._place(instances[instances > 0])
+        size = self._agents + self._things
+        return np.bincount(places[places < size], minlength=size)
+
+    def _place(self, instances: NDArray[np.integer]) -> NDArray[np.integer]:
+        """Instances as numbers without a gap: agents first, then the scenery."""
+        return np.where(instances >= FIRST_INSTANCE, instances - (FIRST_INSTANCE - self._agents), instances)
 
     def _bird_view(self, e: int, boxes: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(rows, columns) `BevClass`: the ground, and on it the actors that are seen."""
@@ -167,3 +191,31 @@ class PerceptionLabeller:
         lane = np.column_stack([lateral, heading]).astype(np.float32)
         lane[np.abs(lateral) > FURTHEST_FROM_LANE_M] = np.nan
         return lane
+
+
+def parked_vehicles(scenery: Boxes) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Vehicles that are part of the scenery, each the smallest box along its heading around all its parts.
+
+    Returns: (N, len(BoxField)) float64, world frame, at rest, and their instances (N,) int64.
+    """
+    parts = np.flatnonzero(scenery.semantic == SemanticClass.VEHICLE)
+    instances = np.unique(scenery.instance[parts])
+    boxes = np.zeros((len(instances), len(BoxField)))
+    signs = np.array([(x, y) for x in (-1, 1) for y in (-1, 1)])
+    f = BoxField
+    for row, instance in zip(boxes, instances, strict=True):
+        mine = parts[scenery.instance[parts] == instance]
+        half, center = scenery.half_size[mine], scenery.center[mine]
+        yaw = scenery.yaw_rad[mine[np.argmax(half.prod(1))]]  # of its largest part: parts at the rear look backwards
+        turns = scenery.yaw_rad[mine] - yaw
+        c, s = np.cos(turns)[:, None], np.sin(turns)[:, None]
+        along, across = signs[None, :, 0] * half[:, :1], signs[None, :, 1] * half[:, 1:2]
+        heading = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+        middle = center[:, :2] @ heading.T
+        corners = np.stack([c * along - s * across + middle[:, :1], s * along + c * across + middle[:, 1:]], -1)
+        low, high = corners.reshape(-1, 2).min(0), corners.reshape(-1, 2).max(0)
+        top = (center[:, 2] + half[:, 2]).max()
+        row[[f.X, f.Y]] = (low + high) / 2 @ heading
+        row[[f.LENGTH, f.WIDTH]] = high - low
+        row[[f.Z, f.HEIGHT, f.YAW]] = top / 2, top, yaw
+    return boxes, instances.astype(np.int64)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from perception.augment import AugmentConfig, augment, mirror_partners
-from perception.geometry import transform
+from perception.geometry import inverse, rotation_from_euler, se3, transform
 from perception.labels import UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames
 from perception.points import BevGrid
 from perception.sensors import SemanticClass
 from sim.config import ConfigError
 from sim.labelled_frames import DrivenFrames, FramesConfig, jittered
-from sim.perception_labels import PerceptionLabeller
+from sim.perception_labels import PerceptionLabeller, parked_vehicles
 from sim.roads.driving_map import DrivingMap, GroundClass
 from sim.roads.sumo_reader import MapError
 from sim.sensors.cast import FAR_M
@@ -37,7 +37,7 @@ def observed(town: DrivingMap) -> tuple[World, SensorSuite, LabelledFrames]:
 def test_boxes_are_those_of_the_labeller_of_logs(observed: tuple[World, SensorSuite, LabelledFrames]) -> None:
     world, suite, frames = observed
     theirs, f = Labeller(suite), BoxField
-    walkers = seen = 0
+    walkers = seen = parked_seen = 0
     for e in range(4):
         ours, all_theirs = frames.boxes[e, : frames.box_count[e]], theirs.actors(world.state, e)
         pixels = dict.fromkeys(all_theirs.instance.tolist(), 0)
@@ -46,7 +46,13 @@ def test_boxes_are_those_of_the_labeller_of_logs(observed: tuple[World, SensorSu
             for instance, number in zip(picture.instance.tolist(), picture.pixels.tolist(), strict=True):
                 pixels[instance] += number
         away = np.hypot(all_theirs.center[:, 0], all_theirs.center[:, 1])
-        assert len(ours) == ((away < 80) & (all_theirs.kind <= ActorKind.PEDESTRIAN)).sum()
+        parked, _ = parked_vehicles(world.map.scenery)
+        in_ego = transform(inverse(world.world_from_ego(e)), parked[:, f.X : f.Z + 1])
+        ours_parked = np.abs(ours[:, None, f.X : f.Y + 1] - in_ego[None, :, :2]).max(2).min(1) < 1e-3
+        assert ours_parked.sum() == (np.hypot(in_ego[:, 0], in_ego[:, 1]) < 60).sum()
+        parked_seen += ours[ours_parked, f.SEEN].sum()
+        ours = ours[~ours_parked]
+        assert len(ours) == ((away < 60) & (all_theirs.kind <= ActorKind.PEDESTRIAN)).sum()
         for box in ours:
             k = int(np.argmin(np.abs(all_theirs.center[:, :2] - box[f.X : f.Y + 1]).sum(1)))
             np.testing.assert_allclose(box[f.X : f.Z + 1], all_theirs.center[k], atol=1e-3)
@@ -63,6 +69,24 @@ def test_boxes_are_those_of_the_labeller_of_logs(observed: tuple[World, SensorSu
             seen += box[f.SEEN] == 1
     assert walkers > 0
     assert 0 < seen < frames.box_count.sum()
+    assert parked_seen > 0
+
+
+def test_parked_vehicles_are_boxes_around_their_parts(town: DrivingMap) -> None:
+    boxes, instances = parked_vehicles(town.scenery)
+    f, scenery = BoxField, town.scenery
+    assert len(boxes) > 50
+    assert 3.5 < boxes[:, f.LENGTH].min() <= boxes[:, f.LENGTH].max() < 5.5
+    assert 1.6 < boxes[:, f.WIDTH].min() <= boxes[:, f.WIDTH].max() < 2.2
+    assert 1.2 < boxes[:, f.HEIGHT].min() <= boxes[:, f.HEIGHT].max() < 2.3
+    for box, instance in zip(boxes[::9], instances[::9], strict=True):
+        mine = np.flatnonzero((scenery.instance == instance) & (scenery.semantic == SemanticClass.VEHICLE))
+        box_from_world = inverse(se3(rotation_from_euler(box[f.YAW]), box[f.X : f.Z + 1]))
+        for k in mine:
+            pose = se3(rotation_from_euler(scenery.yaw_rad[k]), scenery.center[k])
+            ends = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * scenery.half_size[k]
+            inside = np.abs(transform(box_from_world, transform(pose, ends)))
+            assert (inside <= box[f.LENGTH : f.HEIGHT + 1] / 2 + 1e-6).all()
 
 
 def test_the_birds_eye_map_is_the_ground_looked_up_and_the_boxes_that_are_seen(
