@@ -35,7 +35,7 @@ class FramesConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     towns: tuple[str, ...] = Field(default=TRAINING_TOWNS, min_length=1, description="each chapter takes the next ones")
-    towns_at_once: int = Field(default=4, ge=1, le=64, description="divides envs")
+    towns_at_once: int = Field(default=4, ge=1, le=64, description="divides envs; at most as many as towns")
     envs: int = Field(default=32, ge=1, le=1024, description="environments, all towns together: frames of a step")
     weather: WeatherName = Field(default="random", description="as for drive")
     ticks_between: int = Field(default=5, ge=1, le=1000, description="ticks of 0.1 s between two frames")
@@ -62,9 +62,10 @@ class DrivenFrames:
         self, config: FramesConfig, rig: RigConfig, grid: BevGrid, seed: int, split: Literal["train", "validation"]
     ) -> None:
         """Raises ConfigError for numbers that do not fit each other, MapError for a town kept for another split."""
-        if config.envs % config.towns_at_once:
+        if config.envs % config.towns_at_once or config.towns_at_once > len(config.towns):
             raise ConfigError(
-                f"frames.towns_at_once must divide frames.envs = {config.envs}, got {config.towns_at_once}"
+                f"frames.towns_at_once must divide frames.envs = {config.envs} and be at most the number of frames.towns, "
+                f"{len(config.towns)}; got {config.towns_at_once}"
             )
         for name in config.towns:
             _check_split(name, split)
@@ -81,8 +82,7 @@ class DrivenFrames:
         for index in wanted:
             if index not in self._towns:
                 self._towns[index] = self._build(index)
-        # Where the list is shorter than towns_at_once, a town drives several times, one after another.
-        self._driven = [self._towns[index] for index in wanted[: len(self._towns)]]
+        self._driven = [self._towns[index] for index in wanted]
         for place, town in enumerate(self._driven):
             town.begin(np.random.default_rng([self.seed, chapter, place]))
 
@@ -95,7 +95,7 @@ class DrivenFrames:
 
     def _build(self, index: int) -> _Town:
         config = self.config
-        share = config.envs // min(config.towns_at_once, len(config.towns))
+        share = config.envs // config.towns_at_once
         rng = np.random.default_rng([self.seed, 1 << 20, index])
         rig = jittered(self.rig, config.jitter_deg, config.jitter_m, rng)
         return _Town(config, config.towns[index], rig, self.grid, share, SPLITS[self.split])

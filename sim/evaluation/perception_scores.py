@@ -62,7 +62,8 @@ class PerceptionScores:
             self._pictures += np.bincount(pairs.ravel(), minlength=self._pictures.size).reshape(self._pictures.shape)
             solid = (metres > 0) & (metres < 80.0)
             away = predicted.log_depth[name][:, :rows, :columns].exp().numpy()
-            self._depth_errors.append(float(np.median(np.abs(away[solid] / metres[solid] - 1.0))))
+            if solid.any():
+                self._depth_errors.append(float(np.median(np.abs(away[solid] / metres[solid] - 1.0))))
 
     def boxes_only(self) -> dict[str, float]:
         """Detection: nuScenes' AP (mean over 0.5, 1, 2 and 4 m) and errors, KITTI's AP R40 of vehicles from above.
@@ -96,7 +97,7 @@ class PerceptionScores:
         )
         return {
             **scores,
-            "mean_ap": float(np.nanmean([scores["vehicle_ap"], scores["walker_ap"]])),
+            "mean_ap": _mean([scores["vehicle_ap"], scores["walker_ap"]]),
             "vehicle_ap_r40": ap,
         }
 
@@ -104,7 +105,7 @@ class PerceptionScores:
         """Everything; NaN where frames had nothing of the kind."""
         true, predicted = (np.concatenate(maps) for maps in zip(*self._bev, strict=True))
         bev = {f"bev_iou_{c.name.lower()}": mask_iou(predicted == c, true == c) for c in BevClass}
-        scores = {"evaluated_frames": float(len(true)), **bev, "bev_iou": float(np.nanmean(list(bev.values())))}
+        scores = {"evaluated_frames": float(len(true)), **bev, "bev_iou": _mean(list(bev.values()))}
         scores |= self.boxes_only()
         if self._depth_errors:
             hits = np.diag(self._pictures)
@@ -140,6 +141,12 @@ class PerceptionScores:
             velocity_mps=rows[:, f.VX : f.VY + 1],
             score=np.ones(len(rows)) if scores is None else np.concatenate(scores).astype(np.float64),
         )
+
+
+def _mean(values: list[float]) -> float:
+    """Mean of those that are numbers; NaN of none."""
+    known = [v for v in values if not np.isnan(v)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def perception_scores(
