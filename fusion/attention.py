@@ -12,6 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from perception.features import FusedFeatures, SensorFeatures
+
+BEV_TOKENS = 6  # along each side of the bird's-eye grid: 8 m x 8 m
+POINTS = "points"
+
 
 class TransformerLayer(nn.Module):
     """Self-attention and a two-layer perceptron, each behind a layer norm; no dropout."""
@@ -55,6 +60,7 @@ class AttentionFusion(nn.Module):
         super().__init__()
         self.sources = dict(sources)
         self.out_features = queries * width
+        self.bev_channels = width if POINTS in sources else self.out_features
         self.embed = nn.ModuleDict({name: nn.Linear(channels, width) for name, (_, channels) in sources.items()})
         self.position = nn.ParameterDict(
             {name: nn.Parameter(0.02 * torch.randn(tokens, width)) for name, (tokens, _) in sources.items()}
@@ -63,8 +69,31 @@ class AttentionFusion(nn.Module):
         self.layers = nn.ModuleList([TransformerLayer(width, heads) for _ in range(layers)])
         self.norm = nn.LayerNorm(width)
 
+    def latent(self, features: SensorFeatures) -> Tensor:
+        """Latent (B, queries * width) float32 of the features of all sensors."""
+        return self.forward(tokens_of(features), features.present)
+
+    def fuse(self, features: SensorFeatures) -> FusedFeatures:
+        """The latent, and the values of the tokens of the bird's-eye grid, (B, width, 6, 6)."""
+        tokens = tokens_of(features)
+        x = self._attend(tokens, features.present, None)
+        first = len(self.queries)
+        for name, (count, _) in self.sources.items():
+            if name == POINTS:
+                places = x[:, first : first + count].transpose(1, 2)
+                return FusedFeatures(
+                    x[:, : len(self.queries)].flatten(1), places.reshape(*places.shape[:2], BEV_TOKENS, BEV_TOKENS)
+                )
+            first += count
+        latent = x[:, : len(self.queries)].flatten(1)
+        return FusedFeatures(latent, latent[:, :, None, None])
+
     def forward(self, tokens: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Latent (B, queries * width) of tokens[name] (B, T, channels); present[name] (B,) bool, True if left out."""
+        return self._attend(tokens, present, len(self.queries)).flatten(1)
+
+    def _attend(self, tokens: Mapping[str, Tensor], present: Mapping[str, Tensor], wanted: int | None) -> Tensor:
+        """The first `wanted` tokens, queries first, after all layers; (B, wanted, width)."""
         batch = len(next(iter(tokens.values())))
         sequence = [self.queries.expand(batch, -1, -1)]
         seen = [torch.ones(batch, len(self.queries), dtype=torch.bool)]
@@ -76,5 +105,15 @@ class AttentionFusion(nn.Module):
         mask = torch.cat(seen, dim=1)[:, None, None, :]
         for layer in self.layers[:-1]:
             x = layer(x, mask)
-        x = self.layers[-1](x, mask, len(self.queries))
-        return self.norm(x).flatten(1)  # type: ignore[no-any-return]
+        x = self.layers[-1](x, mask, wanted)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+
+def tokens_of(features: SensorFeatures) -> dict[str, Tensor]:
+    """Tokens (B, T, channels) float32: every cell of the pictures' features, 6 x 6 of the bird's-eye grid, and the vectors."""
+    tokens = {name: picture.flatten(2).transpose(1, 2).float() for name, picture in features.pictures.items()}
+    if features.points:
+        coarsest = features.points[-1]
+        pooled = functional.avg_pool2d(coarsest, coarsest.shape[2] // BEV_TOKENS)
+        tokens[POINTS] = pooled.flatten(2).transpose(1, 2).float()
+    return {**tokens, **features.vectors}

@@ -69,7 +69,14 @@ class PointEncoder(nn.Module):
 
         Only the first `count` (B,) points of each row are looked at.
         """
-        return self.stages(self.stem(self.pillars(points, count)))  # type: ignore[no-any-return]
+        return self.pyramid(points, count)[-1]
+
+    def pyramid(self, points: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features with strides 2, 4 and 8: (B, width, ...), (B, 2 * width, ...) and (B, 4 * width, ...)."""
+        half = self.stem(self.pillars(points, count))
+        middle = len(self.stages) // 2
+        quarter = self.stages[:middle](half)
+        return half, quarter, self.stages[middle:](quarter)
 
     def pillars(self, points: Tensor, count: Tensor) -> Tensor:
         """The pseudo-image (B, width, rows, columns), channels_last; 0 where no point lies.

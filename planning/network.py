@@ -13,9 +13,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from fusion.attention import AttentionFusion
+from fusion.attention import BEV_TOKENS, AttentionFusion
+from fusion.late import LateFusion
+from fusion.lift import LiftFusion
 from perception.camera import CameraEncoder, feature_size
+from perception.features import FusedFeatures, SensorFeatures
 from perception.points import BevGrid, PointEncoder
+from perception.precision import Precision, autocast
 from perception.preprocess import ObservationSpec
 from perception.sensors import ROUTE_SPACING_M
 from planning.action import ACTION_SIZE
@@ -26,7 +30,6 @@ Tensors = Mapping[str, Tensor]
 
 # Scales that bring `ego` to about 1: 15 m/s, 3 m/s2, 0.5 rad/s, and the actions as they are.
 EGO_SCALES = (15.0, 3.0, 0.5, 1.0, 1.0)
-BEV_TOKENS = 6  # along each side of the grid: 8 m x 8 m
 POLICY_GAIN = 0.01
 
 _SIZES: dict[str, dict[str, int]] = {
@@ -54,14 +57,19 @@ class NetworkConfig(BaseModel):
     points_width: Annotated[int, Field(ge=8, le=256, multiple_of=8, description="channels of a pillar")]
     bev_cells: Annotated[Literal[48, 96], Field(description="cells along each side of the bird's-eye grid, 48 m long")]
     points_blocks: Annotated[int, Field(ge=1, le=4, description="basic blocks per stage of the bird's-eye ResNet")]
-    token_width: Annotated[int, Field(ge=8, le=1024, multiple_of=8, description="width of the fusion transformer")]
+    fusion: Literal["attention", "lift", "late"] = Field(
+        "attention",
+        description="attention: tokens of all sensors; lift: pictures on the bird's-eye grid; late: a vector for each sensor",
+    )
+    token_width: Annotated[int, Field(ge=8, le=1024, multiple_of=8, description="width of the fusion")]
     layers: Annotated[int, Field(ge=1, le=8, description="layers of the fusion transformer")]
     heads: Annotated[int, Field(ge=1, le=16, description="attention heads; divides token_width")]
     queries: Annotated[int, Field(ge=1, le=64, description="learned queries; the latent is queries x token_width")]
     hidden: Annotated[int, Field(ge=8, le=2048, description="width of the hidden layers of policy and value")]
     critic_privileged: bool = Field(True, description="the critic also sees `privileged` where there is one")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of encoders and fusion; auto takes bfloat16 where the CPU computes with it"
+    precision: Precision = Field(
+        "auto",
+        description="of encoders; auto takes bfloat16 where the CPU has it and a short measurement finds it faster",
     )
 
     @model_validator(mode="before")
@@ -83,11 +91,6 @@ class NetworkConfig(BaseModel):
 def network_config(size: Size, **overrides: Any) -> NetworkConfig:
     """The preset of that size, with single fields replaced."""
     return NetworkConfig.model_validate({"size": size, **overrides})
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16 (AVX-512 BF16 or AMX); elsewhere it would be emulated and slow."""
-    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 class RunningStatistics(nn.Module):
@@ -130,22 +133,13 @@ class DrivingNetwork(nn.Module):
     def __init__(self, config: NetworkConfig, spec: ObservationSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        sources: dict[str, tuple[int, int]] = {}
+        if not (spec.cameras or spec.max_points or spec.ego_size or spec.route_points):
+            raise ValueError("a sensor network needs at least one camera, points, ego or route to look at")
         if spec.cameras:
             self.camera = CameraEncoder(config.camera_width, config.camera_blocks, config.camera_imagenet)
-            for name, c in spec.cameras.items():
-                rows, columns = feature_size(c.height_px, c.width_px)
-                sources[name] = (rows * columns, self.camera.out_channels)
         if spec.max_points:
             self.points = PointEncoder(config.points_width, config.points_blocks, BevGrid.of_cells(config.bev_cells))
-            sources["points"] = (BEV_TOKENS**2, self.points.out_channels)
-        if spec.ego_size:
-            sources["ego"] = (1, spec.ego_size)
-        if spec.route_points:
-            sources["route"] = (spec.route_points, 2)
-        if not sources:
-            raise ValueError("a sensor network needs at least one camera, points, ego or route to look at")
-        self.fusion = AttentionFusion(sources, config.token_width, config.layers, config.heads, config.queries)
+        self.fusion = self._fusion()
         latent = self.fusion.out_features
         self.policy = _head(latent, config.hidden, 2 * ACTION_SIZE, POLICY_GAIN)
         critic_size = spec.privileged_size if config.critic_privileged else 0
@@ -155,28 +149,66 @@ class DrivingNetwork(nn.Module):
         scales[: len(EGO_SCALES)] = torch.tensor(EGO_SCALES)[: spec.ego_size]
         self.register_buffer("ego_scales", scales, persistent=False)
 
-    def latent(self, observation: Tensors) -> Tensor:
-        """Fused features (B, F) float32 of a batched observation."""
-        tokens: dict[str, Tensor] = {}
+    def _fusion(self) -> AttentionFusion | LiftFusion | LateFusion:
+        config, spec = self.config, self.spec
+        vectors: dict[str, tuple[int, int]] = {}
+        if spec.ego_size:
+            vectors["ego"] = (1, spec.ego_size)
+        if spec.route_points:
+            vectors["route"] = (spec.route_points, 2)
+        picture_channels = self.camera.out_channels if spec.cameras else 0
+        point_channels = self.points.out_channels if spec.max_points else 0
+        match config.fusion:
+            case "attention":
+                sources: dict[str, tuple[int, int]] = {}
+                for name, c in spec.cameras.items():
+                    rows, columns = feature_size(c.height_px, c.width_px)
+                    sources[name] = (rows * columns, picture_channels)
+                if spec.max_points:
+                    sources["points"] = (BEV_TOKENS**2, point_channels)
+                return AttentionFusion(
+                    {**sources, **vectors}, config.token_width, config.layers, config.heads, config.queries
+                )
+            case "lift":
+                points = (point_channels // 2, point_channels) if spec.max_points else ()
+                latent = config.queries * config.token_width
+                grid = BevGrid.of_cells(config.bev_cells)
+                return LiftFusion(spec.cameras, picture_channels, points, vectors, config.token_width, latent, grid)
+            case "late":
+                pictures = dict.fromkeys(spec.cameras, picture_channels)
+                latent = config.queries * config.token_width
+                return LateFusion(pictures, point_channels, vectors, config.token_width, latent)
+
+    def features(self, observation: Tensors) -> SensorFeatures:
+        """What the encoders make of a batched observation. A camera whose picture is black throughout is silent."""
+        pictures: dict[str, Tensor] = {}
+        points: tuple[Tensor, ...] = ()
+        vectors: dict[str, Tensor] = {}
         present: dict[str, Tensor] = {}
-        with _precision(self.config):
+        with autocast(self.config.precision):
             for name in self.spec.cameras:
-                pictures = observation[name]
-                tokens[name] = self.camera(pictures).flatten(2).transpose(1, 2).float()
-                present[name] = pictures.flatten(1).amax(1) > 0
+                pictures[name] = self.camera(observation[name])
+                present[name] = observation[name].flatten(1).amax(1) > 0
             if self.spec.max_points:
                 count = observation["point_count"].reshape(-1)
-                features = self.points(observation["points"].view(len(count), -1, 4), count)
-                pooled = nn.functional.avg_pool2d(features, features.shape[2] // BEV_TOKENS)
-                tokens["points"] = pooled.flatten(2).transpose(1, 2).float()
+                points = self.points.pyramid(observation["points"].view(len(count), -1, 4), count)
                 present["points"] = count > 0
         if self.spec.ego_size:
-            tokens["ego"] = (observation["ego"] / self.ego_scales)[:, None]
+            vectors["ego"] = (observation["ego"] / self.ego_scales)[:, None]
         if self.spec.route_points:
             route = observation["route"].view(-1, self.spec.route_points, 2)
-            tokens["route"] = route / (self.spec.route_points * ROUTE_SPACING_M / 2)
+            vectors["route"] = route / (self.spec.route_points * ROUTE_SPACING_M / 2)
             present["route"] = (route != 0).flatten(1).any(1)
-        return self.fusion(tokens, present)  # type: ignore[no-any-return]
+        return SensorFeatures(pictures, points, vectors, present)
+
+    def latent(self, observation: Tensors) -> Tensor:
+        """Fused features (B, F) float32 of a batched observation."""
+        return self.fusion.latent(self.features(observation))
+
+    def perceive(self, observation: Tensors) -> tuple[SensorFeatures, FusedFeatures]:
+        """What the encoders and what fusion make of a batched observation, maps included: what perception is trained on."""
+        features = self.features(observation)
+        return features, self.fusion.fuse(features)
 
     def act(self, observation: Tensors) -> BetaActions:
         """Distribution over actions; never looks at `privileged`."""
@@ -241,11 +273,6 @@ def build_network(config: NetworkConfig, spec: ObservationSpec, pretrained: bool
             return network
         case "privileged":
             return PrivilegedNetwork(config, spec)
-
-
-def _precision(config: NetworkConfig) -> torch.autocast:
-    enabled = config.precision == "bfloat16" or (config.precision == "auto" and cpu_has_bfloat16())
-    return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
 
 
 def _head(inputs: int, hidden: int, outputs: int, gain: float, layers: int = 1) -> nn.Sequential:

@@ -196,18 +196,15 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train the driving policy by PPO.
+    """Train the driving policy by PPO, or, where the file says stage = "perception", what it perceives with.
 
     Example: automedon train configs/smoke.toml seed=1
     """
-    from sim.config import load_config
-    from sim.train import TrainConfig
-    from sim.train import train as run
+    from sim.train import run_stage
 
-    resolved = load_config(TrainConfig, config, overrides or [])
     folder = out if out is not None else Path("runs") / f"train-{config.stem}"
     console = say(as_json)
-    report = run(resolved, folder, resume=resume, console=console)
+    report = run_stage(config, overrides or [], folder, resume=resume, console=console)
     table = Table(title=f"Training: {config}")
     table.add_column("")
     table.add_column("value", justify="right")
@@ -267,6 +264,36 @@ def evaluate(
     show_evaluation(console, report)
     if as_json:
         print(json.dumps(report.summary))
+
+
+@app.command("evaluate-perception")
+def evaluate_perception(
+    run: Annotated[Path, typer.Argument(help="Run folder of a training of perception.")],
+    frames: Annotated[int, typer.Option(min=0, max=10_000, help="Frames of validation towns; 0 for none.")] = 512,
+    sweeps: Annotated[
+        Path | None, typer.Option(help="Folder with real sweeps and their boxes: pandaset, argoverse2.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score what a network perceives: bird's-eye IoU and detection AP on validation towns and real sweeps.
+
+    Example: automedon evaluate-perception runs/train-perception --frames 512
+    """
+    from sim.evaluate_perception import evaluate_perception as run_evaluation
+
+    console = say(as_json)
+    with console.status("rendering and looking"):
+        report = run_evaluation(run, frames, sweeps)
+    table = Table(title=f"Perception: {run}")
+    table.add_column("")
+    for seen in report:
+        table.add_column(seen, justify="right")
+    for name in dict.fromkeys(key for scores in report.values() for key in scores):
+        table.add_row(name, *(f"{scores[name]:.3f}" if name in scores else "" for scores in report.values()))
+    console.print(table)
+    if as_json:
+        finite = {seen: {k: v for k, v in scores.items() if v == v} for seen, scores in report.items()}
+        print(json.dumps(finite))
 
 
 @app.command()

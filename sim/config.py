@@ -37,6 +37,18 @@ def load_config(model: type[Model], path: str | Path | None, overrides: Sequence
         raise ConfigError(source + validation_message(error, model)) from None
 
 
+def read_stage(path: str | Path, overrides: Sequence[str] = ()) -> str:
+    """The value of `stage` in a file with overrides applied, which says what the rest of it means; "policy" without one.
+
+    Raises:
+        ConfigError: no such file, or no TOML.
+    """
+    values = read_toml(Path(path))
+    for override in overrides:
+        _apply(values, override)
+    return str(values.get("stage", "policy"))
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 

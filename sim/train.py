@@ -24,7 +24,7 @@ from planning.network_policy import NetworkPolicy
 from planning.ppo import PPOConfig
 from planning.ppo import train as train_ppo
 from planning.rollout import Teacher
-from sim.config import ConfigError
+from sim.config import ConfigError, load_config, read_stage
 from sim.drive import load_policy
 from sim.dynamics import vehicle_of
 from sim.env import INFRACTIONS, DriveBatch, EnvConfig
@@ -33,6 +33,7 @@ from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.observation import PRIVILEGED_SIZE
 from sim.roads.driving_map import DrivingMap
 from sim.roads.towns import check_training_map, seed_split
+from sim.train_perception import TrainPerceptionConfig, train_stage
 
 EVALUATION_SEED = 10_000  # the first validation seed; training seeds lie below
 
@@ -42,6 +43,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    stage: Literal["policy"] = "policy"
     size: Literal["smoke", "small", "full"] = Field(
         default="small", description="sets env.rig and network.size together"
     )
@@ -87,6 +89,21 @@ class TrainConfig(BaseModel):
                     "network": {"size": size, **tables["network"]},
                 }
         return values
+
+
+def run_stage(path: Path, overrides: Sequence[str], out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
+    """Train what the configuration file's `stage` says; returns figures of the run.
+
+    Raises:
+        ConfigError: no such file or stage, or a value that is not allowed; and what each stage raises.
+    """
+    match read_stage(path, overrides):
+        case "policy":
+            return train(load_config(TrainConfig, path, overrides), out_dir, resume, console)
+        case "perception":
+            return train_stage(load_config(TrainPerceptionConfig, path, overrides), out_dir, resume, console)
+        case other:
+            raise ConfigError(f"{path}: no stage {other!r}; there are: policy, perception")
 
 
 def observation_spec(batch: DriveBatch) -> ObservationSpec:

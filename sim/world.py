@@ -346,6 +346,11 @@ class World:
         """(E, ROUTE_POINTS, 2) float32, metres in the ego frame: the next points of the route, ROUTE_SPACING_M apart."""
         return self._view.route_in_ego
 
+    @property
+    def route_heading_rad(self) -> NDArray[np.float64]:
+        """(E,) float64: heading of each ego against its route, left positive."""
+        return np.ascontiguousarray(self._hidden.egos["heading"])
+
     def world_from_ego(self, env: int) -> NDArray[np.float64]:
         """(4, 4) float64 pose of the ego frame (origin on the ground under the rear axle) of one environment."""
         yaw, axle = float(self.state.yaw_rad[env, EGO]), float(self.state.rear_axle_m[env, EGO])

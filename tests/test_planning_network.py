@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,13 +12,23 @@ from torch import Tensor
 
 from perception.preprocess import ObservationSpec
 from perception.sensors import CameraCalibration
-from planning.network import ActorCritic, NetworkConfig, RunningStatistics, build_network, network_config
+from planning.network import (
+    ActorCritic,
+    DrivingNetwork,
+    NetworkConfig,
+    RunningStatistics,
+    build_network,
+    network_config,
+)
 
 CAMERA = CameraCalibration(
     48, 32, np.array([[24.0, 0, 23.5], [0, 24.0, 15.5], [0, 0, 1]]),
     np.array([[0.0, 0, 1, 1], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]]),
 )  # fmt: skip
 SPEC = ObservationSpec({"camera_wide": CAMERA, "camera_tele": CAMERA}, max_points=200, privileged_size=6)
+
+
+FUSIONS = ("attention", "lift", "late")
 
 
 def observation(n: int, seed: int = 0) -> dict[str, Tensor]:
@@ -43,9 +55,10 @@ def actions(built: ActorCritic, given: dict[str, Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("size", ["smoke", "small", "full"])
-def test_every_size_gives_distributions_and_values(size: str) -> None:
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_size_gives_distributions_and_values(size: str, fusion: str) -> None:
     torch.manual_seed(0)
-    built = build_network(NetworkConfig.model_validate({"size": size}), SPEC)
+    built = build_network(NetworkConfig.model_validate({"size": size, "fusion": fusion}), SPEC)
     with torch.inference_mode():
         distribution, value = built(observation(2))
     assert distribution.alpha.shape == distribution.beta.shape == (2, 2)
@@ -56,8 +69,9 @@ def test_every_size_gives_distributions_and_values(size: str) -> None:
     assert distribution.mode().abs().max() < 0.1
 
 
-def test_a_sample_is_the_same_alone_and_in_a_batch() -> None:
-    built, given = network(), observation(5)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_sample_is_the_same_alone_and_in_a_batch(fusion: str) -> None:
+    built, given = network(fusion=fusion), observation(5)
     together = actions(built, given)
     alone = torch.cat([actions(built, {k: v[i : i + 1] for k, v in given.items()}) for i in range(5)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
@@ -65,8 +79,9 @@ def test_a_sample_is_the_same_alone_and_in_a_batch() -> None:
 
 
 @pytest.mark.parametrize("key", ["camera_wide", "camera_tele", "points", "ego", "route"])
-def test_every_sensor_changes_the_action_and_the_privileged_part_does_not(key: str) -> None:
-    built, given, other = network(), observation(2), observation(2, seed=1)
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_sensor_changes_the_action_and_the_privileged_part_does_not(key: str, fusion: str) -> None:
+    built, given, other = network(fusion=fusion), observation(2), observation(2, seed=1)
     before = actions(built, given)
     assert (actions(built, {**given, key: other[key]}) - before).abs().max() > 1e-4
     assert torch.equal(actions(built, {**given, "privileged": other["privileged"]}), before)
@@ -97,6 +112,52 @@ def test_a_silent_sensor_is_masked_out_for_that_car_only(key: str) -> None:
         after = actions(built, silent)
     assert torch.equal(after[0], before[0])
     assert not torch.equal(after[1], before[1])
+
+
+@pytest.mark.parametrize("key", ["camera_wide", "points"])
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_what_a_silent_sensor_has_for_features_changes_nothing(key: str, fusion: str) -> None:
+    built, given = network(fusion=fusion), observation(2)
+    assert isinstance(built, DrivingNetwork)
+    given[key][0] = 0
+    if key == "points":
+        given["point_count"][0] = 0
+    with torch.no_grad():
+        features = built.features(given)
+        before = built.fusion.latent(features)
+        if key == "points":
+            other = replace(features, points=tuple(p + 1 for p in features.points))
+        else:
+            other = replace(features, pictures={**features.pictures, key: features.pictures[key] + 1})
+        after = built.fusion.latent(other)
+    assert (after[1] - before[1]).abs().max() > 1e-4
+    if (key, fusion) != ("points", "lift"):  # there an empty sweep is an empty map, like any empty place
+        torch.testing.assert_close(after[0], before[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_bfloat16_is_near_float32(fusion: str) -> None:
+    built, given = network(fusion=fusion), observation(2)
+    assert isinstance(built, DrivingNetwork)
+    with torch.inference_mode():
+        exact = built.latent(given)
+        built.config = built.config.model_copy(update={"precision": "bfloat16"})
+        rough = built.latent(given)
+    assert rough.dtype == torch.float32
+    assert 0 < (rough - exact).abs().mean() < 0.1 * exact.abs().mean()
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_heads_get_the_latent_of_the_policy_and_a_map(fusion: str) -> None:
+    built, given = network(fusion=fusion), observation(2)
+    assert isinstance(built, DrivingNetwork)
+    with torch.no_grad():
+        features, fused = built.perceive(given)
+        torch.testing.assert_close(fused.latent, built.latent(given), rtol=1e-4, atol=1e-5)
+    assert fused.latent.shape == (2, built.fusion.out_features)
+    sides = {"attention": 6, "lift": 12, "late": 1}
+    assert fused.bev.shape == (2, built.fusion.bev_channels, sides[fusion], sides[fusion])
+    assert [p.shape[2] for p in features.points] == [24, 12, 6]
 
 
 def test_the_privileged_network_learns_its_normalisation_and_looks_at_nothing_else() -> None:

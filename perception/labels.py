@@ -1,0 +1,116 @@
+"""What perception is trained on: frames with everything that the heads are to say about them.
+
+The simulator renders these, a labelled recording could. Knows numpy only. Frame: ego.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LABEL_STRIDE = 4  # pixels of a picture for each pixel of its labels
+MAX_BOXES = 64
+LIGHT_STATES = 4  # none, red, yellow, green, as in `planning.policy.SignalState`
+UNKNOWN = -1
+
+
+class BevClass(IntEnum):
+    """Class of a cell of the bird's-eye map, uint8."""
+
+    OTHER = 0
+    ROAD = 1
+    LANE_MARKING = 2
+    CROSSWALK = 3
+    SIDEWALK = 4
+    VEHICLE = 5
+    WALKER = 6
+
+
+class BoxClass(IntEnum):
+    """What is detected. Bicycles and motorcycles are vehicles."""
+
+    VEHICLE = 0
+    WALKER = 1
+
+
+class BoxField(IntEnum):
+    """Columns of a box, float32: SI, centre in ego, yaw counter-clockwise, velocity over ground in ego axes.
+
+    SEEN: 1 where a sensor sees it (a return, or some pixels), 0 where nobody could know of it.
+    """
+
+    CLASS = 0
+    X = 1
+    Y = 2
+    Z = 3
+    LENGTH = 4
+    WIDTH = 5
+    HEIGHT = 6
+    YAW = 7
+    VX = 8
+    VY = 9
+    SEEN = 10
+
+
+@dataclass(frozen=True)
+class LabelledFrames:
+    """B frames; arrays owned by whoever holds this, so that augmentation may change them.
+
+    observation: as `perception.preprocess.frames_to_observation` gives it.
+    beam: (B, P) uint8, beam of each point; zeros where nobody knows.
+    bev: (B, rows, columns) uint8 `BevClass`, rows along x and columns along y, as in `perception.points.BevGrid`.
+    boxes: (B, MAX_BOXES, len(BoxField)) float32, the first box_count (B,) int32 of each frame.
+    depth: by camera, (B, H / 4, W / 4) float32 metres along the optical axis, 0 where there is nothing (sky).
+    semantic: by camera, (B, H / 4, W / 4) uint8 `SemanticClass`.
+    light: (B,) int64, state of the signal ahead, UNKNOWN where it cannot be told.
+    lane: (B, 2) float32: metres left of the route's lane centre, and heading against it, radians; NaN where there is none.
+    """
+
+    observation: dict[str, NDArray[Any]]
+    beam: NDArray[np.uint8]
+    bev: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    box_count: NDArray[np.int32]
+    depth: Mapping[str, NDArray[np.float32]]
+    semantic: Mapping[str, NDArray[np.uint8]]
+    light: NDArray[np.int64]
+    lane: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        n = len(self.bev)
+        shapes = {
+            "boxes": (self.boxes.shape, (n, MAX_BOXES, len(BoxField))),
+            "box_count": (self.box_count.shape, (n,)),
+            "light": (self.light.shape, (n,)),
+            "lane": (self.lane.shape, (n, 2)),
+        }
+        for name, (given, expected) in shapes.items():
+            if given != expected:
+                raise ValueError(f"{name} must have shape {expected}, got {given}")
+        for name in self.depth:
+            if self.depth[name].shape != self.semantic[name].shape:
+                raise ValueError(f"depth and semantic of {name} must have the same shape")
+
+    def __len__(self) -> int:
+        return len(self.bev)
+
+
+def joined(parts: list[LabelledFrames]) -> LabelledFrames:
+    """The frames of all parts, in their order."""
+    first = parts[0]
+    return LabelledFrames(
+        observation={k: np.concatenate([p.observation[k] for p in parts]) for k in first.observation},
+        beam=np.concatenate([p.beam for p in parts]),
+        bev=np.concatenate([p.bev for p in parts]),
+        boxes=np.concatenate([p.boxes for p in parts]),
+        box_count=np.concatenate([p.box_count for p in parts]),
+        depth={k: np.concatenate([p.depth[k] for p in parts]) for k in first.depth},
+        semantic={k: np.concatenate([p.semantic[k] for p in parts]) for k in first.semantic},
+        light=np.concatenate([p.light for p in parts]),
+        lane=np.concatenate([p.lane for p in parts]),
+    )

@@ -1,0 +1,151 @@
+"""Losses of the training-only heads, one for each task.
+
+Knows predictions and labels; knows nothing about networks or where labels come from. Heat maps: Zhou et al., "Objects as
+points" (2019), with its penalty-reduced focal loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from perception.heads import VELOCITY_MPS, CenterField, Predictions
+from perception.labels import UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames
+from perception.points import BevGrid
+from perception.sensors import SemanticClass
+
+NEAREST_M, FURTHEST_M = 1.0, 80.0
+TASKS = (
+    "bev", "heat", "offset", "height", "size", "heading", "velocity", "picture_semantic", "picture_depth", "light", "lane",
+)  # fmt: skip
+# What is rare and matters weighs more; about the inverse root of how often it is seen.
+_BEV_WEIGHTS = {BevClass.LANE_MARKING: 2.0, BevClass.CROSSWALK: 2.0, BevClass.VEHICLE: 3.0, BevClass.WALKER: 6.0}
+_PICTURE_WEIGHTS = {
+    SemanticClass.LANE_MARKING: 2.0, SemanticClass.CROSSWALK: 2.0, SemanticClass.POLE: 2.0, SemanticClass.TRAFFIC_LIGHT: 5.0,
+    SemanticClass.TRAFFIC_SIGN: 3.0, SemanticClass.VEHICLE: 2.0, SemanticClass.TWO_WHEELER: 5.0, SemanticClass.PEDESTRIAN: 5.0,
+}  # fmt: skip
+_LIGHT_WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 1.0])
+
+
+@dataclass(frozen=True)
+class CenterTargets:
+    """heat: (B, classes, rows, columns) in [0, 1], 1 at centres. weight: (B, 1, rows, columns), 0 around what nobody could see.
+
+    values: (K, len(CenterField)) of the K centres, heat columns unused; frame, row, column: (K,) int64, where they are.
+    """
+
+    heat: Tensor
+    weight: Tensor
+    values: Tensor
+    frame: Tensor
+    row: Tensor
+    column: Tensor
+
+
+def center_targets(boxes: Tensor, count: Tensor, grid: BevGrid) -> CenterTargets:
+    """What the map of centres, with cells twice as large as the grid's, should be. boxes (B, M, fields), count (B,)."""
+    rows, columns, cell = grid.rows // 2, grid.columns // 2, 2 * grid.cell_m
+    f = BoxField
+    row = (boxes[..., f.X] - grid.x_min_m) / cell
+    column = (boxes[..., f.Y] - grid.y_min_m) / cell
+    real = torch.arange(boxes.shape[1]) < count[:, None]
+    # A Gaussian as wide as the object is: at least most of a cell.
+    spread = (0.12 * torch.hypot(boxes[..., f.LENGTH], boxes[..., f.WIDTH]) / cell).clamp(min=0.6)
+    inside = real & (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
+    r, c = row.floor(), column.floor()
+    along = torch.exp(-((torch.arange(rows) - r[..., None]) ** 2) / (2 * spread[..., None] ** 2))
+    across = torch.exp(-((torch.arange(columns) - c[..., None]) ** 2) / (2 * spread[..., None] ** 2))
+    bump = along[..., :, None] * across[..., None, :]
+    seen = inside & (boxes[..., f.SEEN] > 0)
+    kinds = []
+    for kind in BoxClass:
+        mine = (seen & (boxes[..., f.CLASS] == kind)).float()
+        kinds.append((bump * mine[..., None, None]).amax(1))
+    heat = torch.stack(kinds, dim=1)
+    hidden = (bump * (inside & ~seen).float()[..., None, None]).amax(1, keepdim=True)
+    centers = (heat == 1.0).any(1, keepdim=True)
+    weight = ((hidden < 0.3) | centers).float()
+    frame, box = seen.nonzero(as_tuple=True)
+    chosen = boxes[frame, box]
+    values = torch.zeros(len(chosen), len(CenterField))
+    values[:, CenterField.ROW] = row[frame, box] - r[frame, box] - 0.5
+    values[:, CenterField.COLUMN] = column[frame, box] - c[frame, box] - 0.5
+    values[:, CenterField.Z] = chosen[:, f.Z]
+    values[:, CenterField.LENGTH : CenterField.HEIGHT + 1] = chosen[:, f.LENGTH : f.HEIGHT + 1].clamp(min=0.1).log()
+    values[:, CenterField.COS] = chosen[:, f.YAW].cos()
+    values[:, CenterField.SIN] = chosen[:, f.YAW].sin()
+    values[:, CenterField.VX : CenterField.VY + 1] = chosen[:, f.VX : f.VY + 1] / VELOCITY_MPS
+    return CenterTargets(heat, weight, values, frame, r[frame, box].long(), c[frame, box].long())
+
+
+def task_losses(predictions: Predictions, frames: LabelledFrames, grid: BevGrid) -> dict[str, Tensor]:
+    """The mean loss of every task of TASKS that the frames have labels for. A silent camera has none."""
+    bev_weights = _weights(BevClass, _BEV_WEIGHTS)
+    bev = functional.cross_entropy(predictions.bev, torch.from_numpy(frames.bev.astype(np.int64)), bev_weights)
+    targets = center_targets(torch.from_numpy(frames.boxes), torch.from_numpy(frames.box_count), grid)
+    losses = {"bev": bev, **_center_losses(predictions.centers, targets)}
+    if predictions.semantic:
+        losses |= _picture_losses(predictions, frames)
+    light = torch.from_numpy(frames.light)
+    if bool((light != UNKNOWN).any()):
+        losses["light"] = functional.cross_entropy(predictions.light, light, _LIGHT_WEIGHTS, ignore_index=UNKNOWN)
+    lane = torch.from_numpy(frames.lane)
+    known = torch.isfinite(lane).all(1)
+    if bool(known.any()):
+        scaled = (predictions.lane[known] - lane[known]) / torch.tensor([0.3, 0.1])
+        losses["lane"] = functional.smooth_l1_loss(scaled, torch.zeros_like(scaled))
+    return losses
+
+
+def focal_loss(logits: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
+    """Penalty-reduced focal loss (alpha 2, beta 4) over the number of centres; heat is 1 exactly at those."""
+    p = logits.sigmoid().clamp(1e-4, 1 - 1e-4)
+    center = heat == 1.0
+    at_centers = -((1 - p) ** 2) * p.log() * center
+    elsewhere = -((1 - heat) ** 4) * p**2 * (1 - p).log() * ~center
+    return ((at_centers + elsewhere) * weight).sum() / center.sum().clamp(min=1)
+
+
+def _center_losses(centers: Tensor, targets: CenterTargets) -> dict[str, Tensor]:
+    f = CenterField
+    losses = {"heat": focal_loss(centers[:, : len(BoxClass)], targets.heat, targets.weight)}
+    if len(targets.values) == 0:
+        return losses
+    found = centers[targets.frame, :, targets.row, targets.column]
+    groups = {
+        "offset": [f.ROW, f.COLUMN], "height": [f.Z], "size": [f.LENGTH, f.WIDTH, f.HEIGHT], "heading": [f.COS, f.SIN],
+        "velocity": [f.VX, f.VY],
+    }  # fmt: skip
+    return losses | {
+        name: functional.l1_loss(found[:, fields], targets.values[:, fields]) for name, fields in groups.items()
+    }
+
+
+def _picture_losses(predictions: Predictions, frames: LabelledFrames) -> dict[str, Tensor]:
+    weights = _weights(SemanticClass, _PICTURE_WEIGHTS)
+    semantic, depth = [], []
+    for name, logits in predictions.semantic.items():
+        here = np.flatnonzero(frames.observation[name].reshape(len(frames), -1).max(1) > 0)
+        if len(here) == 0:
+            continue
+        wanted = torch.from_numpy(frames.semantic[name][here].astype(np.int64))
+        rows, columns = wanted.shape[1:]
+        semantic.append(functional.cross_entropy(logits[here, :, :rows, :columns], wanted, weights))
+        metres = torch.from_numpy(frames.depth[name][here])
+        solid = (metres > 0).float()
+        error = predictions.log_depth[name][here, :rows, :columns] - metres.clamp(NEAREST_M, FURTHEST_M).log()
+        depth.append((error.abs() * solid).sum() / solid.sum().clamp(min=1))
+    if not semantic:
+        return {}
+    return {"picture_semantic": torch.stack(semantic).mean(), "picture_depth": torch.stack(depth).mean()}
+
+
+def _weights(
+    classes: type[BevClass] | type[SemanticClass], special: Mapping[BevClass | SemanticClass, float]
+) -> Tensor:
+    return torch.tensor([special.get(c, 1.0) for c in classes])

@@ -1,0 +1,275 @@
+"""Training of perception on labelled frames: many tasks at once, frames as fresh as their source makes them.
+
+Knows heads, losses and augmentation; knows nothing about encoders, files of networks or where frames come from.
+
+An unbroken run and one that was killed and resumed end with the same weights: everything random is drawn anew from (seed, step),
+and the source begins a new chapter, drawn from its own seed and the chapter's number, each time the state has been written.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from perception.augment import AugmentConfig, augment, mirror_partners
+from perception.heads import Predictions
+from perception.labels import LabelledFrames
+from perception.losses import TASKS, task_losses
+from perception.points import BevGrid
+from perception.preprocess import ObservationSpec
+
+
+class PerceptionError(ValueError):
+    """A run that cannot be started or continued; the message is one line for people."""
+
+
+class TaskWeights(BaseModel):
+    """Weight of each task's loss in the sum; 0 turns a task off."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    bev: float = Field(2.0, ge=0)
+    heat: float = Field(1.0, ge=0)
+    offset: float = Field(0.5, ge=0)
+    height: float = Field(0.2, ge=0)
+    size: float = Field(0.5, ge=0)
+    heading: float = Field(0.5, ge=0)
+    velocity: float = Field(0.1, ge=0)
+    picture_semantic: float = Field(1.0, ge=0)
+    picture_depth: float = Field(1.0, ge=0)
+    light: float = Field(0.5, ge=0)
+    lane: float = Field(0.5, ge=0)
+
+
+class PerceptionConfig(BaseModel):
+    """Hyperparameters of the training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    total_frames: int = Field(80_000, ge=1, description="frames, each seen once")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="after the warm-up; falls to 0 along half a cosine")
+    weight_decay: float = Field(0.01, ge=0, le=1, description="of AdamW")
+    warmup_steps: int = Field(100, ge=0, description="steps in which the learning rate rises from 0")
+    max_gradient_norm: float = Field(10.0, gt=0, description="gradients are shortened to this norm")
+    checkpoint_every: int = Field(100, ge=1, description="steps in a chapter: then state is written, other towns come")
+    evaluate_every: int = Field(5, ge=1, description="chapters between evaluations")
+    weights: TaskWeights = TaskWeights.model_validate({})
+    augment: AugmentConfig = AugmentConfig.model_validate({})
+
+
+class PerceivingModule(nn.Module):
+    """A network with its training-only heads, observation to `Predictions`: what it looks at, and the grid of its maps."""
+
+    spec: ObservationSpec
+    grid: BevGrid
+
+
+class FrameSource(Protocol):
+    """Where labelled frames come from."""
+
+    batch_size: int
+
+    def begin(self, chapter: int) -> None:
+        """Start anew, as the number of the chapter says."""
+
+    def next(self) -> LabelledFrames:
+        """The next batch_size frames, which the caller may change."""
+
+
+class Keeper(Protocol):
+    """What happens to a run between chapters."""
+
+    def restore(self, optimizer: torch.optim.Optimizer) -> int:
+        """Bring network and optimiser to the last state that was written; returns its step, 0 where there is none."""
+
+    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float]) -> None:
+        """Write network and state."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Figures on frames that are not trained on."""
+
+
+Paint = Callable[[LabelledFrames, Predictions], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class PerceptionResult:
+    """first_losses, last_losses: means of each task over the first and the last tenth of this process's steps (at least one).
+
+    frames_per_s: rendering and learning together, without evaluations; render_share: of that time.
+    """
+
+    frames: int
+    steps: int
+    seconds: float
+    frames_per_s: float
+    render_share: float
+    first_losses: dict[str, float]
+    last_losses: dict[str, float]
+    evaluation: dict[str, float]
+
+
+def train_perception(
+    model: PerceivingModule,
+    source: FrameSource,
+    config: PerceptionConfig,
+    seed: int,
+    out_dir: Path,
+    keeper: Keeper,
+    paint: Paint,
+    quiet: bool = False,
+) -> PerceptionResult:
+    """Train the model in place.
+
+    Args:
+        seed: of augmentation. out_dir: gets `tensorboard/`. keeper: writes, restores, evaluates. paint: a picture (H, W, 3) of
+        frames and what is predicted for them. quiet: no progress bar.
+
+    Raises:
+        PerceptionError: frames cannot be mirrored, or the loss is no longer finite.
+    """
+    try:
+        partners = mirror_partners(model.spec.cameras) if config.augment.flip else {}
+    except ValueError as error:
+        raise PerceptionError(str(error)) from None
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
+    total = max(1, config.total_frames // source.batch_size)
+    start = keeper.restore(optimizer)
+    history: list[dict[str, float]] = []
+    clock = _Clock()
+    evaluation: dict[str, float] = {}
+    model.train()
+    with SummaryWriter(str(out_dir / "tensorboard"), purge_step=start) as writer, _progress_bar(quiet) as bar:
+        task = bar.add_task("training", total=total, completed=start, info="")
+        for step in range(start, total):
+            clock.start()
+            if step == start or step % config.checkpoint_every == 0:
+                source.begin(step // config.checkpoint_every)
+            frames = source.next()
+            augment(frames, config.augment, partners, np.random.default_rng([seed, step]))
+            clock.rendered()
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * schedule(step, total, config.warmup_steps)
+            losses, predictions = _learn(model, optimizer, frames, config)
+            clock.learned(len(frames))
+            history.append(losses)
+            for name, value in losses.items():
+                writer.add_scalar(f"loss/{name}", value, step)
+            done = step + 1
+            bar.update(task, completed=done, info=f"{clock.rate:,.1f} frames/s   loss {losses['total']:.3f}")
+            if done < total and done % config.checkpoint_every:
+                continue
+            writer.add_scalar("speed/frames_per_s", clock.rate, step)
+            writer.add_image("predictions", paint(frames, predictions), step, dataformats="HWC")
+            if done == total or done // config.checkpoint_every % config.evaluate_every == 0:
+                model.eval()
+                evaluation = keeper.evaluate()
+                model.train()
+                for name, value in evaluation.items():
+                    writer.add_scalar(f"evaluation/{name}", value, step)
+            recent = _means(history[-config.checkpoint_every :])
+            keeper.save(optimizer, done, {**recent, **evaluation, "frames": float(done * source.batch_size)})
+            if not (quiet or bar.console.is_terminal):
+                words = "  ".join(f"{name} {value:.3f}" for name, value in recent.items())
+                bar.console.print(f"step {done} of {total}  {clock.rate:.1f} frames/s  {words}", highlight=False)
+    model.eval()
+    tenth = max(1, len(history) // 10)
+    return PerceptionResult(
+        frames=total * source.batch_size,
+        steps=total,
+        seconds=clock.total,
+        frames_per_s=clock.rate,
+        render_share=clock.render_share,
+        first_losses=_means(history[:tenth]),
+        last_losses=_means(history[-tenth:]),
+        evaluation=evaluation,
+    )
+
+
+def tensors_of(frames: LabelledFrames, spec: ObservationSpec) -> dict[str, Tensor]:
+    """What a network sees of the frames, sharing memory."""
+    return {key: torch.from_numpy(frames.observation[key]) for key in spec.shapes() if key != "privileged"}
+
+
+def schedule(step: int, total: int, warmup: int) -> float:
+    """Share of the learning rate: up along a line, then down along half a cosine."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+
+
+def _learn(
+    model: PerceivingModule, optimizer: torch.optim.Optimizer, frames: LabelledFrames, config: PerceptionConfig
+) -> tuple[dict[str, float], Predictions]:
+    predictions: Predictions = model(tensors_of(frames, model.spec))
+    losses = task_losses(predictions, frames, model.grid)
+    weights = config.weights.model_dump()
+    total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+    if not bool(torch.isfinite(total)):
+        raise PerceptionError("the loss is no longer finite; lower perception.learning_rate")
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
+    optimizer.step()
+    values = {name: float(loss.detach()) for name, loss in losses.items()}
+    return {**values, "total": float(total.detach()), "gradient_norm": float(norm)}, predictions
+
+
+class _Clock:
+    """How long rendering and learning took."""
+
+    def __init__(self) -> None:
+        self.render_s = self.learn_s = 0.0
+        self.frames = 0
+        self._since = time.perf_counter()
+
+    def start(self) -> None:
+        self._since = time.perf_counter()
+
+    def rendered(self) -> None:
+        now = time.perf_counter()
+        self.render_s, self._since = self.render_s + now - self._since, now
+
+    def learned(self, frames: int) -> None:
+        self.learn_s += time.perf_counter() - self._since
+        self.frames += frames
+
+    @property
+    def total(self) -> float:
+        return self.render_s + self.learn_s
+
+    @property
+    def rate(self) -> float:
+        return self.frames / max(self.total, 1e-9)
+
+    @property
+    def render_share(self) -> float:
+        return self.render_s / max(self.total, 1e-9)
+
+
+def _means(history: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each curve over the steps that have it."""
+    names = [name for name in (*TASKS, "total", "gradient_norm") if any(name in losses for losses in history)]
+    return {name: float(np.mean([losses[name] for losses in history if name in losses])) for name in names}
+
+
+def _progress_bar(quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[info]}"),
+        TimeRemainingColumn(), console=Console(stderr=True), disable=quiet,
+    )  # fmt: skip

@@ -1,0 +1,171 @@
+"""Stage 1 of `train`: perception, on frames that are rendered while it learns.
+
+Composes frames, network, heads, training loop, files and scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from rich.console import Console
+
+from perception.heads import HeadsConfig, Predictions
+from perception.labels import LabelledFrames
+from perception.prediction_pictures import paint_predictions
+from perception.preprocess import ObservationSpec
+from perception.train_perception import PerceptionConfig, PerceptionError, train_perception
+from planning.checkpoint import load_training_state, save_training_state
+from planning.network import DrivingNetwork, NetworkConfig, network_config
+from planning.perceiver import HEADS, NETWORK, Perceiver, save_perceiver
+from sim.config import ConfigError
+from sim.evaluation.perception_scores import perception_scores
+from sim.labelled_frames import VALIDATION_TOWNS, DrivenFrames, FramesConfig
+from sim.roads.towns import check_training_map
+from sim.sensors.rig import RigConfig, RigName
+from sim.sensors.rig import rig as rig_by_name
+
+STATE = "resume.safetensors"
+
+
+class TrainPerceptionConfig(BaseModel):
+    """What `automedon train` runs where `stage = "perception"`. `size` chooses rig and network together."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Literal["perception"] = "perception"
+    size: Literal["smoke", "small", "full"] = Field(default="small", description="sets rig and network.size together")
+    seed: int = Field(default=0, ge=0, lt=10_000, description="a training seed: 0 to 9999")
+    threads: int = Field(default=2, ge=1, le=256, description="of torch")
+    rig: RigName = Field(default="small", description="the car's sensors")
+    evaluation_frames: int = Field(default=128, ge=0, le=10_000, description="validation frames of each evaluation")
+    evaluation_towns: tuple[str, ...] = Field(default=VALIDATION_TOWNS, min_length=1, description="validation towns")
+    frames: FramesConfig = FramesConfig()
+    network: NetworkConfig = network_config("small")
+    heads: HeadsConfig = HeadsConfig.model_validate({})
+    perception: PerceptionConfig = PerceptionConfig.model_validate({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_size(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("size") in ("smoke", "small", "full"):
+            network = values.get("network") or {}
+            if isinstance(network, Mapping):
+                size = values["size"]
+                return {"rig": size, **values, "network": {"size": size, **network}}
+        return values
+
+
+def train_stage(config: TrainPerceptionConfig, out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
+    """Train, and score the network on validation towns.
+
+    Returns: figures of the run: losses at the start and at the end, frames per second, scores, files.
+
+    Raises:
+        ConfigError: the parts of the configuration do not fit each other, or the folder holds a run already.
+        MapError: a town kept for validation or tests. PerceptionError, CheckpointError: as the loop and files say.
+    """
+    if config.network.kind != "sensor":
+        raise ConfigError(f"perception needs network.kind 'sensor', got {config.network.kind!r}")
+    if (out_dir / STATE).exists() and not resume:
+        raise ConfigError(f"{out_dir} already holds a training run; add --resume to go on, or choose another folder")
+    for name in config.frames.towns:
+        check_training_map(name)
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    rig = rig_by_name(config.rig)
+    network = DrivingNetwork(config.network, spec_of(rig))
+    if config.network.camera_imagenet and rig.cameras:
+        network.camera.load_imagenet()
+    model = Perceiver(network, config.heads)
+    model.freeze_policy()
+    source = DrivenFrames(config.frames, rig, model.grid, config.seed, "train")
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    console.print(f"{learning:,} parameters learn; {source.batch_size} frames a step")
+    keeper = _Keeper(config, model, out_dir)
+
+    def paint(frames: LabelledFrames, predictions: Predictions) -> NDArray[np.uint8]:
+        return paint_predictions(frames, predictions, model.grid)
+
+    result = train_perception(model, source, config.perception, config.seed, out_dir, keeper, paint)
+    report: dict[str, Any] = asdict(result)
+    for when in ("first", "last"):
+        report |= {f"{when}_loss_{name}": value for name, value in report.pop(f"{when}_losses").items()}
+    scores = {name: value for name, value in report.pop("evaluation").items() if math.isfinite(value)}
+    return {
+        **report,
+        **scores,
+        "checkpoint": str(out_dir / NETWORK),
+        "heads": str(out_dir / HEADS),
+        "out": str(out_dir),
+    }
+
+
+def spec_of(rig: RigConfig) -> ObservationSpec:
+    """What a network sees of a car with that rig."""
+    return ObservationSpec({camera.name: camera.calibration() for camera in rig.cameras}, rig.max_points)
+
+
+def validation_frames(
+    rig: RigConfig, model: Perceiver, frames: int, towns: tuple[str, ...] = VALIDATION_TOWNS
+) -> list[LabelledFrames]:
+    """Frames of validation towns in any weather, driven without errors; the same for the same arguments."""
+    at_once = len(towns)
+    per_step = 4 * at_once
+    config = FramesConfig(
+        towns=towns,
+        towns_at_once=at_once,
+        envs=per_step,
+        ticks_between=50,
+        noise_share=0.0,
+        jitter_deg=0.0,
+        jitter_m=0.0,
+    )
+    source = DrivenFrames(config, rig, model.grid, 0, "validation")
+    source.begin(0)
+    return [source.next() for _ in range(max(1, math.ceil(frames / per_step)))]
+
+
+class _Keeper:
+    """Files and scores of a run (perception.train_perception.Keeper)."""
+
+    def __init__(self, config: TrainPerceptionConfig, model: Perceiver, out_dir: Path) -> None:
+        self._config, self._model, self._out_dir = config, model, out_dir
+        self._run_config = config.model_dump(mode="json")
+        self._frames: list[LabelledFrames] | None = None
+
+    def restore(self, optimizer: torch.optim.Optimizer) -> int:
+        path = self._out_dir / STATE
+        if not path.exists():
+            return 0
+        state = load_training_state(path, self._model, optimizer)  # type: ignore[arg-type]  # has config, spec, tensors
+        before = state.get("run_config")
+        for name, value in self._run_config.items():
+            was = before.get(name) if isinstance(before, dict) else None
+            if name not in ("threads", "evaluation_frames", "evaluation_towns") and was != value:
+                raise PerceptionError(
+                    f"{path}: {name} was {was} in that run and is {value} now; resume with the same values, or start in a "
+                    "new folder"
+                )
+        return int(state["step"])
+
+    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float]) -> None:
+        save_perceiver(self._out_dir, self._model, self._run_config, curves)
+        state = {"step": step, "run_config": self._run_config}
+        save_training_state(self._out_dir / STATE, self._model, optimizer, state)  # type: ignore[arg-type]
+
+    def evaluate(self) -> dict[str, float]:
+        config = self._config
+        if config.evaluation_frames == 0:
+            return {}
+        if self._frames is None:  # rendered once: every evaluation sees the same
+            rig = rig_by_name(config.rig)
+            self._frames = validation_frames(rig, self._model, config.evaluation_frames, config.evaluation_towns)
+        return perception_scores(self._model, self._frames)
