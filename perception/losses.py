@@ -6,8 +6,9 @@ points" (2019), with its penalty-reduced focal loss.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from perception.heads import VELOCITY_MPS, CenterField, Predictions
 from perception.labels import UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames
 from perception.points import BevGrid
 from perception.sensors import SemanticClass
+
+_Class = TypeVar("_Class", BevClass, SemanticClass)
 
 NEAREST_M, FURTHEST_M = 1.0, 80.0
 TASKS = (
@@ -145,7 +148,6 @@ def _picture_losses(predictions: Predictions, frames: LabelledFrames) -> dict[st
     return {"picture_semantic": torch.stack(semantic).mean(), "picture_depth": torch.stack(depth).mean()}
 
 
-def _weights(
-    classes: type[BevClass] | type[SemanticClass], special: Mapping[BevClass | SemanticClass, float]
-) -> Tensor:
+def _weights(classes: Iterable[_Class], special: Mapping[_Class, float]) -> Tensor:
+    """The weight of each class, 1 where nothing else is said."""
     return torch.tensor([special.get(c, 1.0) for c in classes])

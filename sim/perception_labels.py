@@ -117,7 +117,7 @@ class PerceptionLabeller:
         boxes[:, f.X], boxes[:, f.Y], boxes[:, f.YAW] = c * east + s * north, c * north - s * east, yaw
         boxes[:, f.VX], boxes[:, f.VY] = speed * np.cos(yaw), speed * np.sin(yaw)
         boxes[:, f.SEEN] = self._seen(e, instance)
-        return boxes.astype(np.float32)
+        return np.asarray(boxes, np.float32)
 
     def _seen(self, e: int, instance: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether sensors of environment e see those instances (N,)."""
