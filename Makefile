@@ -17,8 +17,9 @@ help:  ## list the targets
 drive: $(INSTALLED)  ## one closed-loop episode in simulation
 	$(BIN)/automedon drive --record runs --video runs/drive.mp4
 
+# Worker processes, at most four since each takes some gigabytes. Threads that wait must not spin on a core that another needs.
 test: $(INSTALLED)  ## the whole test suite
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(INSTALLED)  ## formatting, lint, types and import directions
 	$(BIN)/ruff format --check .

@@ -68,7 +68,8 @@ def test_a_car_without_one_kind_of_sensor_is_perceived_too(fusion: str, missing:
 
 
 def test_files_of_one_step_come_back_and_others_are_refused(tmp_path: Path) -> None:
-    model, other = perceiver("lift"), perceiver("attention", seed=1)
+    model, other = perceiver("lift"), perceiver("lift", seed=1)
+    other.heads = torch.nn.Linear(3, 5)
     save_perceiver(tmp_path / "a", model, {"rig": "smoke"}, {"frames": 5.0})
     save_perceiver(tmp_path / "b", other, {}, {"frames": 5.0})
     save_perceiver(tmp_path / "c", model, {}, {"frames": 6.0})

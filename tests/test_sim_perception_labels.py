@@ -183,5 +183,5 @@ def test_towns_of_other_splits_are_refused() -> None:
         DrivenFrames(CONFIG.model_copy(update={"towns": ("town:10000",)}), rig("smoke"), GRID, 0, "train")
     with pytest.raises(ConfigError, match="no validation town"):
         DrivenFrames(CONFIG, rig("smoke"), GRID, 0, "validation")
-    with pytest.raises(ConfigError, match=r"must divide frames\.envs = 4, got 3"):
+    with pytest.raises(ConfigError, match=r"must divide frames\.envs = 4 .*got 3"):
         DrivenFrames(CONFIG.model_copy(update={"towns_at_once": 3}), rig("smoke"), GRID, 0, "train")
