@@ -5,6 +5,7 @@ Knows networks, heads and files; knows nothing about training or the simulator.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def save_perceiver(
 ) -> None:
     """Write the driving network as a checkpoint like any other, and its heads beside it."""
     save_checkpoint(folder / NETWORK, perceiver.network, run_config, metrics)
-    header = {"heads": perceiver.heads_config.model_dump(mode="json"), "frames": metrics.get("frames", 0.0)}
+    header = {"heads": perceiver.heads_config.model_dump(mode="json"), "network_digest": _digest(perceiver.network)}
     write_tensors(folder / HEADS, perceiver.heads.state_dict(), header)
 
 
@@ -70,8 +71,10 @@ def load_perceiver(folder: Path) -> tuple[Perceiver, dict[str, Any]]:
     if not isinstance(checkpoint.network, DrivingNetwork):
         raise CheckpointError(f"{folder / NETWORK}: a privileged network perceives nothing; give a run of perception")
     header, tensors = read_tensors(folder / HEADS)
-    if header.get("frames") != checkpoint.metrics.get("frames", 0.0):
-        raise CheckpointError(f"{folder}: {NETWORK} and {HEADS} are not of the same step; one of them was replaced")
+    if header.get("network_digest") != _digest(checkpoint.network):
+        raise CheckpointError(
+            f"{folder}: {HEADS} was trained with another network than {NETWORK}; one of them was replaced"
+        )
     try:
         with torch.random.fork_rng():
             perceiver = Perceiver(checkpoint.network, HeadsConfig.model_validate(header.get("heads")))
@@ -80,3 +83,12 @@ def load_perceiver(folder: Path) -> tuple[Perceiver, dict[str, Any]]:
         text = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder / HEADS}: does not fit the network beside it: {text}") from None
     return perceiver.eval(), checkpoint.run_config
+
+
+def _digest(network: DrivingNetwork) -> str:
+    """SHA-256 of all weights, by name, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
