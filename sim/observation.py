@@ -205,8 +205,8 @@ def _write_road(speed: NDArray[np.float64], situation: Situation, sight: Sight, 
         (p.CROSSWALK_DISTANCE, road[:, Road.CROSSWALK_DISTANCE]),
     ):
         out[:, column] = np.minimum(distance / FAR_M, 1.0)
-    for column in (Road.YIELD_DISTANCE, Road.WALKER_DISTANCE, Road.DETOUR_DISTANCE):
-        to_stop = np.minimum(to_stop, road[:, column])
+    for reason in (Road.YIELD_DISTANCE, Road.WALKER_DISTANCE, Road.DETOUR_DISTANCE):
+        to_stop = np.minimum(to_stop, road[:, reason])
     out[:, p.STOP_DISTANCE] = np.minimum(to_stop / FAR_M, 1.0)
     out[:, p.STOP_BRAKE] = _brake_share(speed, to_stop)
     closing = np.maximum(speed - road[:, Road.LEADER_SPEED], 0.0)
