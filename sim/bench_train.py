@@ -116,7 +116,7 @@ class _Theirs:
         return time.perf_counter() - begun
 
 
-class ForStableBaselines(VecEnv):  # type: ignore[misc]  # without the extra it is unknown
+class ForStableBaselines(VecEnv):  # type: ignore[misc]  # it comes without types
     """Our batched environments, with a flat observation, as Stable-Baselines3 wants them: infos one by one."""
 
     def __init__(self, env: DriveVectorEnv) -> None:

@@ -56,7 +56,9 @@ class MixedVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """As `DriveVectorEnv.reset`; seeds, and `reset_mask` among the options, are those of all environments."""
-        seeds: list[int | None] | None = seed if not isinstance(seed, int) else [seed + e for e in range(self.num_envs)]
+        seeds: list[int | None] | None = None
+        if seed is not None:
+            seeds = [seed + e for e in range(self.num_envs)] if isinstance(seed, int) else list(seed)
         if seeds is not None and len(seeds) != self.num_envs:
             raise ValueError(f"seed must be one integer or {self.num_envs} of them, got {len(seeds)}")
         mask = np.asarray(options["reset_mask"]) if options is not None and "reset_mask" in options else None
