@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from planning.blind import BlindDriver
-from planning.idle import IdlePolicy
+from planning.constant import IDLE
 from planning.route_follower import RouteFollower
 from sim.config import ConfigError
 from sim.env import DriveBatch, EnvConfig
@@ -123,7 +123,7 @@ def test_the_expert_gets_through_what_the_blind_do_not(name: str) -> None:
 
 def test_who_stands_arrives_nowhere_and_its_checks_say_so() -> None:
     batch = DriveBatch(EnvConfig.of(scenario="following", observation="privileged", max_steps=60), 2)
-    for result in run_episodes(batch, IdlePolicy(), [0, 1])[0]:
+    for result in run_episodes(batch, IDLE, [0, 1])[0]:
         assert not result.success
         assert result.checks["no_collision"]
         assert not result.checks["arrived"]

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from perception.geometry import transform
 from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M
-from planning.idle import IdlePolicy
+from planning.constant import IDLE
 from planning.route_follower import RouteFollower
 from sim.events import boxes_overlap
 from sim.world import ActorKind, World, WorldConfig
@@ -170,7 +170,7 @@ def test_traffic_keeps_apart_moves_and_appears_out_of_sight(town):
 
 
 def test_traffic_stops_behind_an_ego_that_stands_in_the_lane(town):
-    world, policy = World(town, WorldConfig(stuck_after_s=600.0), 24), IdlePolicy()
+    world, policy = World(town, WorldConfig(stuck_after_s=600.0), 24), IDLE
     begin(world, np.arange(24))
     observation = {"ego": np.zeros((24, 5), np.float32)}
     for _ in range(300):
