@@ -206,7 +206,7 @@ def train(
     console = say(as_json)
     report = run_stage(config, overrides or [], folder, resume=resume, console=console)
     table = Table(title=f"Training: {config}")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     table.add_column("value", justify="right")
     for key, value in report.items():
         table.add_row(key, f"{value:,.3f}" if isinstance(value, float) else str(value))
@@ -285,11 +285,12 @@ def evaluate_perception(
     with console.status("rendering and looking"):
         report = run_evaluation(run, frames, sweeps)
     table = Table(title=f"Perception: {run}")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for seen in report:
-        table.add_column(seen, justify="right")
+        table.add_column(seen.replace("-", " "), justify="right")
     for name in dict.fromkeys(key for scores in report.values() for key in scores):
-        table.add_row(name, *(f"{scores[name]:.3f}" if name in scores else "" for scores in report.values()))
+        form = ",.0f" if name.endswith(("_frames", "_boxes")) else ".3f"
+        table.add_row(name, *(format(scores[name], form) if name in scores else "" for scores in report.values()))
     console.print(table)
     if as_json:
         finite = {seen: {k: v for k, v in scores.items() if v == v} for seen, scores in report.items()}
