@@ -94,6 +94,8 @@ def mirror(frames: LabelledFrames, which: NDArray[np.bool_], partners: Mapping[s
     for field in (BoxField.Y, BoxField.YAW, BoxField.VY):
         frames.boxes[which, :, field] *= -1
     frames.lane[which] *= -1
+    if frames.expert is not None:
+        frames.expert[which, 0] = frames.expert[which, 0, ::-1]  # steering to the left becomes steering to the right
 
 
 def _is_mirror(a: CameraCalibration, b: CameraCalibration) -> bool:

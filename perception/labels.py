@@ -69,6 +69,8 @@ class LabelledFrames:
     semantic: by camera, (B, H / 4, W / 4) uint8 `SemanticClass`.
     light: (B,) int64, state of the signal ahead, UNKNOWN where it cannot be told.
     lane: (B, 2) float32: metres left of the route's lane centre, and heading against it, radians; NaN where there is none.
+    expert: (B, A, 2) float32, how a driver to be imitated would act: concentrations alpha and beta of each action, steering first.
+        None where nobody is imitated.
     """
 
     observation: dict[str, NDArray[Any]]
@@ -80,6 +82,7 @@ class LabelledFrames:
     semantic: Mapping[str, NDArray[np.uint8]]
     light: NDArray[np.int64]
     lane: NDArray[np.float32]
+    expert: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.bev)
@@ -103,6 +106,7 @@ class LabelledFrames:
 def joined(parts: list[LabelledFrames]) -> LabelledFrames:
     """The frames of all parts, in their order."""
     first = parts[0]
+    experts = [p.expert for p in parts if p.expert is not None]
     return LabelledFrames(
         observation={k: np.concatenate([p.observation[k] for p in parts]) for k in first.observation},
         beam=np.concatenate([p.beam for p in parts]),
@@ -113,4 +117,5 @@ def joined(parts: list[LabelledFrames]) -> LabelledFrames:
         semantic={k: np.concatenate([p.semantic[k] for p in parts]) for k in first.semantic},
         light=np.concatenate([p.light for p in parts]),
         lane=np.concatenate([p.lane for p in parts]),
+        expert=np.concatenate(experts) if experts else None,
     )

@@ -1,6 +1,7 @@
-"""Training of perception on labelled frames: many tasks at once, frames as fresh as their source makes them.
+"""Training on labelled frames: many tasks at once, frames as fresh as their source makes them.
 
-Knows heads, losses and augmentation; knows nothing about encoders, files of networks or where frames come from.
+Knows heads, losses and augmentation; knows nothing about encoders, files of networks, where frames come from or what else is
+learned from them than perception.
 
 An unbroken run and one that was killed and resumed end with the same weights: everything random is drawn anew from (seed, step),
 and the source begins a new chapter, drawn from its own seed and the chapter's number, each time the state has been written.
@@ -27,7 +28,7 @@ from torch.utils.tensorboard import SummaryWriter
 from perception.augment import AugmentConfig, augment, mirror_partners
 from perception.heads import Predictions
 from perception.labels import LabelledFrames
-from perception.losses import TASKS, task_losses
+from perception.losses import task_losses
 from perception.points import BevGrid
 from perception.preprocess import ObservationSpec
 
@@ -103,6 +104,8 @@ class Keeper(Protocol):
 
 
 Paint = Callable[[LabelledFrames, Predictions], NDArray[np.uint8]]
+Objective = Callable[[LabelledFrames], tuple[dict[str, Tensor], Tensor, Predictions]]
+"""What is learned from frames: scalars by name (shown as curves), their weighted sum (descended), and what the heads say."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +134,13 @@ def train_perception(
     keeper: Keeper,
     paint: Paint,
     quiet: bool = False,
+    objective: Objective | None = None,
 ) -> PerceptionResult:
     """Train the model in place.
 
     Args:
         seed: of augmentation. out_dir: gets `tensorboard/`. keeper: writes, restores, evaluates. paint: a picture (H, W, 3) of
-        frames and what is predicted for them. quiet: no progress bar.
+        frames and what is predicted for them. quiet: no progress bar. objective: what is learned, the tasks of perception if None.
 
     Raises:
         PerceptionError: frames cannot be mirrored, or the loss is no longer finite.
@@ -149,6 +153,7 @@ def train_perception(
         model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     total = max(1, config.total_frames // source.batch_size)
+    learned = perception_objective(model, config.weights) if objective is None else objective
     start = keeper.restore(optimizer)
     history: list[dict[str, float]] = []
     clock = _Clock()
@@ -165,7 +170,7 @@ def train_perception(
             clock.rendered()
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * schedule(step, total, config.warmup_steps)
-            losses, predictions = _learn(model, optimizer, frames, config)
+            losses, predictions = _learn(model, optimizer, frames, config, learned)
             clock.learned(len(frames))
             history.append(losses)
             for name, value in losses.items():
@@ -213,13 +218,30 @@ def schedule(step: int, total: int, warmup: int) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
 
 
+def perception_objective(model: PerceivingModule, weights: TaskWeights) -> Objective:
+    """All tasks that the frames have labels for."""
+
+    def objective(frames: LabelledFrames) -> tuple[dict[str, Tensor], Tensor, Predictions]:
+        predictions: Predictions = model(tensors_of(frames, model.spec))
+        losses = task_losses(predictions, frames, model.grid)
+        return losses, weighted_sum(losses, weights), predictions
+
+    return objective
+
+
+def weighted_sum(losses: Mapping[str, Tensor], weights: TaskWeights) -> Tensor:
+    """The sum that is descended."""
+    return torch.stack([getattr(weights, name) * loss for name, loss in losses.items()]).sum()
+
+
 def _learn(
-    model: PerceivingModule, optimizer: torch.optim.Optimizer, frames: LabelledFrames, config: PerceptionConfig
+    model: PerceivingModule,
+    optimizer: torch.optim.Optimizer,
+    frames: LabelledFrames,
+    config: PerceptionConfig,
+    objective: Objective,
 ) -> tuple[dict[str, float], Predictions]:
-    predictions: Predictions = model(tensors_of(frames, model.spec))
-    losses = task_losses(predictions, frames, model.grid)
-    weights = config.weights.model_dump()
-    total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
+    losses, total, predictions = objective(frames)
     if not bool(torch.isfinite(total)):
         raise PerceptionError("the loss is no longer finite; lower perception.learning_rate")
     optimizer.zero_grad(set_to_none=True)
@@ -264,7 +286,7 @@ class _Clock:
 
 def _means(history: list[dict[str, float]]) -> dict[str, float]:
     """Mean of each curve over the steps that have it."""
-    names = [name for name in (*TASKS, "total", "gradient_norm") if any(name in losses for losses in history)]
+    names = dict.fromkeys(name for losses in history for name in losses)
     return {name: float(np.mean([losses[name] for losses in history if name in losses])) for name in names}
 
 

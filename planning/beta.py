@@ -32,6 +32,12 @@ class BetaActions:
         alpha, beta = (functional.softplus(logits.float()) + 1.0).chunk(2, dim=-1)
         return BetaActions(alpha, beta)
 
+    @staticmethod
+    def around(actions: Tensor, concentration: float) -> BetaActions:
+        """Distributions with these modes (B, A) in [-1, 1], and alpha + beta the same everywhere, at least 2."""
+        x = 0.5 * (actions.clamp(-1.0, 1.0) + 1.0) * (concentration - 2.0)
+        return BetaActions(1.0 + x, concentration - 1.0 - x)
+
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Random actions (B, A); no gradient."""
         with torch.no_grad():
@@ -59,6 +65,13 @@ class BetaActions:
         h = self._log_beta() - (a - 1.0) * torch.digamma(a) - (b - 1.0) * torch.digamma(b)
         h = h + (a + b - 2.0) * torch.digamma(a + b)
         return (h + math.log(2.0)).sum(-1)
+
+    def divergence_to(self, other: BetaActions) -> Tensor:
+        """Kullback-Leibler divergence (B, A) of the other from this one, in nats: 0 where they are equal."""
+        a, b = self.alpha, self.beta
+        da, db = a - other.alpha, b - other.beta
+        mean_logs = da * torch.digamma(a) + db * torch.digamma(b) - (da + db) * torch.digamma(a + b)
+        return other._log_beta() - self._log_beta() + mean_logs
 
     def _log_beta(self) -> Tensor:
         return torch.lgamma(self.alpha) + torch.lgamma(self.beta) - torch.lgamma(self.alpha + self.beta)

@@ -21,7 +21,7 @@ from perception.features import FusedFeatures, SensorFeatures
 from perception.points import BevGrid, PointEncoder
 from perception.precision import Precision, autocast
 from perception.preprocess import ObservationSpec
-from perception.sensors import ROUTE_SPACING_M
+from perception.sensors import ROUTE_SPACING_M, EgoField
 from planning.action import ACTION_SIZE
 from planning.beta import BetaActions
 
@@ -66,6 +66,9 @@ class NetworkConfig(BaseModel):
     heads: Annotated[int, Field(ge=1, le=16, description="attention heads; divides token_width")]
     queries: Annotated[int, Field(ge=1, le=64, description="learned queries; the latent is queries x token_width")]
     hidden: Annotated[int, Field(ge=8, le=2048, description="width of the hidden layers of policy and value")]
+    past_actions: bool = Field(
+        False, description="the policy sees its last action; whoever imitates would learn to repeat itself"
+    )
     critic_privileged: bool = Field(True, description="the critic also sees `privileged` where there is one")
     precision: Precision = Field(
         "auto",
@@ -194,7 +197,10 @@ class DrivingNetwork(nn.Module):
                 points = self.points.pyramid(observation["points"].view(len(count), -1, 4), count)
                 present["points"] = count > 0
         if self.spec.ego_size:
-            vectors["ego"] = (observation["ego"] / self.ego_scales)[:, None]
+            ego = observation["ego"] / self.ego_scales
+            if not self.config.past_actions:
+                ego = torch.cat([ego[:, : EgoField.LAST_STEER], torch.zeros_like(ego[:, EgoField.LAST_STEER :])], dim=1)
+            vectors["ego"] = ego[:, None]
         if self.spec.route_points:
             route = observation["route"].view(-1, self.spec.route_points, 2)
             vectors["route"] = route / (self.spec.route_points * ROUTE_SPACING_M / 2)
@@ -221,6 +227,10 @@ class DrivingNetwork(nn.Module):
         if self.statistics is not None:
             critic = torch.cat([latent, self.statistics(observation["privileged"])], dim=1)
         return BetaActions.from_logits(self.policy(latent)), self.value(critic).squeeze(-1)
+
+    def same_shape(self, other: nn.Module) -> bool:
+        """Whether weights of the other fit here and mean the same."""
+        return isinstance(other, DrivingNetwork) and _shape(self) == _shape(other)
 
     def update_statistics(self, observation: Tensors) -> None:
         """Take observations (B, ...) into the normalisation of what has no physical scale (`privileged`)."""
@@ -249,12 +259,20 @@ class PrivilegedNetwork(nn.Module):
         x = self.statistics(observation["privileged"])
         return BetaActions.from_logits(self.policy(x)), self.value(x).squeeze(-1)
 
+    def same_shape(self, other: nn.Module) -> bool:
+        """Whether weights of the other fit here and mean the same."""
+        return isinstance(other, PrivilegedNetwork) and _shape(self) == _shape(other)
+
     def update_statistics(self, observation: Tensors) -> None:
         """Take observations (B, ...) into the normalisation."""
         self.statistics.update(observation["privileged"])
 
 
 ActorCritic = DrivingNetwork | PrivilegedNetwork
+
+
+def _shape(network: ActorCritic) -> tuple[NetworkConfig, str]:
+    return network.config, network.spec.to_json()
 
 
 def build_network(config: NetworkConfig, spec: ObservationSpec, pretrained: bool = True) -> ActorCritic:

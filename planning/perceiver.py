@@ -17,6 +17,7 @@ from torch import Tensor
 from perception.heads import HeadsConfig, PerceptionHeads, Predictions
 from perception.points import BevGrid
 from perception.train_perception import PerceivingModule
+from planning.beta import BetaActions
 from planning.checkpoint import CheckpointError, load_checkpoint, read_tensors, save_checkpoint, write_tensors
 from planning.network import DrivingNetwork
 
@@ -45,6 +46,11 @@ class Perceiver(PerceivingModule):
     def forward(self, observation: Mapping[str, Tensor]) -> Predictions:
         """What the heads say of a batched observation."""
         return self.heads(*self.network.perceive(observation))  # type: ignore[no-any-return]
+
+    def act(self, observation: Mapping[str, Tensor]) -> tuple[BetaActions, Predictions]:
+        """How the network would drive, and what the heads say, from one pass through the encoders."""
+        features, fused = self.network.perceive(observation)
+        return BetaActions.from_logits(self.network.policy(fused.latent)), self.heads(features, fused)
 
     def freeze_policy(self) -> None:
         """Policy and value are not trained here: no gradients, no weight decay."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from perception.labels import LabelledFrames, joined
@@ -17,6 +18,7 @@ from sim.config import ConfigError
 from sim.perception_labels import PerceptionLabeller
 from sim.roads.driving_map import load_map
 from sim.roads.towns import SPLITS, check_training_map, seed_split
+from sim.scenarios.mixture import Mixture
 from sim.sensors.light import WeatherName
 from sim.sensors.rig import RigConfig
 from sim.sensors.suite import SensorSuite
@@ -43,6 +45,9 @@ class FramesConfig(BaseModel):
         default=150, ge=0, le=2000, description="most ticks that are driven before a chapter's first frame"
     )
     episode_ticks: int = Field(default=600, ge=1, description="ticks after which another episode begins")
+    scenario_share: float = Field(
+        default=0.0, ge=0, le=1, description="of the episodes that are scenarios, of every family a map has room for"
+    )
     noise_share: float = Field(default=0.5, ge=0, le=1, description="share of the environments whose driver errs")
     steer_noise: float = Field(default=0.12, ge=0, le=1, description="standard deviation of what is added to steering")
     throttle_noise: float = Field(default=0.25, ge=0, le=1, description="and to the throttle")
@@ -71,8 +76,8 @@ class DrivenFrames:
             _check_split(name, split)
         self.config, self.rig, self.grid, self.seed, self.split = config, rig, grid, seed, split
         self.batch_size = config.envs
-        self._towns: dict[int, _Town] = {}  # by number in the list of towns
-        self._driven: list[_Town] = []
+        self._towns: dict[int, Town] = {}  # by number in the list of towns
+        self._driven: list[Town] = []
 
     def begin(self, chapter: int) -> None:
         """Take the towns of that chapter and start new episodes in them."""
@@ -93,23 +98,28 @@ class DrivenFrames:
             town.drive(self.config.ticks_between)
         return joined([town.render() for town in self._driven])
 
-    def _build(self, index: int) -> _Town:
+    def _build(self, index: int) -> Town:
         config = self.config
         share = config.envs // config.towns_at_once
         rng = np.random.default_rng([self.seed, 1 << 20, index])
         rig = jittered(self.rig, config.jitter_deg, config.jitter_m, rng)
-        return _Town(config, config.towns[index], rig, self.grid, share, SPLITS[self.split])
+        return self.town(config.towns[index], rig, share, SPLITS[self.split])
+
+    def town(self, name: str, rig: RigConfig, num_envs: int, seeds: range) -> Town:
+        """The environments on one map."""
+        return Town(self.config, name, rig, self.grid, num_envs, seeds)
 
 
-class _Town:
-    """The environments on one map."""
+class Town:
+    """The environments on one map, driven by the rule-based expert."""
 
     def __init__(
         self, config: FramesConfig, name: str, rig: RigConfig, grid: BevGrid, num_envs: int, seeds: range
     ) -> None:
         self.config, self.seeds = config, seeds
         driving_map = load_map(name)
-        self.world = World(driving_map, config.world, num_envs)
+        mixture = Mixture(driving_map, config.world.agents, config.scenario_share)
+        self.world = World(driving_map, config.world, num_envs, mixture.place if config.scenario_share else None)
         agents = self.world.state.x_m.shape[1]
         self.suite = SensorSuite(rig, driving_map, num_envs, agents, labels=True, weather=config.weather)
         self.labeller = PerceptionLabeller(self.world, self.suite, grid)
@@ -127,27 +137,33 @@ class _Town:
         # Environments differ in how far into its episode each is.
         patience = rng.integers(0, self.config.warm_up_ticks + 1, n)
         for tick in range(self.config.warm_up_ticks):
-            self.drive(1)
+            self._step(self.expert_actions())
             late = patience == tick
             if late.any():
                 self._restart(late)
 
     def drive(self, ticks: int) -> None:
-        """The expert drives on; whoever is finished, or in trouble, starts another episode."""
+        """Drive on; whoever is finished, or in trouble, starts another episode."""
+        for _ in range(ticks):
+            self._step(self.expert_actions())
+
+    def expert_actions(self) -> NDArray[np.float32]:
+        """What the expert does now (N, 2)."""
+        return self.expert.act({}, self.world.situation())
+
+    def _step(self, actions: NDArray[np.float32]) -> None:
+        """One tick with these actions, and the errors of those who err."""
         config, world = self.config, self.world
         spread = np.array([config.steer_noise, config.throttle_noise])
-        for _ in range(ticks):
-            situation = world.situation()
-            actions = self.expert.act({}, situation)
-            # Ornstein-Uhlenbeck: errors last about a second, so that they lead somewhere.
-            self.noise = 0.9 * self.noise + 0.436 * spread * self.rng.standard_normal(self.noise.shape)
-            actions = actions + np.where(self.erring[:, None], self.noise, 0.0)
-            world.step(np.clip(actions, -1.0, 1.0).astype(np.float32))
-            events = world.events
-            over = (events.collision != CollisionKind.NONE) | (world.state.tick >= config.episode_ticks)
-            over |= (events.off_road | events.off_route | events.stuck | events.arrived) != 0
-            if over.any():
-                self._restart(over)
+        # Ornstein-Uhlenbeck: errors last about a second, so that they lead somewhere.
+        self.noise = 0.9 * self.noise + 0.436 * spread * self.rng.standard_normal(self.noise.shape)
+        noisy = actions + np.where(self.erring[:, None], self.noise, 0.0)
+        world.step(np.clip(noisy, -1.0, 1.0).astype(np.float32))
+        events = world.events
+        over = (events.collision != CollisionKind.NONE) | (world.state.tick >= config.episode_ticks)
+        over |= (events.off_road | events.off_route | events.stuck | events.arrived) != 0
+        if over.any():
+            self._restart(over)
 
     def _restart(self, which: np.ndarray) -> None:
         self.episode[which] += 1

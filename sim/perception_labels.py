@@ -65,7 +65,7 @@ class PerceptionLabeller:
         for metres in depth.values():
             metres[metres >= FAR_M] = 0.0
         return LabelledFrames(
-            observation=self._observation(),
+            observation=self.observation(),
             beam=suite.point_labels[..., 0].astype(np.uint8),
             bev=bev,
             boxes=boxes,
@@ -76,7 +76,8 @@ class PerceptionLabeller:
             lane=self._lane(),
         )
 
-    def _observation(self) -> dict[str, NDArray[Any]]:
+    def observation(self) -> dict[str, NDArray[Any]]:
+        """What all environments observe, a copy; as `perception.preprocess.frames_to_observation` gives it."""
         world, suite = self.world, self.suite
         n = world.num_envs
         ego = np.zeros((n, 5), np.float32)

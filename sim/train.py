@@ -6,7 +6,6 @@ Composes environment, network and training loop.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,22 +19,20 @@ from rich.console import Console
 from perception.preprocess import ObservationSpec
 from planning.checkpoint import load_checkpoint
 from planning.network import ActorCritic, NetworkConfig, build_network, network_config
-from planning.network_policy import NetworkPolicy
 from planning.ppo import PPOConfig
 from planning.ppo import train as train_ppo
 from planning.rollout import Teacher
 from sim.config import ConfigError, load_config, read_stage
 from sim.drive import load_policy
 from sim.dynamics import vehicle_of
-from sim.env import INFRACTIONS, DriveBatch, EnvConfig
-from sim.episode import run_episodes
+from sim.env import DriveBatch, EnvConfig
+from sim.judge import Judge
 from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.observation import PRIVILEGED_SIZE
 from sim.roads.driving_map import DrivingMap
 from sim.roads.towns import check_training_map, seed_split
+from sim.train_distill import TrainDistillConfig, distill_stage
 from sim.train_perception import TrainPerceptionConfig, train_stage
-
-EVALUATION_SEED = 10_000  # the first validation seed; training seeds lie below
 
 
 class TrainConfig(BaseModel):
@@ -102,8 +99,10 @@ def run_stage(path: Path, overrides: Sequence[str], out_dir: Path, resume: bool,
             return train(load_config(TrainConfig, path, overrides), out_dir, resume, console)
         case "perception":
             return train_stage(load_config(TrainPerceptionConfig, path, overrides), out_dir, resume, console)
+        case "distill":
+            return distill_stage(load_config(TrainDistillConfig, path, overrides), out_dir, resume, console)
         case other:
-            raise ConfigError(f"{path}: no stage {other!r}; there are: policy, perception")
+            raise ConfigError(f"{path}: no stage {other!r}; there are: policy, perception, distill")
 
 
 def observation_spec(batch: DriveBatch) -> ObservationSpec:
@@ -140,7 +139,7 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     network = build_network(config.network, observation_spec(batches[0]))
     if config.start_from is not None:
         _take_weights(network, config.start_from)
-    judge = _Judge(config, batches[0].map)
+    judge = Judge(judge_batches(config, batches[0].map), config.evaluation_episodes)
     console.print(f"{sum(p.numel() for p in network.parameters()):,} parameters; {config.num_envs} environments")
     before = judge(network)
     console.print(f"untrained: mean return {before['return']:.2f}, route completion {before['route_completion']:.3f}")
@@ -170,7 +169,7 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
 def _take_weights(network: ActorCritic, path: str) -> None:
     """Raises ConfigError where the checkpoint holds a network of another shape, CheckpointError where it is none."""
     other = load_checkpoint(path).network
-    if (other.config, other.spec) != (network.config, network.spec):
+    if not network.same_shape(other):
         raise ConfigError(f"start_from: the network in {path} has another shape or observation; train without it")
     network.load_state_dict(other.state_dict())
 
@@ -201,33 +200,9 @@ def training_env(config: TrainConfig) -> MixedVectorEnv:
     return MixedVectorEnv([mixed_batch(config.env, each, town, config.scenario_share) for town in config.maps])
 
 
-class _Judge:
-    """Drives the validation seeds without chance, in environments of its own."""
-
-    def __init__(self, config: TrainConfig, driving_map: DrivingMap) -> None:
-        """driving_map: the one of env.map, which is driven on where no others are given."""
-        count = config.evaluation_episodes
-        if config.evaluation_maps:
-            share = config.scenario_share
-            self._batches = [mixed_batch(config.env, count, town, share) for town in config.evaluation_maps]
-        else:
-            self._batches = [DriveBatch(config.env, min(config.num_envs, count), driving_map)]
-        self._count = count
-
-    def __call__(self, network: ActorCritic) -> dict[str, float]:
-        """Means over all episodes. score: percent that succeeded, and completion (0 to 1) where that is equal."""
-        policy, results = NetworkPolicy(network), []
-        for k, batch in enumerate(self._batches):
-            first = EVALUATION_SEED + k * self._count
-            results += run_episodes(batch, policy, range(first, first + self._count))[0]
-        success = float(np.mean([r.success for r in results]))
-        completion = float(np.mean([r.route_completion for r in results]))
-        failed = Counter(kind for r in results for kind in r.infractions)
-        return {
-            "score": 100.0 * success + completion,
-            "return": float(np.mean([r.total_reward for r in results])),
-            "route_completion": completion,
-            "success_rate": success,
-            "speed_mps": float(np.mean([r.mean_speed_mps for r in results])),
-            **{f"failed_{kind}": failed[kind] / len(results) for kind in INFRACTIONS},
-        }
+def judge_batches(config: TrainConfig, driving_map: DrivingMap) -> list[DriveBatch]:
+    """Where a run is judged. driving_map: the one of env.map, which is driven on where no others are given."""
+    count = config.evaluation_episodes
+    if config.evaluation_maps:
+        return [mixed_batch(config.env, count, town, config.scenario_share) for town in config.evaluation_maps]
+    return [DriveBatch(config.env, min(config.num_envs, count), driving_map)]

@@ -6,7 +6,7 @@ Composes frames, network, heads, training loop, files and scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from perception.labels import LabelledFrames
 from perception.prediction_pictures import paint_predictions
 from perception.preprocess import ObservationSpec
 from perception.train_perception import PerceptionConfig, PerceptionError, train_perception
-from planning.checkpoint import load_training_state, save_training_state
+from planning.checkpoint import load_training_state, save_checkpoint, save_training_state
 from planning.network import DrivingNetwork, NetworkConfig, network_config
 from planning.perceiver import HEADS, NETWORK, Perceiver, save_perceiver
 from sim.config import ConfigError
@@ -32,7 +32,8 @@ from sim.roads.towns import check_training_map
 from sim.sensors.rig import RigConfig, RigName
 from sim.sensors.rig import rig as rig_by_name
 
-STATE = "resume.safetensors"
+STATE, BEST = "resume.safetensors", "best.safetensors"
+_MAY_CHANGE = ("threads", "evaluation_frames", "evaluation_towns")
 
 
 class TrainPerceptionConfig(BaseModel):
@@ -89,7 +90,7 @@ def train_stage(config: TrainPerceptionConfig, out_dir: Path, resume: bool, cons
     source = DrivenFrames(config.frames, rig, model.grid, config.seed, "train")
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     console.print(f"{learning:,} parameters learn; {source.batch_size} frames a step")
-    keeper = _Keeper(config, model, out_dir)
+    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, _scores_of(config, model), _MAY_CHANGE)
 
     def paint(frames: LabelledFrames, predictions: Predictions) -> NDArray[np.uint8]:
         return paint_predictions(frames, predictions, model.grid)
@@ -133,13 +134,39 @@ def validation_frames(
     return [source.next() for _ in range(max(1, math.ceil(frames / per_step)))]
 
 
-class _Keeper:
-    """Files and scores of a run (perception.train_perception.Keeper)."""
+def _scores_of(config: TrainPerceptionConfig, model: Perceiver) -> Callable[[], dict[str, float]]:
+    """Scores on frames of validation towns, the same ones every time."""
+    frames: list[LabelledFrames] = []
 
-    def __init__(self, config: TrainPerceptionConfig, model: Perceiver, out_dir: Path) -> None:
-        self._config, self._model, self._out_dir = config, model, out_dir
-        self._run_config = config.model_dump(mode="json")
-        self._frames: list[LabelledFrames] | None = None
+    def scores() -> dict[str, float]:
+        if config.evaluation_frames == 0:
+            return {}
+        if not frames:
+            rig = rig_by_name(config.rig)
+            frames.extend(validation_frames(rig, model, config.evaluation_frames, config.evaluation_towns))
+        return perception_scores(model, frames)
+
+    return scores
+
+
+class RunKeeper:
+    """Files and scores of a run (perception.train_perception.Keeper).
+
+    Where an evaluation gives a `score`, the network with the highest one is kept as BEST.
+    """
+
+    def __init__(
+        self,
+        run_config: dict[str, Any],
+        model: Perceiver,
+        out_dir: Path,
+        evaluate: Callable[[], dict[str, float]],
+        may_change: Collection[str],
+    ) -> None:
+        """may_change: entries of the configuration that may be others when the run is resumed."""
+        self._run_config, self._model, self._out_dir = run_config, model, out_dir
+        self._evaluate, self._may_change = evaluate, may_change
+        self._best: float | None = None
 
     def restore(self, optimizer: torch.optim.Optimizer) -> int:
         path = self._out_dir / STATE
@@ -149,23 +176,23 @@ class _Keeper:
         before = state.get("run_config")
         for name, value in self._run_config.items():
             was = before.get(name) if isinstance(before, dict) else None
-            if name not in ("threads", "evaluation_frames", "evaluation_towns") and was != value:
+            if name not in self._may_change and was != value:
                 raise PerceptionError(
                     f"{path}: {name} was {was} in that run and is {value} now; resume with the same values, or start in a "
                     "new folder"
                 )
+        best = state.get("best")
+        self._best = None if best is None else float(best)
         return int(state["step"])
 
     def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float]) -> None:
         save_perceiver(self._out_dir, self._model, self._run_config, curves)
-        state = {"step": step, "run_config": self._run_config}
+        score = curves.get("score")
+        if score is not None and (self._best is None or score > self._best):
+            self._best = score
+            save_checkpoint(self._out_dir / BEST, self._model.network, self._run_config, curves)
+        state = {"step": step, "best": self._best, "run_config": self._run_config}
         save_training_state(self._out_dir / STATE, self._model, optimizer, state)  # type: ignore[arg-type]
 
     def evaluate(self) -> dict[str, float]:
-        config = self._config
-        if config.evaluation_frames == 0:
-            return {}
-        if self._frames is None:  # rendered once: every evaluation sees the same
-            rig = rig_by_name(config.rig)
-            self._frames = validation_frames(rig, self._model, config.evaluation_frames, config.evaluation_towns)
-        return perception_scores(self._model, self._frames)
+        return self._evaluate()

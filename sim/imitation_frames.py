@@ -1,0 +1,128 @@
+"""Labelled frames with what the expert would do, on roads that the expert and its student drive in turn (DAgger).
+
+Composes worlds, sensors, labels, expert and student; knows nothing about networks. DAgger: Ross, Gordon and Bagnell (AISTATS 2011);
+here every frame is fresh, so that nothing has to be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from perception.labels import LabelledFrames
+from perception.points import BevGrid
+from sim.labelled_frames import DrivenFrames, FramesConfig, Town
+from sim.observation import PRIVILEGED_SIZE, PrivilegedObserver
+from sim.sensors.rig import RigConfig
+
+Student = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float32]]
+"""Batched observation to actions (N, 2) float32 in [-1, 1]."""
+Expert = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+"""Actions (N, A) of the rule-based driver and `privileged` (N, P) to `LabelledFrames.expert` (N, A, 2), whose mode drives."""
+
+
+class ImitationFramesConfig(FramesConfig):
+    """Which frames are rendered, and who drives."""
+
+    scenario_share: float = Field(
+        default=0.5, ge=0, le=1, description="of the episodes that are scenarios, of every family a map has room for"
+    )
+    student_share: float = Field(
+        default=0.6, ge=0, le=1, description="of the environments that the student drives after the warm-up"
+    )
+    expert_chapters: int = Field(
+        default=3, ge=0, description="chapters at the start in which the expert drives everywhere (behaviour cloning)"
+    )
+
+
+class ImitationFrames(DrivenFrames):
+    """A source of labelled frames (perception.train_perception.FrameSource) that say what the expert would do.
+
+    The expert knows only what the sensors can see. A chapter is a pure function of config, seed, its number and of the students
+    that drove in it.
+    """
+
+    config: ImitationFramesConfig
+
+    def __init__(
+        self,
+        config: ImitationFramesConfig,
+        rig: RigConfig,
+        grid: BevGrid,
+        seed: int,
+        split: Literal["train", "validation"],
+        student: Student,
+        expert: Expert,
+    ) -> None:
+        """Raises ConfigError for numbers that do not fit each other, MapError for a town kept for another split."""
+        super().__init__(config, rig, grid, seed, split)
+        self.student, self.imitated = student, expert
+        self.student_share = 0.0
+
+    def begin(self, chapter: int) -> None:
+        """Take the towns of that chapter and start new episodes in them."""
+        self.student_share = 0.0 if chapter < self.config.expert_chapters else self.config.student_share
+        super().begin(chapter)
+
+    def town(self, name: str, rig: RigConfig, num_envs: int, seeds: range) -> Town:
+        """The environments on one map."""
+        return _SharedTown(self, name, rig, num_envs, seeds)
+
+
+class _SharedTown(Town):
+    """The environments on one map, some of them driven by the student."""
+
+    def __init__(self, source: ImitationFrames, name: str, rig: RigConfig, num_envs: int, seeds: range) -> None:
+        super().__init__(source.config, name, rig, source.grid, num_envs, seeds)
+        self.source = source
+        self.observer = PrivilegedObserver(self.world.map, self.world)
+        self.privileged = np.zeros((num_envs, PRIVILEGED_SIZE), np.float32)
+        self.followed = np.zeros(num_envs, np.bool_)
+        self._wanted: NDArray[np.float32] | None = None  # (N, A, 2) of this tick, once it was asked for
+        self._rendered = False  # whether the sensors show this tick
+
+    def begin(self, rng: np.random.Generator) -> None:
+        super().begin(rng)
+        self.followed = rng.random(self.world.num_envs) < self.source.student_share
+        self.erring &= ~self.followed  # the student errs by itself
+
+    def expert_actions(self) -> NDArray[np.float32]:
+        """What the expert does now (N, 2)."""
+        above = self._distribution() - 1.0
+        return np.asarray(2.0 * above[..., 0] / np.maximum(above.sum(-1), 1e-6) - 1.0, np.float32)
+
+    def _distribution(self) -> NDArray[np.float32]:
+        """How the expert, who sees no more than the sensors, would act now: (N, A, 2)."""
+        if self._wanted is None:
+            situation = self.world.situation()
+            self.observer.observe(situation, self.privileged)
+            rules = self.expert.act({}, self.observer.seen(situation))
+            self._wanted = self.source.imitated(rules, self.privileged)
+        return self._wanted
+
+    def drive(self, ticks: int) -> None:
+        """Drive on; whoever is finished, or in trouble, starts another episode."""
+        for _ in range(ticks):
+            actions = self.expert_actions()
+            if self.followed.any():
+                if not self._rendered:
+                    self.suite.observe(self.world.state, self.followed)
+                observation = self.labeller.observation()
+                mine = {key: values[self.followed] for key, values in observation.items()}
+                actions[self.followed] = self.source.student(mine)
+            self._step(actions)
+
+    def _step(self, actions: NDArray[np.float32]) -> None:
+        super()._step(actions)
+        self._wanted, self._rendered = None, False
+
+    def render(self) -> LabelledFrames:
+        wanted = self._distribution()
+        frames = super().render()
+        self._rendered = True
+        return replace(frames, expert=wanted.copy())
