@@ -50,17 +50,26 @@ def test_pillars_are_the_maximum_over_nine_features_of_every_point() -> None:
         )
 
 
-def test_the_gradient_of_the_maximum_is_that_of_torch() -> None:
+def test_the_maximum_and_its_gradient_are_those_of_torch() -> None:
     generator = torch.Generator().manual_seed(1)
-    rows = torch.randint(0, 4, (200, 5), generator=generator).double().requires_grad_()  # many equal rows
+    local = torch.randn((200, 4), generator=generator)
+    weight = torch.randn((5, 4), generator=generator).requires_grad_()
     pillar = torch.cat([torch.arange(20), torch.randint(0, 20, (180,), generator=generator)])
-    wanted = torch.rand((20, 5), generator=generator, dtype=torch.float64)
-    lowest = torch.full((20, 5), -torch.inf, dtype=torch.float64)
-    theirs = lowest.scatter_reduce(0, pillar[:, None].expand_as(rows), rows, "amax")
-    ours = _PillarMax.apply(rows, pillar, 20)
-    assert torch.equal(ours, theirs)
-    expected = torch.autograd.grad((theirs * wanted).sum(), rows)[0]
-    assert torch.allclose(torch.autograd.grad((ours * wanted).sum(), rows)[0], expected)
+    wanted = torch.rand((20, 5), generator=generator)
+    rows = local @ weight.T
+    theirs = torch.full((20, 5), -torch.inf).scatter_reduce(0, pillar[:, None].expand_as(rows), rows, "amax")
+    ours = _PillarMax.apply(weight, local, pillar.int(), 20)
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+    expected = torch.autograd.grad((theirs * wanted).sum(), weight)[0]
+    torch.testing.assert_close(torch.autograd.grad((ours * wanted).sum(), weight)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_of_equal_points_the_first_one_has_the_gradient() -> None:
+    weight = torch.tensor([[1.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    local = torch.tensor([[2.0, 7.0, 0.0, 0.0], [2.0, 9.0, 0.0, 0.0]])
+    highest = _PillarMax.apply(weight, local, torch.zeros(2, dtype=torch.int32), 1)
+    assert highest.tolist() == [[2.0]]
+    assert torch.autograd.grad(highest.sum(), weight)[0].tolist() == [[2.0, 7.0, 0.0, 0.0]]
 
 
 def test_order_padding_and_points_outside_the_grid_change_nothing() -> None:
