@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -60,6 +60,10 @@ class ObservationSpec:
         for name, camera in self.cameras.items():
             if camera.width_px > 8192 or camera.height_px > 8192:
                 raise ValueError(f"{name} is larger than 8192 pixels: {camera.width_px}x{camera.height_px}")
+
+    def same_sensors(self, other: ObservationSpec) -> bool:
+        """Whether the other differs at most in `privileged`."""
+        return replace(self, privileged_size=0).to_json() == replace(other, privileged_size=0).to_json()
 
     def shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Key of the observation to the shape per car and the dtype's name; what is absent is left out.

@@ -31,6 +31,7 @@ Tensors = Mapping[str, Tensor]
 # Scales that bring `ego` to about 1: 15 m/s, 3 m/s2, 0.5 rad/s, and the actions as they are.
 EGO_SCALES = (15.0, 3.0, 0.5, 1.0, 1.0)
 POLICY_GAIN = 0.01
+LATENT = "latent"  # key of an observation that holds fused features in place of what sensors, ego and route say
 
 _SIZES: dict[str, dict[str, int]] = {
     "smoke": {"camera_width": 16, "camera_blocks": 1, "points_width": 16, "points_blocks": 1, "token_width": 64,
@@ -208,8 +209,34 @@ class DrivingNetwork(nn.Module):
         return SensorFeatures(pictures, points, vectors, present)
 
     def latent(self, observation: Tensors) -> Tensor:
-        """Fused features (B, F) float32 of a batched observation."""
+        """Fused features (B, F) float32 of a batched observation, or those that it already holds as `latent`."""
+        if LATENT in observation:
+            return observation[LATENT]
         return self.fusion.latent(self.features(observation))
+
+    def cached_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of each key of an observation (without batch) that holds features worked out before."""
+        privileged = {key: shape for key, shape in self.spec.shapes().items() if key == "privileged"}
+        return {LATENT: ((self.fusion.out_features,), "float32"), **privileged}
+
+    def freeze_features(self) -> None:
+        """Encoders and fusion have no gradients from now on; policy and value do."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name.startswith(("policy.", "value.")))
+
+    def take_over(self, other: DrivingNetwork) -> None:
+        """Take the weights of another network; where only the other's critic sees something else, all but those of the critic.
+
+        Raises:
+            ValueError: it has another shape or observation.
+        """
+        if self.same_shape(other):
+            self.load_state_dict(other.state_dict())
+            return
+        if self.config != other.config or not self.spec.same_sensors(other.spec):
+            raise ValueError("another shape or observation")
+        weights = {n: t for n, t in other.state_dict().items() if not n.startswith(("value.", "statistics."))}
+        self.load_state_dict(weights, strict=False)
 
     def perceive(self, observation: Tensors) -> tuple[SensorFeatures, FusedFeatures]:
         """What the encoders and what fusion make of a batched observation, maps included: what perception is trained on."""

@@ -29,7 +29,7 @@ from torch.utils.tensorboard import SummaryWriter
 from planning.action import ACTION_SIZE
 from planning.advantages import generalised_advantages
 from planning.checkpoint import load_training_state, save_checkpoint, save_training_state
-from planning.network import ActorCritic
+from planning.network import LATENT, ActorCritic, DrivingNetwork
 from planning.rollout import EpisodeRecord, Rollout, Teacher, mean
 
 LATEST, BEST, STATE = "latest.safetensors", "best.safetensors", "resume.safetensors"
@@ -65,6 +65,9 @@ class PPOConfig(BaseModel):
     )
     teacher_until: float = Field(
         0.7, gt=0, le=1, description="share of the run after which that weight has fallen to 0"
+    )
+    value_only_updates: int = Field(
+        0, ge=0, description="updates at the start in which only the value learns, for a policy that comes trained"
     )
     reward_scale: float = Field(1.0, gt=0, description="factor on rewards; bring returns to about 1 to 10")
     checkpoint_every: int = Field(10, ge=1, description="updates between checkpoints (and resets of environments)")
@@ -157,7 +160,8 @@ def train(
                 buffer.reset(_seed(config.seed, update, 1))
             leash = config.teacher_weight * max(0.0, 1.0 - (1.0 - remaining) / config.teacher_until)
             buffer.collect(network, generator, config.reward_scale, record, teacher if leash > 0 else None)
-            curves = _learn(network, optimizer, buffer, config, remaining, generator, leash)
+            acting = update >= config.value_only_updates
+            curves = _learn(network, optimizer, buffer, config, remaining, generator, leash, acting)
             network.update_statistics(buffer.tensors())
 
             done = update + 1
@@ -215,10 +219,11 @@ def _learn(
     remaining: float,
     generator: torch.Generator,
     leash: float = 0.0,
+    acting: bool = True,
 ) -> dict[str, float]:
     """Several epochs of clipped policy gradients over one rollout; returns the curves of this update.
 
-    leash: weight of the squared distance from the teacher's actions.
+    leash: weight of the squared distance from the teacher's actions. acting: whether the policy learns, not only the value.
 
     A minibatch goes through the network in chunks whose gradients add up, so its size costs no memory.
     """
@@ -251,11 +256,13 @@ def _learn(
                 policy_loss = -torch.min(advantage * ratio, advantage * clipped).sum() / size
                 value_loss = 0.5 * (value - all_targets[chosen]).square().sum() / size
                 entropy = distribution.entropy().sum() / size
-                loss = policy_loss - entropy_weight * entropy + config.value_weight * value_loss
+                loss = config.value_weight * value_loss
                 distance = torch.zeros(())
-                if leash > 0:
-                    distance = (distribution.mean() - taught[chosen]).square().sum() / size
-                    loss = loss + leash * distance
+                if acting:
+                    loss = loss + policy_loss - entropy_weight * entropy
+                    if leash > 0:
+                        distance = (distribution.mean() - taught[chosen]).square().sum() / size
+                        loss = loss + leash * distance
                 loss.backward()
                 with torch.no_grad():
                     divergence = (ratio - 1.0 - log_ratio).sum() / size  # Schulman, "Approximating KL divergence", k3
@@ -322,7 +329,10 @@ def _require_fit(env: VectorEnv, network: ActorCritic, config: PPOConfig) -> Non
         raise PPOError(f"actions must be a Box from -1 to 1 of shape ({ACTION_SIZE},), got {actions}")
     space = env.single_observation_space
     offered = dict(space.spaces) if isinstance(space, Dict) else {"privileged": space}
-    for key, (shape, dtype) in network.spec.shapes().items():
+    shapes = network.spec.shapes()
+    if LATENT in offered and isinstance(network, DrivingNetwork):
+        shapes = network.cached_shapes()
+    for key, (shape, dtype) in shapes.items():
         if key not in offered or offered[key].shape != shape or offered[key].dtype != dtype:
             has = f"{offered[key].dtype} {offered[key].shape}" if key in offered else f"only {', '.join(offered)}"
             raise PPOError(f"the network needs {key} as {dtype} {shape}, but the environments give {has}")

@@ -1,5 +1,5 @@
-"""Measures training: steps of PPO a second on the privileged observation, against Stable-Baselines3, and one decision of the
-sensor network.
+"""Measures training: steps of PPO a second on the privileged observation, against Stable-Baselines3, and on sensors; frames of
+perception a second; one decision of the sensor network.
 
 Contestants train in turn, round after round in one process, on the same kind of environments with networks of the same size, the
 same batches and as many threads; ratios are medians of the rounds' own ratios.
@@ -19,20 +19,26 @@ import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from planning.network import build_network, network_config
+from planning.network import DrivingNetwork, build_network, network_config
 from planning.network_policy import NetworkPolicy
 from planning.ppo import PPOConfig, train
 from sim.env import DriveBatch, DriveVectorEnv, EnvConfig
+from sim.feature_env import FeatureVectorEnv
 from sim.logs.log import cpu_model, git_commit
+from sim.mixed_env import MixedVectorEnv
 from sim.train import observation_spec
+from sim.train_perception import TrainPerceptionConfig, train_stage
 
 AGENTS = 21  # 20 beside the ego
 ENVS, ROLLOUT_STEPS, MINIBATCH, EPOCHS, HIDDEN = 256, 64, 4096, 3, 256
 DECISIONS = 60
+SENSOR_ENVS, SENSOR_MINIBATCH = 32, 1024
+FRAMES = 640  # of perception
 
 
 def bench_train(rounds: int = 7, *, updates: int = 2, threads: int = 2) -> dict[str, Any]:
@@ -40,6 +46,8 @@ def bench_train(rounds: int = 7, *, updates: int = 2, threads: int = 2) -> dict[
 
     rounds, updates: each contestant makes that many updates in each round. threads: of kernels and torch, at most as many as there
     are. inference_ms: one frame of rig `small` through the sensor network of size `small`, one thread, untrained weights.
+    sensor_ppo_steps_per_s: PPO on frozen features of that network, all in, as configs/finetune.toml does it.
+    perception_frames_per_s: frames rendered, labelled and learned from, as configs/perception.toml does it.
     """
     kernels, products = numba.get_num_threads(), torch.get_num_threads()
     threads = min(threads, numba.config.NUMBA_NUM_THREADS)
@@ -49,6 +57,7 @@ def bench_train(rounds: int = 7, *, updates: int = 2, threads: int = 2) -> dict[
         ours, theirs = _Ours(updates), _Theirs(updates)
         ours(), theirs()  # compiles, and allocates
         seconds = np.array([(ours(), theirs()) for _ in range(rounds)])
+        sensor, frames = _sensor_steps_per_s(updates), _frames_per_s()
         torch.set_num_threads(1)
         inference = _inference_ms()
     finally:
@@ -61,6 +70,8 @@ def bench_train(rounds: int = 7, *, updates: int = 2, threads: int = 2) -> dict[
         "sb3_steps_per_s": float(np.median(steps / seconds[:, 1])),
         "ppo_ratio": float(np.median(ratio)),
         "ppo_ratio_quartiles": [float(q) for q in np.percentile(ratio, [25, 75])],
+        "sensor_ppo_steps_per_s": sensor,
+        "perception_frames_per_s": frames,
         "inference_ms": inference,
         "rounds": rounds,
         "updates_per_round": updates,
@@ -155,6 +166,35 @@ class ForStableBaselines(VecEnv):  # type: ignore[misc]  # it comes without type
 
     def env_is_wrapped(self, wrapper_class: type, indices: Any = None) -> list[bool]:
         return [False] * self.num_envs
+
+
+def _sensor_steps_per_s(updates: int) -> float:
+    """Steps a second of PPO on frozen features: cameras, LiDAR, encoders, fusion, learning."""
+    env = MixedVectorEnv([DriveBatch(EnvConfig.of(observation="both", world={"agents": AGENTS}), SENSOR_ENVS)])
+    network = build_network(network_config("small"), observation_spec(env.parts[0].batch))
+    assert isinstance(network, DrivingNetwork)
+    network.freeze_features()
+    config = PPOConfig.model_validate({
+        "total_steps": updates * SENSOR_ENVS * ROLLOUT_STEPS, "rollout_steps": ROLLOUT_STEPS, "minibatch_size": SENSOR_MINIBATCH,
+        "chunk_size": SENSOR_MINIBATCH, "epochs": EPOCHS, "target_kl": 0.0,
+    })  # fmt: skip
+    features = FeatureVectorEnv(env, network)
+    rates = []
+    for _ in range(2):  # the first one compiles, and allocates
+        with tempfile.TemporaryDirectory() as folder:
+            rates.append(train(features, network, config, Path(folder), quiet=True).steps_per_s)
+    return rates[-1]
+
+
+def _frames_per_s() -> float:
+    """Frames a second of perception's training on one town."""
+    values = {
+        "evaluation_frames": 0, "frames": {"towns": ("grid-small",), "towns_at_once": 1},
+        "perception": {"total_frames": FRAMES, "checkpoint_every": FRAMES},
+    }  # fmt: skip
+    config = TrainPerceptionConfig.model_validate({**values, "threads": torch.get_num_threads()})
+    with tempfile.TemporaryDirectory() as folder:
+        return float(train_stage(config, Path(folder), False, Console(quiet=True))["frames_per_s"])
 
 
 def _inference_ms() -> float:

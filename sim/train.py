@@ -5,20 +5,25 @@ Composes environment, network and training loop.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rich.console import Console
 
 from perception.preprocess import ObservationSpec
+from planning.beta import BetaActions
 from planning.checkpoint import load_checkpoint
-from planning.network import ActorCritic, NetworkConfig, build_network, network_config
+from planning.network import ActorCritic, DrivingNetwork, NetworkConfig, build_network, network_config
 from planning.ppo import PPOConfig
 from planning.ppo import train as train_ppo
 from planning.rollout import Teacher
@@ -26,6 +31,7 @@ from sim.config import ConfigError, load_config, read_stage
 from sim.drive import load_policy
 from sim.dynamics import vehicle_of
 from sim.env import DriveBatch, EnvConfig
+from sim.feature_env import FeatureVectorEnv
 from sim.judge import Judge
 from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.observation import PRIVILEGED_SIZE
@@ -67,6 +73,14 @@ class TrainConfig(BaseModel):
     )
     start_from: str | None = Field(
         default=None, description="checkpoint of a network of the same shape whose weights the run begins with"
+    )
+    frozen: bool = Field(
+        default=False,
+        description="encoders and fusion stay as `start_from` made them: policy and value learn, on features worked out once",
+    )
+    teacher: Literal["rules", "start"] = Field(
+        default="rules",
+        description="whom ppo.teacher_weight keeps near: the rule-based expert, or the policy of `start_from`",
     )
     threads: int = Field(default=2, ge=1, le=256, description="of torch")
     env: EnvConfig = EnvConfig()
@@ -131,24 +145,32 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
             f"network.kind {config.network.kind!r} does not fit env.observation {config.env.observation!r}: a privileged "
             "network goes with observation 'privileged', a sensor network with 'sensors' or 'both'"
         )
+    if config.start_from is None and (config.frozen or config.teacher == "start"):
+        raise ConfigError("frozen = true and teacher = 'start' need start_from, the checkpoint of a trained network")
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     started = time.perf_counter()
-    env = training_env(config)
-    batches = [part.batch for part in env.parts]
+    mixed = training_env(config)
+    batches = [part.batch for part in mixed.parts]
     network = build_network(config.network, observation_spec(batches[0]))
     if config.start_from is not None:
         _take_weights(network, config.start_from)
+    env: VectorEnv = mixed
+    if config.frozen:
+        if not isinstance(network, DrivingNetwork):
+            raise ConfigError("frozen = true needs network.kind 'sensor': a privileged network has no features")
+        network.freeze_features()
+        env = FeatureVectorEnv(mixed, network)
     judge = Judge(judge_batches(config, batches[0].map), config.evaluation_episodes)
     console.print(f"{sum(p.numel() for p in network.parameters()):,} parameters; {config.num_envs} environments")
     before = judge(network)
-    console.print(f"untrained: mean return {before['return']:.2f}, route completion {before['route_completion']:.3f}")
+    console.print(f"before: mean return {before['return']:.2f}, route completion {before['route_completion']:.3f}")
     ppo = config.ppo.model_copy(update={"seed": config.seed})
     run_config = config.model_dump(mode="json")
-    teacher = _teacher(batches) if config.ppo.teacher_weight > 0 else None
     result = train_ppo(
-        env, network, ppo, out_dir, resume=resume, evaluate=judge, teacher=teacher, run_config=run_config
-    )
+        env, network, ppo, out_dir, resume=resume, evaluate=judge, teacher=_teacher(config, env, batches, network),
+        run_config=run_config,
+    )  # fmt: skip
     after = judge(network)
     env.close()
     report = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(result).items()}
@@ -169,21 +191,45 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
 def _take_weights(network: ActorCritic, path: str) -> None:
     """Raises ConfigError where the checkpoint holds a network of another shape, CheckpointError where it is none."""
     other = load_checkpoint(path).network
-    if not network.same_shape(other):
-        raise ConfigError(f"start_from: the network in {path} has another shape or observation; train without it")
-    network.load_state_dict(other.state_dict())
+    if isinstance(network, DrivingNetwork) and isinstance(other, DrivingNetwork):
+        with suppress(ValueError):
+            network.take_over(other)
+            return
+    elif network.same_shape(other):
+        network.load_state_dict(other.state_dict())
+        return
+    raise ConfigError(f"start_from: the network in {path} has another shape or observation; train without it")
 
 
-def _teacher(batches: Sequence[DriveBatch]) -> Teacher:
-    """The rule-based driver in all of these environments, who sees what the privileged observation says.
+def _teacher(
+    config: TrainConfig, env: VectorEnv, batches: Sequence[DriveBatch], network: ActorCritic
+) -> Teacher | None:
+    """Who drives the same environments beside the network that learns, None without a weight.
 
-    Raises ConfigError where they have none.
+    Raises ConfigError where there cannot be such a one.
     """
+    if config.ppo.teacher_weight == 0:
+        return None
+    if config.teacher == "start":
+        if not isinstance(env, FeatureVectorEnv):
+            raise ConfigError("teacher = 'start' needs frozen = true, so that both drive by the same features")
+        return _policy_at_the_start(env, network)
     world = batches[0].config.world
     if batches[0].config.observation == "sensors":
         raise ConfigError("ppo.teacher_weight needs env.observation 'privileged' or 'both', got 'sensors'")
     driver = load_policy("expert", vehicle_of(world.vehicle, world.vehicle_model))
     return lambda: np.concatenate([driver.act({}, batch.seen_situation()) for batch in batches])
+
+
+def _policy_at_the_start(env: FeatureVectorEnv, network: ActorCritic) -> Teacher:
+    """The mean actions of the policy as it is now, whatever it learns later."""
+    policy = copy.deepcopy(network.policy).requires_grad_(False)
+
+    def act() -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return BetaActions.from_logits(policy(torch.from_numpy(env.latents))).mean().numpy()  # type: ignore[no-any-return]
+
+    return act
 
 
 def training_env(config: TrainConfig) -> MixedVectorEnv:

@@ -14,13 +14,19 @@ CONFIG = {"observation": "privileged", "max_steps": 6, "world": {"agents": 4}}
 
 
 def test_report_has_the_keys_that_others_rely_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"ENVS": 4, "ROLLOUT_STEPS": 8, "MINIBATCH": 16, "HIDDEN": 8, "DECISIONS": 4}.items():
+    small = {
+        "ENVS": 4, "ROLLOUT_STEPS": 8, "MINIBATCH": 16, "HIDDEN": 8, "DECISIONS": 4, "SENSOR_ENVS": 2, "SENSOR_MINIBATCH": 16,
+        "FRAMES": 32,
+    }  # fmt: skip
+    for name, value in small.items():
         monkeypatch.setattr(bench, name, value)
-    monkeypatch.setattr(bench, "_inference_ms", lambda: 3.0)  # compiles the sensors; they are measured elsewhere
     before = torch.get_num_threads()
     report = bench_train(rounds=2, updates=1, threads=1)
     assert torch.get_num_threads() == before
-    for key in ("privileged_ppo_steps_per_s", "sb3_steps_per_s", "ppo_ratio", "inference_ms"):
+    for key in (
+        "privileged_ppo_steps_per_s", "sb3_steps_per_s", "ppo_ratio", "inference_ms", "sensor_ppo_steps_per_s",
+        "perception_frames_per_s",
+    ):  # fmt: skip
         assert report[key] > 0, key
     assert report["threads"] == 1
     low, high = report["ppo_ratio_quartiles"]

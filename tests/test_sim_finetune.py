@@ -1,0 +1,150 @@
+"""PPO on frozen features: they are the network's own, what is frozen stays, the policy waits for the value, runs resume equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+import planning.ppo as loop
+from planning.checkpoint import load_checkpoint, save_checkpoint
+from planning.network import LATENT, DrivingNetwork, network_config
+from sim.config import ConfigError, load_config
+from sim.feature_env import FeatureVectorEnv
+from sim.sensors.rig import rig
+from sim.train import TrainConfig, observation_spec, train, training_env
+from sim.train_perception import spec_of
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+QUIET = Console(quiet=True)
+# Two checkpoints of two updates; the value learns alone in the first one.
+SHORT = (
+    "num_envs=2", "ppo.total_steps=64", "ppo.rollout_steps=8", "ppo.minibatch_size=16", "ppo.chunk_size=16", "threads=1",
+    "ppo.checkpoint_every=2", "ppo.value_only_updates=1", "evaluation_episodes=1", "env.max_steps=12", "env.rig=smoke",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network as stage 3 leaves it: its critic sees nothing privileged."""
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("distilled") / "best.safetensors"
+    save_checkpoint(path, DrivingNetwork(network_config("smoke"), spec_of(rig("smoke"))), {}, {})
+    return path
+
+
+def config(distilled: Path, *overrides: str) -> TrainConfig:
+    return load_config(TrainConfig, CONFIGS / "smoke-finetune.toml", [*SHORT, f"start_from={distilled}", *overrides])
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    return dict(load_checkpoint(path).network.state_dict())
+
+
+def test_features_are_what_the_network_makes_of_the_observation(distilled: Path) -> None:
+    env = training_env(config(distilled, "env.max_steps=5"))
+    network = DrivingNetwork(network_config("smoke"), observation_spec(env.parts[0].batch))
+    features = FeatureVectorEnv(env, network)
+    plain = training_env(config(distilled, "env.max_steps=5"))
+    seen, expected = features.reset(seed=3)[0], plain.reset(seed=3)[0]
+    action, ended = np.tile(np.array([0.1, 0.8], np.float32), (2, 1)), 0
+    for _ in range(7):
+        with torch.inference_mode():
+            latent = network.latent({key: torch.from_numpy(value) for key, value in expected.items()})
+        np.testing.assert_allclose(seen[LATENT], latent, atol=1e-5)
+        np.testing.assert_array_equal(seen["privileged"], expected["privileged"])
+        assert features.single_observation_space.contains({key: value[0] for key, value in seen.items()})
+        seen, reward, _, truncated, info = features.step(action)
+        expected, reward_there, _, truncated_there, info_there = plain.step(action)
+        np.testing.assert_array_equal(reward, reward_there)
+        np.testing.assert_array_equal(truncated, truncated_there)
+        for e in np.flatnonzero(truncated):
+            last = {key: torch.from_numpy(value[None]) for key, value in info_there["final_obs"][e].items()}
+            with torch.inference_mode():
+                np.testing.assert_allclose(info["final_obs"][e][LATENT], network.latent(last)[0], atol=1e-5)
+        ended += int(truncated.sum())
+    assert ended == 2
+    features.close()
+
+
+def test_what_is_frozen_stays_and_the_policy_learns_after_the_value(distilled: Path, tmp_path: Path) -> None:
+    report = train(config(distilled, "ppo.value_only_updates=2"), tmp_path / "value", False, QUIET)
+    assert report["first_ratio_error"] < 1e-4
+    before = weights(distilled)
+    after = weights(tmp_path / "value" / "latest.safetensors")
+    features = [name for name in before if not name.startswith(("policy.", "value.", "statistics."))]
+    assert len(features) > 50
+    assert all(torch.equal(before[name], after[name]) for name in features)
+    assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("policy."))
+    train(config(distilled, "ppo.value_only_updates=4"), tmp_path / "only", False, QUIET)
+    only = weights(tmp_path / "only" / "latest.safetensors")
+    assert all(torch.equal(before[name], only[name]) for name in before if name.startswith("policy."))
+    fresh = DrivingNetwork(
+        network_config("smoke"), load_checkpoint(tmp_path / "only" / "latest.safetensors").network.spec
+    )
+    assert set(only) == set(fresh.state_dict())
+    assert float(only["statistics.count"]) == 64
+
+
+def test_a_strong_leash_holds_the_policy(distilled: Path, tmp_path: Path) -> None:
+    """On the same rollouts at first: with a huge weight mean actions stay, without any they move."""
+    moved = {}
+    for weight in (0.0, 1e5):
+        out = tmp_path / str(weight)
+        values = (
+            "ppo.learning_rate=0.01",
+            "ppo.target_kl=0.0",
+            "ppo.teacher_until=1.0",
+            f"ppo.teacher_weight={weight}",
+        )
+        train(config(distilled, "ppo.value_only_updates=0", *values), out, False, QUIET)
+        network, start = load_checkpoint(out / "latest.safetensors").network, load_checkpoint(distilled).network
+        latent = torch.randn((64, 256), generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            moved[weight] = float(
+                (network.act({LATENT: latent}).mean() - start.act({LATENT: latent}).mean()).abs().mean()
+            )
+    assert moved[1e5] < 0.5 * moved[0.0]
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
+    distilled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    train(config(distilled), unbroken, False, QUIET)
+    learn, calls = loop._learn, []
+
+    def learn_until_killed(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise Killed
+        return learn(*args)
+
+    monkeypatch.setattr(loop, "_learn", learn_until_killed)
+    with pytest.raises(Killed):
+        train(config(distilled), killed, False, QUIET)
+    monkeypatch.undo()
+    train(config(distilled), killed, True, QUIET)
+    expected, got = (weights(folder / "latest.safetensors") for folder in (unbroken, killed))
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_what_does_not_go_together_is_said(distilled: Path, tmp_path: Path) -> None:
+    for overrides, message in (
+        (("start_from=",), "no such file|not a file"),
+        (("network.hidden=64",), "another shape or observation"),
+        (("frozen=false",), "teacher = 'start' needs frozen = true"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(config(distilled, *overrides), tmp_path, False, QUIET)
+    values = load_config(TrainConfig, CONFIGS / "smoke-finetune.toml", SHORT)
+    with pytest.raises(ConfigError, match="need start_from"):
+        train(values, tmp_path, False, QUIET)
