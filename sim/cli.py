@@ -196,11 +196,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train the driving policy by PPO, or, where the file says stage = "perception", what it perceives with.
+    """Train what the file's `stage` says: policy (PPO), perception, distill (imitation), or all, one after the other.
 
     Example: automedon train configs/smoke.toml seed=1
     """
-    from sim.train import run_stage
+    from sim.stages import run_stage
 
     folder = out if out is not None else Path("runs") / f"train-{config.stem}"
     console = say(as_json)

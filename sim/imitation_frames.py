@@ -26,6 +26,10 @@ Expert = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32
 """Actions (N, A) of the rule-based driver and `privileged` (N, P) to `LabelledFrames.expert` (N, A, 2), whose mode drives."""
 
 
+Label = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float32]]
+"""Batched observation to `LabelledFrames.expert` (N, A, 2): a network that is imitated in place of the expert who drives."""
+
+
 class ImitationFramesConfig(FramesConfig):
     """Which frames are rendered, and who drives."""
 
@@ -58,10 +62,13 @@ class ImitationFrames(DrivenFrames):
         split: Literal["train", "validation"],
         student: Student,
         expert: Expert,
+        label: Label | None = None,
     ) -> None:
-        """Raises ConfigError for numbers that do not fit each other, MapError for a town kept for another split."""
+        """label: who is imitated, if not the expert.
+
+        Raises ConfigError for numbers that do not fit each other, MapError for a town kept for another split."""
         super().__init__(config, rig, grid, seed, split)
-        self.student, self.imitated = student, expert
+        self.student, self.imitated, self.label = student, expert, label
         self.student_share = 0.0
 
     def begin(self, chapter: int) -> None:
@@ -125,4 +132,5 @@ class _SharedTown(Town):
         wanted = self._distribution()
         frames = super().render()
         self._rendered = True
-        return replace(frames, expert=wanted.copy())
+        label = self.source.label
+        return replace(frames, expert=wanted.copy() if label is None else label(frames.observation))

@@ -27,7 +27,7 @@ from planning.network import ActorCritic, DrivingNetwork, NetworkConfig, build_n
 from planning.ppo import PPOConfig
 from planning.ppo import train as train_ppo
 from planning.rollout import Teacher
-from sim.config import ConfigError, load_config, read_stage
+from sim.config import ConfigError
 from sim.drive import load_policy
 from sim.dynamics import vehicle_of
 from sim.env import DriveBatch, EnvConfig
@@ -37,8 +37,6 @@ from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.observation import PRIVILEGED_SIZE
 from sim.roads.driving_map import DrivingMap
 from sim.roads.towns import check_training_map, seed_split
-from sim.train_distill import TrainDistillConfig, distill_stage
-from sim.train_perception import TrainPerceptionConfig, train_stage
 
 
 class TrainConfig(BaseModel):
@@ -100,23 +98,6 @@ class TrainConfig(BaseModel):
                     "network": {"size": size, **tables["network"]},
                 }
         return values
-
-
-def run_stage(path: Path, overrides: Sequence[str], out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
-    """Train what the configuration file's `stage` says; returns figures of the run.
-
-    Raises:
-        ConfigError: no such file or stage, or a value that is not allowed; and what each stage raises.
-    """
-    match read_stage(path, overrides):
-        case "policy":
-            return train(load_config(TrainConfig, path, overrides), out_dir, resume, console)
-        case "perception":
-            return train_stage(load_config(TrainPerceptionConfig, path, overrides), out_dir, resume, console)
-        case "distill":
-            return distill_stage(load_config(TrainDistillConfig, path, overrides), out_dir, resume, console)
-        case other:
-            raise ConfigError(f"{path}: no stage {other!r}; there are: policy, perception, distill")
 
 
 def observation_spec(batch: DriveBatch) -> ObservationSpec:

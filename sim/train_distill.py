@@ -27,7 +27,7 @@ from planning.network import DrivingNetwork, NetworkConfig, PrivilegedNetwork, n
 from planning.perceiver import HEADS, NETWORK, Perceiver, load_perceiver
 from sim.config import ConfigError
 from sim.env import EnvConfig
-from sim.imitation_frames import Expert, ImitationFrames, ImitationFramesConfig, Student
+from sim.imitation_frames import Expert, ImitationFrames, ImitationFramesConfig, Label, Student
 from sim.judge import Judge
 from sim.labelled_frames import VALIDATION_TOWNS
 from sim.mixed_env import mixed_batch
@@ -56,6 +56,10 @@ class TrainDistillConfig(BaseModel):
     expert: str = Field(
         default="rules",
         description="who is imitated: rules, the rule-based expert who knows what sensors can see; or a privileged checkpoint",
+    )
+    teacher: str | None = Field(
+        default=None,
+        description="checkpoint of a sensor network that is imitated in place of the expert, to make a smaller one",
     )
     evaluation_episodes: int = Field(
         default=4, ge=0, le=1000, description="validation seeds driven on each of its towns"
@@ -102,11 +106,15 @@ def distill_stage(config: TrainDistillConfig, out_dir: Path, resume: bool, conso
     if config.start_from is not None:
         _take_weights(model, config.start_from)
     network.value.requires_grad_(False)
-    expert = _expert(config)
-    source = ImitationFrames(config.frames, rig, model.grid, config.seed, "train", student_of(network), expert)
+    teacher = None if config.teacher is None else _teacher(config.teacher, network)
+    label = None if teacher is None else _label_by(teacher)
+    source = ImitationFrames(
+        config.frames, rig, model.grid, config.seed, "train", student_of(network), _expert(config), label
+    )
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     console.print(f"{learning:,} parameters learn; {source.batch_size} frames a step")
-    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, _Drives(config, network), _MAY_CHANGE)
+    drives = _Drives(config)
+    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, lambda: drives(network), _MAY_CHANGE)
 
     def paint(frames: LabelledFrames, predictions: Predictions) -> NDArray[np.uint8]:
         return paint_predictions(frames, predictions, model.grid)
@@ -119,6 +127,12 @@ def distill_stage(config: TrainDistillConfig, out_dir: Path, resume: bool, conso
     for when in ("first", "last"):
         report |= {f"{when}_loss_{name}": value for name, value in report.pop(f"{when}_losses").items()}
     figures = {name: value for name, value in report.pop("evaluation").items() if math.isfinite(value)}
+    if teacher is not None:
+        figures |= {
+            f"teacher_{name}": value for name, value in drives(teacher).items() if not name.startswith("failed")
+        }
+        figures["parameters_of_teacher"] = sum(p.numel() for p in teacher.parameters())
+    figures["parameters"] = sum(p.numel() for p in network.parameters())
     best = {"best_checkpoint": str(out_dir / BEST)} if (out_dir / BEST).exists() else {}
     files = {"checkpoint": str(out_dir / NETWORK), **best, "heads": str(out_dir / HEADS), "out": str(out_dir)}
     return {**report, **figures, **files}
@@ -145,6 +159,25 @@ def _take_weights(model: Perceiver, folder: str) -> None:
     model.load_state_dict(other.state_dict())
 
 
+def _teacher(path: str, student: DrivingNetwork) -> DrivingNetwork:
+    """Raises ConfigError where the checkpoint holds no network with the same sensors, CheckpointError where it is none."""
+    network = load_checkpoint(path).network
+    if not isinstance(network, DrivingNetwork) or not network.spec.same_sensors(student.spec):
+        raise ConfigError(f"teacher: {path} holds no network that sees what this one sees; give one of the same rig")
+    return network.eval()
+
+
+def _label_by(teacher: DrivingNetwork) -> Label:
+    keys = [key for key in teacher.spec.shapes() if key != "privileged"]
+
+    def label(observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            driven = teacher.act({key: torch.from_numpy(observation[key]) for key in keys})
+            return torch.stack([driven.alpha, driven.beta], dim=-1).numpy()  # type: ignore[no-any-return]
+
+    return label
+
+
 def _expert(config: TrainDistillConfig) -> Expert:
     """Raises ConfigError where the checkpoint holds no privileged network that fits, CheckpointError where it is none."""
     if config.expert == "rules":
@@ -165,13 +198,13 @@ def _expert(config: TrainDistillConfig) -> Expert:
 
 
 class _Drives:
-    """Validation drives of a network; environments are built when they are needed first."""
+    """Validation drives of networks; environments are built when they are needed first."""
 
-    def __init__(self, config: TrainDistillConfig, network: DrivingNetwork) -> None:
-        self._config, self._network = config, network
+    def __init__(self, config: TrainDistillConfig) -> None:
+        self._config = config
         self._judge: Judge | None = None
 
-    def __call__(self) -> dict[str, float]:
+    def __call__(self, network: DrivingNetwork) -> dict[str, float]:
         config = self._config
         count = config.evaluation_episodes
         if count == 0:
@@ -185,4 +218,4 @@ class _Drives:
             )
             share = config.frames.scenario_share
             self._judge = Judge([mixed_batch(env, count, town, share) for town in config.evaluation_towns], count)
-        return self._judge(self._network)
+        return self._judge(network)

@@ -79,6 +79,22 @@ def test_the_student_drives_its_share_after_the_first_chapters() -> None:
     assert (town.world.state.last_action[~followed] != [-1.0, 1.0]).any(1).all()
 
 
+def test_a_network_that_is_imitated_labels_what_it_sees_and_does_not_drive() -> None:
+    def label(observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        return np.repeat(observation["ego"][:, :1, None] + [[[2.0, 3.0]]], 2, axis=1).astype(np.float32)
+
+    frames, plain = source(Student(), ticks_between=2), source(Student(), ticks_between=2)
+    frames.label = label
+    for each in (frames, plain):
+        each.begin(0)
+    ours, theirs = frames.next(), plain.next()
+    np.testing.assert_array_equal(ours.expert, label(ours.observation))
+    assert theirs.expert is not None
+    assert (ours.expert != theirs.expert).any()
+    for key in ours.observation:
+        np.testing.assert_array_equal(ours.observation[key], theirs.observation[key], err_msg=key)
+
+
 def test_the_student_sees_the_frame_it_is_taught_on() -> None:
     student = Student()
     frames = source(student, student_share=1.0, ticks_between=1)

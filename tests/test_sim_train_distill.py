@@ -19,7 +19,7 @@ from planning.perceiver import HEADS, NETWORK, Perceiver, load_perceiver
 from sim.config import ConfigError, load_config
 from sim.imitation_frames import ImitationFrames
 from sim.sensors.rig import rig
-from sim.train import run_stage
+from sim.stages import run_stage
 from sim.train_distill import TrainDistillConfig, _expert, distill_stage
 from sim.train_perception import BEST, STATE
 
@@ -90,6 +90,18 @@ def test_who_cannot_be_imitated_is_said(unbroken: Path, tmp_path: Path) -> None:
         distill_stage(config(*SHORT, f"expert={unbroken / NETWORK}"), tmp_path, False, QUIET)
     with pytest.raises(ConfigError, match="kind 'sensor'"):
         distill_stage(config(*SHORT, "network.kind=privileged"), tmp_path, False, QUIET)
+
+
+def test_a_smaller_network_imitates_a_larger_one_and_both_are_judged(unbroken: Path, tmp_path: Path) -> None:
+    smaller = ("network.camera_width=8", "network.points_width=8", "network.token_width=32", "network.hidden=32")
+    judged = ("evaluation_episodes=1", "evaluation_max_steps=20", f"teacher={unbroken / NETWORK}")
+    report = distill_stage(config(*SHORT, *smaller, *judged), tmp_path, False, QUIET)
+    assert report["parameters"] < 0.4 * report["parameters_of_teacher"]
+    for name in ("success_rate", "route_completion", "return"):
+        assert f"teacher_{name}" in report
+        assert name in report
+    with pytest.raises(ConfigError, match="give one of the same rig"):
+        distill_stage(config(*SHORT, *judged, "size=small"), tmp_path / "other", False, QUIET)
 
 
 def test_the_smoke_configuration_comes_nearer_to_the_expert(tmp_path: Path) -> None:

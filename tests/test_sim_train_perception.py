@@ -21,7 +21,7 @@ from sim.config import ConfigError, load_config
 from sim.evaluate_perception import evaluate_perception, frame_of_sweep
 from sim.evaluation.perception_scores import PerceptionScores
 from sim.evaluation.real_sweeps import labelled_sweeps
-from sim.train import run_stage
+from sim.stages import run_stage
 from sim.train_perception import STATE, TrainPerceptionConfig, train_stage
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -118,7 +118,7 @@ def test_the_smoke_configuration_learns_every_task(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no stage 'perceptoin'; there are: policy, perception"):
+    with pytest.raises(ConfigError, match="no stage 'perceptoin'; there are: policy, perception, distill, all"):
         run_stage(CONFIGS / "smoke-perception.toml", ["stage=perceptoin"], tmp_path, False, QUIET)
     with pytest.raises(ConfigError, match="kind 'sensor'"):
         train_stage(config(*SHORT, "network.kind=privileged"), tmp_path, False, QUIET)

@@ -1,0 +1,156 @@
+"""What `automedon train FILE` runs: the stage that the file names, or a recipe of several, one after the other.
+
+Composes the stages; knows nothing about how any of them learns.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+from rich.table import Table
+
+from planning.checkpoint import save_checkpoint
+from planning.network import build_network
+from sim.config import ConfigError, load_config, read_stage
+from sim.sensors.rig import RigConfig
+from sim.sensors.rig import rig as rig_by_name
+from sim.train import TrainConfig, train
+from sim.train_distill import TrainDistillConfig, distill_stage
+from sim.train_perception import TrainPerceptionConfig, spec_of, train_stage
+
+REPORT = "report.json"  # in the folder of a step that is done
+StageConfig = TrainConfig | TrainPerceptionConfig | TrainDistillConfig
+
+
+class RecipeStep(BaseModel):
+    """One stage of a recipe."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9-]{1,32}$", description="of its folder in the run's folder")
+    config: str = Field(min_length=1, description="its file, beside the recipe")
+    overrides: tuple[str, ...] = Field(default=(), description="key.path=value; {out} is the run's folder")
+
+
+class RecipeConfig(BaseModel):
+    """What `automedon train` runs where `stage = "all"`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Literal["all"] = "all"
+    seed: int = Field(default=0, ge=0, lt=10_000, description="of every step")
+    threads: int = Field(default=2, ge=1, le=256, description="of torch, in every step")
+    steps: tuple[RecipeStep, ...] = Field(min_length=1, max_length=16)
+
+
+def run_stage(path: Path, overrides: Sequence[str], out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
+    """Train what the configuration file's `stage` says; returns figures of the run.
+
+    Raises:
+        ConfigError: no such file or stage, or a value that is not allowed; and what each stage raises.
+    """
+    if read_stage(path, overrides) == "all":
+        return _run_recipe(path, load_config(RecipeConfig, path, overrides), out_dir, resume, console)
+    return _run(_stage_config(path, overrides), out_dir, resume, console)
+
+
+def _stage_config(path: Path, overrides: Sequence[str]) -> StageConfig:
+    match read_stage(path, overrides):
+        case "policy":
+            return load_config(TrainConfig, path, overrides)
+        case "perception":
+            return load_config(TrainPerceptionConfig, path, overrides)
+        case "distill":
+            return load_config(TrainDistillConfig, path, overrides)
+        case other:
+            raise ConfigError(f"{path}: no stage {other!r}; there are: policy, perception, distill, all")
+
+
+def _run(config: StageConfig, out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
+    match config:
+        case TrainConfig():
+            return train(config, out_dir, resume, console)
+        case TrainPerceptionConfig():
+            return train_stage(config, out_dir, resume, console)
+        case TrainDistillConfig():
+            return distill_stage(config, out_dir, resume, console)
+
+
+def _run_recipe(path: Path, recipe: RecipeConfig, out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
+    """Run the steps that are not done, each resumed where it was stopped; says first how long they will take."""
+    if any((out_dir / step.name).exists() for step in recipe.steps) and not resume:
+        raise ConfigError(f"{out_dir} already holds steps of a recipe; add --resume to go on, or choose another folder")
+    configs: dict[str, StageConfig] = {}
+    for step in recipe.steps:
+        given = [override.replace("{out}", str(out_dir)) for override in step.overrides]
+        overrides = [*given, f"seed={recipe.seed}", f"threads={recipe.threads}"]
+        configs[step.name] = _stage_config(path.parent / step.config, overrides)
+    _announce({name: c for name, c in configs.items() if not (out_dir / name / REPORT).exists()}, console)
+    figures: dict[str, Any] = {}
+    for name, config in configs.items():
+        done = out_dir / name / REPORT
+        if done.exists():
+            report = json.loads(done.read_text(encoding="utf-8"))
+        else:
+            console.rule(name)
+            report = _run(config, out_dir / name, True, console)
+            partial = done.with_suffix(".tmp")
+            partial.write_text(json.dumps(report, default=str), encoding="utf-8")
+            os.replace(partial, done)
+        figures |= {f"{name}_{key}": value for key, value in report.items()}
+    return {**figures, "out": str(out_dir)}
+
+
+def _announce(configs: dict[str, StageConfig], console: Console) -> None:
+    """Print what each of these steps will take on this machine, measured on a piece of it."""
+    table = Table("step", "amount", "rate on this machine", "hours", title="Before it starts, without evaluations")
+    hours = []
+    for name, config in configs.items():
+        console.print(f"measuring {name} ...")
+        total, unit, rate = measured_rate(config)
+        hours.append(total / rate / 3600)
+        table.add_row(name, f"{total:,} {unit}", f"{rate:,.1f} {unit} a second", f"{hours[-1]:.2f}")
+    if len(hours) > 1:
+        table.add_row("all", "", "", f"{sum(hours):.2f}")
+    console.print(table)
+
+
+def measured_rate(config: StageConfig) -> tuple[int, str, float]:
+    """Amount, unit and measured amount a second of a whole run, from a short piece of it in a folder that is thrown away."""
+    quiet = Console(quiet=True)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        if isinstance(config, TrainConfig):
+            batch = config.num_envs * config.ppo.rollout_steps
+            short: dict[str, Any] = {
+                "ppo": config.ppo.model_copy(update={"total_steps": 2 * batch}), "evaluation_maps": (), "evaluation_episodes": 1,
+                "env": config.env.model_copy(update={"max_steps": min(config.env.max_steps, 20)}),
+            }  # fmt: skip
+            if config.start_from is not None:
+                short["start_from"] = _untrained(config, out / "start.safetensors")
+            report = train(config.model_copy(update=short), out / "run", False, quiet)
+            return config.ppo.total_steps, "steps", float(report["steps_per_s"])
+        frames = 4 * config.frames.envs
+        perception = config.perception.model_copy(update={"total_frames": frames, "checkpoint_every": 2})
+        if isinstance(config, TrainPerceptionConfig):
+            piece = config.model_copy(update={"perception": perception, "evaluation_frames": 0})
+            report = train_stage(piece, out, False, quiet)
+        else:
+            short = {"perception": perception, "evaluation_episodes": 0, "start_from": None, "teacher": None}
+            driven = config.frames.model_copy(update={"expert_chapters": 0})
+            report = distill_stage(config.model_copy(update={**short, "frames": driven}), out, False, quiet)
+        return config.perception.total_frames, "frames", float(report["frames_per_s"])
+
+
+def _untrained(config: TrainConfig, path: Path) -> str:
+    """A checkpoint of the network's shape, in place of the one that an earlier step will leave."""
+    rig = config.env.rig if isinstance(config.env.rig, RigConfig) else rig_by_name(config.env.rig)
+    save_checkpoint(path, build_network(config.network, spec_of(rig)), {}, {})
+    return str(path)
