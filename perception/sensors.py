@@ -151,6 +151,33 @@ class EgoState:
 
 
 @dataclass(frozen=True)
+class GnssFix:
+    """One fix. latitude and longitude in degrees, altitude in metres above the ellipsoid, velocity (3,) east, north, up in
+    m/s. horizontal_m, vertical_m: standard deviation per axis that the receiver believes in."""
+
+    timestamp_us: int
+    latitude_deg: float
+    longitude_deg: float
+    altitude_m: float
+    velocity_mps: NDArray[np.float64]
+    horizontal_m: float
+    vertical_m: float
+
+
+@dataclass(frozen=True)
+class ImuSamples:
+    """The N samples of one tick, oldest first, in the axes of the IMU (x forward, y left, z up).
+
+    timestamp_us: (N,) int64. acceleration_mps2: (N, 3) float64 specific force: gravity shows as an acceleration upwards.
+    angular_rate_radps: (N, 3) float64.
+    """
+
+    timestamp_us: NDArray[np.int64]
+    acceleration_mps2: NDArray[np.float64]
+    angular_rate_radps: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class SensorFrame:
     """What all sensors say at one instant. A sensor that is silent is None, never a silent repeat.
 
@@ -159,6 +186,7 @@ class SensorFrame:
     ego: None where the source has no odometry.
     route_in_ego: (ROUTE_POINTS, 2) float32, metres: the next points of the route, ROUTE_SPACING_M apart, the
         last one repeated beyond the goal; None where no route is known.
+    gnss: the fix of this instant, None between fixes and without a receiver. imu: samples since the last frame, None without one.
     """
 
     timestamp_us: int
@@ -166,6 +194,8 @@ class SensorFrame:
     lidars: Mapping[str, LidarSweep | None]
     ego: EgoState | None
     route_in_ego: NDArray[np.float32] | None
+    gnss: GnssFix | None = None
+    imu: ImuSamples | None = None
 
     def __post_init__(self) -> None:
         if self.route_in_ego is not None and self.route_in_ego.shape != (ROUTE_POINTS, 2):

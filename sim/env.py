@@ -30,6 +30,7 @@ from sim.scenarios.catalogue import Scenario, ScenarioName, family_of
 from sim.scenarios.placement import Placement
 from sim.sensors.light import WeatherName
 from sim.sensors.meshes import MeshConfig
+from sim.sensors.navigation import Navigation
 from sim.sensors.rig import RigConfig, RigName, rig
 from sim.sensors.suite import SensorSuite
 from sim.sensors.warm_up import sensors_compiled_meanwhile
@@ -136,6 +137,7 @@ class DriveBatch:
             if config.observation == "privileged"
             else SensorSuite(self.rig, self.map, num_envs, num_agents, meshes=config.meshes, weather=config.weather)
         )
+        self.navigation_sensors = Navigation(self.rig.gnss, self.rig.imu, num_envs)
         self._privileged = None if config.observation == "sensors" else PrivilegedObserver(self.map, self.world)
         self.observation_space: spaces.Box | spaces.Dict = (
             privileged_space()
@@ -294,7 +296,10 @@ class DriveBatch:
             last_throttle=float(state.last_action[e, 1]),
             world_from_ego=self.world.world_from_ego(e),
         )
-        return SensorFrame(timestamp_us, cameras, lidars, ego, self.situation.route_in_ego[e].copy())
+        said = self.navigation_sensors.observe(state, e)
+        return SensorFrame(
+            timestamp_us, cameras, lidars, ego, self.situation.route_in_ego[e].copy(), said.gnss, said.imu
+        )
 
     def snapshot(self, e: int, action: Action | None) -> Step:
         """The `Step` of environment e at this tick, with the action that was chosen on it."""

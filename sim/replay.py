@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import tee, zip_longest
 from typing import Any
 
@@ -172,6 +172,8 @@ def compare_steps(
             return Resimulation(False, steps, missing)
         if old.standing is None:  # logs of version 1 did not hold it
             new = replace(new, standing=None)
+        if old.frame.gnss is None and old.frame.imu is None:  # nor those of version 2 what GNSS and IMU say
+            new = replace(new, frame=replace(new.frame, gnss=None, imu=None))
         difference = _step_difference(old, new, image_sha256)
         if difference is not None:
             return Resimulation(False, steps, difference)
@@ -228,6 +230,7 @@ def _values(step: Step) -> Iterator[Value]:
         yield from _lidar_values(f"/lidar/{name}", sweep)
     yield from _ego_values(frame.ego)
     yield "/route", "points_in_ego", frame.route_in_ego
+    yield from _navigation_values(frame)
     yield "/signals", "states", step.signals
     for name in ("instance", "kind", "center", "size", "yaw_rad", "speed_mps"):
         yield "/actors", name, None if step.actors is None else getattr(step.actors, name)
@@ -263,6 +266,15 @@ def _lidar_values(topic: str, sweep: LidarSweep | None) -> Iterator[Value]:
     yield f"{topic}/points", "points", sweep.points
     yield f"{topic}/points", "time_offset_us", sweep.time_offset_us
     yield f"{topic}/points", "ego_from_lidar", sweep.ego_from_lidar
+
+
+def _navigation_values(frame: SensorFrame) -> Iterator[Value]:
+    for topic, said in (("/gnss", frame.gnss), ("/imu", frame.imu)):
+        if said is None:
+            yield topic, "message", None
+        else:
+            for field in fields(said):
+                yield topic, field.name, getattr(said, field.name)
 
 
 def _ego_values(ego: EgoState | None) -> Iterator[Value]:

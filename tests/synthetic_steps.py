@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from perception.geometry import rotation_from_euler, se3
-from perception.sensors import CameraCalibration, CameraFrame, EgoState, LidarSweep, SensorFrame
+from perception.sensors import CameraCalibration, CameraFrame, EgoState, GnssFix, ImuSamples, LidarSweep, SensorFrame
 from planning.action import Action
 from sim.logs.log import ImageFormat, LogHeader
 from sim.step import Actors, Standing, Step
@@ -41,7 +41,7 @@ def header(image_format: ImageFormat = "png") -> LogHeader:
 
 
 def synthetic_steps(count: int, seed: int = 0, points: int = 200, actors: int = 5) -> Iterator[Step]:
-    """An episode of `count` steps. At odd ticks the camera `side` is silent and signals, events, actors
+    """An episode of `count` steps. At odd ticks the camera `side` and GNSS are silent and signals, events, actors
     and standing are absent;
     the LiDAR's points have times at ticks divisible by 3."""
     random = np.random.default_rng(seed)
@@ -64,6 +64,8 @@ def synthetic_steps(count: int, seed: int = 0, points: int = 200, actors: int = 
                 {"top": sweep},
                 ego,
                 random.normal(size=(20, 2)).astype(np.float32),
+                None if tick % 2 else _fix(now_us, np.random.default_rng([seed, tick])),
+                _samples(now_us, np.random.default_rng([seed, tick, 1])),
             ),
             action=None if last else Action(*random.uniform(-1, 1, 2).tolist()),
             reward=float(random.normal()),
@@ -75,6 +77,16 @@ def synthetic_steps(count: int, seed: int = 0, points: int = 200, actors: int = 
             route_length_m=100.0,
             standing=None if tick % 2 else _standing(tick),
         )
+
+
+def _fix(now_us: int, random: np.random.Generator) -> GnssFix:
+    latitude, longitude, altitude = random.uniform([-80.0, -180.0, -100.0], [80.0, 180.0, 3000.0]).tolist()
+    return GnssFix(now_us, latitude, longitude, altitude, random.normal(size=3), 0.8, 1.6)
+
+
+def _samples(now_us: int, random: np.random.Generator) -> ImuSamples:
+    times = now_us - 10_000 * np.arange(9, -1, -1, dtype=np.int64)
+    return ImuSamples(times, random.normal(size=(10, 3)), random.normal(size=(10, 3)))
 
 
 def _standing(tick: int) -> Standing:

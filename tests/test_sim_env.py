@@ -15,7 +15,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import sim.env  # noqa: F401 (registers the environment)
 from sim.config import ConfigError
-from sim.env import ENV_ID, DriveEnv, DriveVectorEnv
+from sim.env import ENV_ID, DriveBatch, DriveEnv, DriveVectorEnv, EnvConfig
+from sim.sensors.rig import rig
 
 SMALL = {"rig": "smoke", "max_steps": 40}
 
@@ -165,3 +166,30 @@ def test_progress_is_rewarded_and_a_crash_is_punished() -> None:
             assert not info["is_success"]
             return
     pytest.fail("full lock and full throttle must end an episode")
+
+
+def test_frames_hold_gnss_and_imu_where_the_rig_has_them() -> None:
+    batch = DriveBatch(EnvConfig.of(rig="smoke", world={"agents": 2}), 1)
+    batch.reset(np.ones(1, np.bool_), np.array([5], np.uint64), np.zeros(1, np.int64))
+    places, fixes = [], []
+    for _ in range(20):
+        batch.step(np.array([[0.0, 0.6]], np.float32))
+        frame = batch.frame(0)
+        assert frame.gnss is not None
+        assert frame.imu is not None
+        assert frame.ego is not None
+        assert frame.ego.world_from_ego is not None
+        assert batch.frame(0).gnss is frame.gnss, "asked again at the same tick it says the same"
+        assert frame.imu.timestamp_us[-1] == frame.timestamp_us == frame.gnss.timestamp_us
+        assert 9 < np.linalg.norm(frame.imu.acceleration_mps2, axis=1).min() < 12
+        places.append(frame.ego.world_from_ego[:2, 3])
+        fixes.append([frame.gnss.latitude_deg, frame.gnss.longitude_deg])
+    # A degree of latitude is about 111 km long; the bias of the receiver stays nearly the same within two seconds.
+    moved, seen = places[-1] - places[0], np.subtract(fixes[-1], fixes[0])
+    north, east = 111_200 * seen[0], 111_200 * seen[1] * np.cos(np.radians(fixes[0][0]))
+    assert np.hypot(*moved) > 2
+    np.testing.assert_allclose([east, north], moved, atol=0.8)
+    bare = rig("smoke").model_copy(update={"gnss": None, "imu": None})
+    without = DriveBatch(EnvConfig.of(rig=bare.model_dump(), world={"agents": 2}), 1)
+    without.reset(np.ones(1, np.bool_), np.array([5], np.uint64), np.zeros(1, np.int64))
+    assert (without.frame(0).gnss, without.frame(0).imu) == (None, None)

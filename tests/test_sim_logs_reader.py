@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from rosbags.typesys import Stores, get_typestore
 from synthetic_steps import header, synthetic_steps
 
 from perception.geometry import inverse, rotation_from_euler, se3, transform
+from perception.sensors import ImuSamples
 from sim.logs.log import LogError, LogSummary
 from sim.logs.mcap_file import MCAP_MAGIC, McapFile
 from sim.logs.mcap_source import McapSource
@@ -29,6 +31,7 @@ from sim.replay import compare_steps
 from sim.step import Step
 
 SAMPLE = Path(__file__).parent / "data" / "log-v1.mcap"
+FIX = (-67.06815373229, [0.29056491451634336, -1.5641198470124649, -0.9617679017183549])
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -81,6 +84,37 @@ def test_sample_of_version_2_reads() -> None:
         assert (first.lane_offset_m, first.stop_sign_distance_m, first.touched) == (0.0, None, ())
         assert (last.lane_offset_m, last.stop_sign_distance_m, last.touched) == (None, 7.5, (3, -12))
         assert log.summary.lines() == []
+
+
+def test_sample_of_version_3_reads() -> None:
+    """As that of version 2, and it says what GNSS and IMU said."""
+    with open_log(SAMPLE.with_name("log-v3.mcap")) as log:
+        steps = list(log.steps())
+        assert log.header is not None
+        assert log.header.format_version == 3
+        assert [step.frame.gnss is None for step in steps] == [False, True, False]
+        fix, samples = steps[2].frame.gnss, steps[2].frame.imu
+        assert fix is not None
+        assert samples is not None
+        assert (fix.latitude_deg, fix.velocity_mps.tolist()) == (FIX[0], FIX[1])
+        assert samples.timestamp_us.tolist() == list(range(110_000, 200_001, 10_000))
+        assert samples.acceleration_mps2.shape == samples.angular_rate_radps.shape == (10, 3)
+        assert log.summary.lines() == []
+
+
+def test_a_log_without_gnss_and_imu_is_compared_without_them() -> None:
+    with open_log(SAMPLE.with_name("log-v2.mcap")) as log:
+        old = list(log.steps())
+    newer = [replace(step, frame=replace(step.frame, imu=samples)) for step, samples in zip(old, _imu(), strict=True)]
+    assert compare_steps(old, newer).equal
+    difference = compare_steps(newer, old).first_difference
+    assert difference is not None
+    assert difference.topic == "/imu"
+
+
+def _imu() -> list[ImuSamples]:
+    with open_log(SAMPLE.with_name("log-v3.mcap")) as log:
+        return [step.frame.imu for step in log.steps() if step.frame.imu is not None]
 
 
 def test_info_names_topics_counts_header_and_problems(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from typing import Literal, Self
 
 from sim.step import Step
 
-FORMAT_VERSION = 2
-READ_VERSIONS = (1, 2)
+FORMAT_VERSION = 3
+READ_VERSIONS = (1, 2, 3)
 RECORDED_LIBRARIES = ("numba", "llvmlite", "numpy", "opencv-python-headless", "foxglove-sdk")
 
 ImageFormat = Literal["png", "jpeg"]
@@ -91,7 +91,7 @@ class LogHeader:
         try:
             version = int(fields["format_version"])
             if version not in READ_VERSIONS:
-                known = " and ".join(map(str, READ_VERSIONS))
+                known = ", ".join(map(str, READ_VERSIONS))
                 raise LogError(
                     f"{path} has log format version {version}; this program reads versions {known}: "
                     "read it with the release that wrote it"

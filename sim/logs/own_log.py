@@ -14,7 +14,7 @@ import numpy as np
 from mcap_protobuf.decoder import DecoderFactory
 from numpy.typing import NDArray
 
-from perception.sensors import CameraCalibration, CameraFrame, EgoState, LidarSweep, SensorFrame
+from perception.sensors import CameraCalibration, CameraFrame, EgoState, GnssFix, ImuSamples, LidarSweep, SensorFrame
 from planning.action import Action
 from sim.logs.log import Log, LogHeader, LogSummary, TopicInfo
 from sim.logs.mcap_file import McapFile, McapMessage
@@ -121,6 +121,8 @@ def _step(
         lidars=lidars,
         ego=_ego(body["/ego/state"]) if "/ego/state" in body else None,
         route_in_ego=np.array(body["/route"]["points_in_ego"], np.float32) if "/route" in body else None,
+        gnss=_gnss(body["/gnss"]) if "/gnss" in body else None,
+        imu=_imu(body["/imu"]) if "/imu" in body else None,
     )
     action = body.get("/action")
     return Step(
@@ -187,6 +189,24 @@ def _ego(fields: Mapping[str, Any]) -> EgoState:
         last_throttle=float(fields["last_throttle"]),
         world_from_ego=None if pose is None else _matrix(pose),
     )
+
+
+def _gnss(fields: Mapping[str, Any]) -> GnssFix:
+    return GnssFix(
+        timestamp_us=int(fields["timestamp_us"]),
+        latitude_deg=float(fields["latitude_deg"]),
+        longitude_deg=float(fields["longitude_deg"]),
+        altitude_m=float(fields["altitude_m"]),
+        velocity_mps=np.array(fields["velocity_mps"], np.float64).reshape(3),
+        horizontal_m=float(fields["horizontal_m"]),
+        vertical_m=float(fields["vertical_m"]),
+    )
+
+
+def _imu(fields: Mapping[str, Any]) -> ImuSamples:
+    timestamp_us = np.array(fields["timestamp_us"], np.int64).reshape(-1)
+    force, rate = (np.array(fields[name], np.float64) for name in ("acceleration_mps2", "angular_rate_radps"))
+    return ImuSamples(timestamp_us, force.reshape(len(timestamp_us), 3), rate.reshape(len(timestamp_us), 3))
 
 
 def _standing(fields: Mapping[str, Any]) -> Standing:

@@ -20,7 +20,7 @@ from foxglove.mcap import MCAPCompression, MCAPWriteOptions
 from numpy.typing import NDArray
 
 from perception.geometry import quaternion_from_rotation
-from perception.sensors import CameraCalibration, CameraFrame, EgoState, LidarSweep, SensorFrame
+from perception.sensors import CameraCalibration, CameraFrame, EgoState, GnssFix, LidarSweep, SensorFrame
 from sim.logs.log import LogError, LogHeader
 from sim.step import Actors, Step
 
@@ -118,6 +118,8 @@ class LogWriter:
         for name, sweep in frame.lidars.items():
             if sweep is not None:
                 self._log(channels.PointCloudChannel, f"/lidar/{name}/points", _point_cloud(name, sweep), time_ns)
+        if frame.gnss is not None:
+            self._log(channels.LocationFixChannel, "/gnss/fix", _location_fix(frame.gnss), time_ns)
         self._log(channels.FrameTransformsChannel, "/tf", _transforms(frame, time_ns), time_ns)
         if step.actors is not None:
             self._log(channels.SceneUpdateChannel, "/actors", _actor_scene(step.actors, time_ns), time_ns)
@@ -220,6 +222,14 @@ def _json_parts(step: Step) -> dict[str, dict[str, Any]]:
         parts["/ego/state"] = _ego_as_json(frame.ego)
     if frame.route_in_ego is not None:
         parts["/route"] = {"points_in_ego": frame.route_in_ego.tolist()}
+    if frame.gnss is not None:
+        parts["/gnss"] = _gnss_as_json(frame.gnss)
+    if frame.imu is not None:
+        parts["/imu"] = {
+            "timestamp_us": frame.imu.timestamp_us.tolist(),
+            "acceleration_mps2": frame.imu.acceleration_mps2.tolist(),
+            "angular_rate_radps": frame.imu.angular_rate_radps.tolist(),
+        }
     if step.action is not None:
         parts["/action"] = {"steer": float(step.action.steer), "throttle": float(step.action.throttle)}
     terms = {name: float(value) for name, value in step.reward_terms.items()}
@@ -243,6 +253,31 @@ def _ego_as_json(ego: EgoState) -> dict[str, Any]:
         "last_throttle": float(ego.last_throttle),
         "world_from_ego": None if ego.world_from_ego is None else ego.world_from_ego.ravel().tolist(),
     }
+
+
+def _gnss_as_json(fix: GnssFix) -> dict[str, Any]:
+    return {
+        "timestamp_us": fix.timestamp_us,
+        "latitude_deg": fix.latitude_deg,
+        "longitude_deg": fix.longitude_deg,
+        "altitude_m": fix.altitude_m,
+        "velocity_mps": fix.velocity_mps.tolist(),
+        "horizontal_m": fix.horizontal_m,
+        "vertical_m": fix.vertical_m,
+    }
+
+
+def _location_fix(fix: GnssFix) -> messages.LocationFix:
+    across, up = fix.horizontal_m**2, fix.vertical_m**2
+    return messages.LocationFix(
+        timestamp=_stamp(fix.timestamp_us * 1000),
+        frame_id="gnss",
+        latitude=fix.latitude_deg,
+        longitude=fix.longitude_deg,
+        altitude=fix.altitude_m,
+        position_covariance=[across, 0.0, 0.0, 0.0, across, 0.0, 0.0, 0.0, up],
+        position_covariance_type=messages.LocationFixPositionCovarianceType.DiagonalKnown,
+    )
 
 
 def _calibration_as_json(calibration: CameraCalibration) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from perception.geometry import rotation_from_euler
+from perception.sensors import GnssFix, ImuSamples
 from sim.counter_random import Purpose, hash_key, nth_uniform
-from sim.sensors.rig import Mount
+from sim.sensors.mount import GeoOrigin, GnssConfig, ImuConfig
 from sim.world import EGO, TICK_US, WorldState
 
 Float = NDArray[np.float64]
@@ -25,79 +25,6 @@ GRAVITY_MPS2 = 9.80665
 _RADIUS_M, _FLATTENING = 6_378_137.0, 1 / 298.257223563
 _ECCENTRICITY_2 = _FLATTENING * (2 - _FLATTENING)
 _GNSS, _IMU = int(Purpose.GNSS), int(Purpose.IMU)
-_STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class GeoOrigin(BaseModel):
-    """Where on Earth (WGS 84) the world's origin lies; its x axis points east there, its y axis north."""
-
-    model_config = _STRICT
-    latitude_deg: float = Field(default=48.137, ge=-89, le=89)
-    longitude_deg: float = Field(default=11.575, ge=-180, le=180)
-    altitude_m: float = Field(default=520.0, ge=-500, le=9000, description="of the ground above the ellipsoid")
-
-
-class GnssConfig(BaseModel):
-    """A GNSS receiver; the defaults are those of a good single-frequency one under open sky."""
-
-    model_config = _STRICT
-    origin: GeoOrigin = GeoOrigin()
-    mount: Mount = Field(default=Mount(x_m=0.5, z_m=1.6), description="of the antenna")
-    rate_hz: int = Field(default=10, ge=1, le=10, description="divides 10, the world's ticks per second")
-    horizontal_noise_m: float = Field(default=0.08, ge=0, le=100, description="white, standard deviation per axis")
-    vertical_noise_m: float = Field(default=0.15, ge=0, le=100)
-    horizontal_bias_m: float = Field(default=0.8, ge=0, le=100, description="at the start of an episode, per axis")
-    vertical_bias_m: float = Field(default=1.6, ge=0, le=100)
-    bias_walk_m: float = Field(
-        default=0.03, ge=0, le=10, description="random walk of the bias, metres per square root of s"
-    )
-    velocity_noise_mps: float = Field(default=0.05, ge=0, le=10)
-
-    @property
-    def every(self) -> int:
-        """Ticks from one fix to the next."""
-        return max(1, round(10 / self.rate_hz))
-
-
-class ImuConfig(BaseModel):
-    """An inertial sensor; the defaults are those of an automotive MEMS one."""
-
-    model_config = _STRICT
-    mount: Mount = Mount(x_m=0.3, z_m=0.5)
-    rate_hz: int = Field(default=100, ge=10, le=1000, description="a multiple of 10")
-    acceleration_noise: float = Field(default=1.5e-3, ge=0, le=1, description="density, m/s2 per square root of Hz")
-    gyro_noise: float = Field(default=1e-4, ge=0, le=1, description="density, rad/s per square root of Hz")
-    acceleration_bias_mps2: float = Field(default=0.05, ge=0, le=5, description="at the start of an episode, per axis")
-    gyro_bias_radps: float = Field(default=2e-3, ge=0, le=1)
-    acceleration_bias_walk: float = Field(default=1e-3, ge=0, le=1, description="m/s2 per square root of s")
-    gyro_bias_walk: float = Field(default=3e-5, ge=0, le=1, description="rad/s per square root of s")
-
-
-@dataclass(frozen=True)
-class GnssFix:
-    """One fix. latitude and longitude in degrees, altitude in metres above the ellipsoid, velocity (3,) east, north, up in
-    m/s. horizontal_m, vertical_m: standard deviation per axis that the receiver believes in."""
-
-    timestamp_us: int
-    latitude_deg: float
-    longitude_deg: float
-    altitude_m: float
-    velocity_mps: Float
-    horizontal_m: float
-    vertical_m: float
-
-
-@dataclass(frozen=True)
-class ImuSamples:
-    """The N samples of one tick, oldest first, in the axes of the IMU (x forward, y left, z up).
-
-    timestamp_us: (N,) int64. acceleration_mps2: (N, 3) float64 specific force: gravity shows as an acceleration upwards.
-    angular_rate_radps: (N, 3) float64.
-    """
-
-    timestamp_us: NDArray[np.int64]
-    acceleration_mps2: Float
-    angular_rate_radps: Float
 
 
 @dataclass(frozen=True)
@@ -182,12 +109,8 @@ class Navigation:
     """GNSS and IMU of E environments. Call `observe` after every tick; it may skip some, and an episode may start at any time."""
 
     def __init__(self, gnss: GnssConfig | None, imu: ImuConfig | None, num_envs: int) -> None:
-        """Raises ValueError where a rate does not fit the world's 10 ticks per second."""
-        if gnss is not None and 10 % gnss.rate_hz:
-            raise ValueError(f"gnss.rate_hz must divide 10, the world's ticks per second, got {gnss.rate_hz}")
-        if imu is not None and imu.rate_hz % 10:
-            raise ValueError(f"imu.rate_hz must be a multiple of 10, the world's ticks per second, got {imu.rate_hz}")
         self.gnss, self.imu = gnss, imu
+        self._frames: list[NavigationFrame | None] = [None] * num_envs  # of the last tick
         self._walks = {purpose: np.zeros((num_envs, 6)) for purpose in (_GNSS, _IMU)}
         self._seed = np.zeros(num_envs, np.uint64)
         self._episode = np.full(num_envs, -1, np.int64)
@@ -196,10 +119,13 @@ class Navigation:
         self._ecef = None if gnss is None else ecef_from_enu(gnss.origin)
 
     def observe(self, state: WorldState, e: int) -> NavigationFrame:
-        """What environment e's sensors say at the tick of the state."""
+        """What environment e's sensors say at the tick of the state; asked again, they say the same."""
         seed, episode, tick = state.seed[e], int(state.episode[e]), int(state.tick[e])
         speed, yaw_rate = float(state.speed_mps[e, EGO]), float(state.yaw_rate_radps[e, EGO])
         motion = np.array([float(state.acceleration_mps2[e, EGO]), speed * yaw_rate, yaw_rate])
+        last = self._frames[e]
+        if last is not None and (seed, episode, tick) == (self._seed[e], self._episode[e], self._tick[e]):
+            return last
         if seed != self._seed[e] or episode != self._episode[e] or tick < self._tick[e]:
             self._seed[e], self._episode[e], self._tick[e] = seed, episode, -1
             self._motion[e] = motion
@@ -212,6 +138,7 @@ class Navigation:
             None if self.imu is None else self._samples(self.imu, state, e, motion),
         )
         self._tick[e], self._motion[e] = tick, motion
+        self._frames[e] = frame
         return frame
 
     def _draws(self, state: WorldState, e: int, purpose: int, tick: int, first: int, count: int) -> Float:

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from perception.geometry import inverse, rotation_from_euler, se3
+from perception.geometry import inverse, se3
 from perception.sensors import CameraCalibration, DistortionModel
 from sim.sensors import recorded_rigs
 from sim.sensors.camera_effects import EffectsConfig
 from sim.sensors.lens import check_lens
 from sim.sensors.lidar_models import LidarModelError, lidar_model
+from sim.sensors.mount import GnssConfig, ImuConfig, Mount
 from sim.sensors.recorded_rigs import RecordedRig
 
 RigName = Literal["smoke", "small", "full", "surround", "kitti", "nuscenes", "pandaset"]
@@ -28,35 +29,6 @@ _STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=Fal
 
 class RigError(ValueError):
     """A rig that does not exist or cannot be built."""
-
-
-class Mount(BaseModel):
-    """Pose of a sensor in ego: metres, degrees; yaw turns left, positive pitch looks down (ISO 8855)."""
-
-    model_config = _STRICT
-    x_m: float = Field(default=1.2, ge=-20, le=20, description="forward of the rear axle")
-    y_m: float = Field(default=0.0, ge=-20, le=20, description="to the left")
-    z_m: float = Field(default=1.8, gt=0, le=20, description="above the ground")
-    yaw_deg: float = Field(default=0.0, ge=-360, le=360)
-    pitch_deg: float = Field(default=0.0, ge=-90, le=90)
-    roll_deg: float = Field(default=0.0, ge=-180, le=180)
-
-    def ego_from_mount(self) -> NDArray[np.float64]:
-        """(4, 4) float64: the mount's own axes are x forward, y left, z up."""
-        angles = (math.radians(a) for a in (self.yaw_deg, self.pitch_deg, self.roll_deg))
-        return se3(rotation_from_euler(*angles), [self.x_m, self.y_m, self.z_m])
-
-    @classmethod
-    def of(cls, ego_from_mount: NDArray[np.float64]) -> Self:
-        """The mount that has this pose, (4, 4) float64, rigid."""
-        r = ego_from_mount[:3, :3]
-        x, y, z = (float(v) for v in ego_from_mount[:3, 3])
-        pitch = math.atan2(-r[2, 0], math.hypot(r[2, 1], r[2, 2]))
-        yaw, roll = math.atan2(r[1, 0], r[0, 0]), math.atan2(r[2, 1], r[2, 2])
-        if abs(r[2, 0]) > 1 - 1e-12:  # straight down or up: only the sum or the difference of yaw and roll matters
-            yaw, roll = math.atan2(-r[0, 1], r[1, 1]), 0.0
-        yaw_deg, pitch_deg, roll_deg = (math.degrees(angle) for angle in (yaw, pitch, roll))
-        return cls(x_m=x, y_m=y, z_m=z, yaw_deg=yaw_deg, pitch_deg=pitch_deg, roll_deg=roll_deg)
 
 
 class CameraConfig(BaseModel):
@@ -267,6 +239,8 @@ class RigConfig(BaseModel):
     model_config = _STRICT
     cameras: tuple[CameraConfig, ...] = Field(max_length=16, strict=False)
     lidar: LidarConfig | None = None
+    gnss: GnssConfig | None = None
+    imu: ImuConfig | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -336,6 +310,8 @@ def _front_rig(wide: tuple[int, int], tele: tuple[int, int], beams: int, columns
             CameraConfig(name="camera_tele", width_px=tele[0], height_px=tele[1], horizontal_fov_deg=35.0),
         ),
         lidar=LidarConfig(elevations_deg=_evenly(10.67, -30.67, beams), columns=columns),
+        gnss=GnssConfig(),
+        imu=ImuConfig(),
     )
 
 
@@ -352,12 +328,11 @@ def _surround_rig() -> RigConfig:
         for name, (x, y, yaw) in places.items()
     )  # fmt: skip
     lidar = LidarConfig.of_model("HDL-64E", columns=1024, mount=Mount(x_m=0.9, z_m=1.9))
-    return RigConfig(cameras=cameras, lidar=lidar)
+    return RigConfig(cameras=cameras, lidar=lidar, gnss=GnssConfig(), imu=ImuConfig())
 
 
 def _rig_of(recorded: RecordedRig) -> RigConfig:
     cameras = tuple(CameraConfig.of(name, calibration) for name, calibration in recorded.cameras.items())
     mount = Mount.of(recorded.ego_from_lidar)
-    return RigConfig(
-        cameras=cameras, lidar=LidarConfig.of_model(recorded.lidar_model, rate_hz=recorded.lidar_rate_hz, mount=mount)
-    )
+    lidar = LidarConfig.of_model(recorded.lidar_model, rate_hz=recorded.lidar_rate_hz, mount=mount)
+    return RigConfig(cameras=cameras, lidar=lidar, gnss=GnssConfig(), imu=ImuConfig())
