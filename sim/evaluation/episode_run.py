@@ -38,13 +38,14 @@ EXPERT = "expert"
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know; plain values only. out: the run's folder. `*_name`: of a file in it."""
+    """What a worker needs to know; plain values only. out: the run's folder. `*_name`: of a file in it. maps: folder of maps."""
 
     suite: Suite
     suite_file: str
     policy: str
     rig: str
     out: str
+    maps: str | None = None
 
     def episode_name(self, index: int) -> str:
         return f"episodes/{self.suite.id_of(index)}.json"
@@ -58,9 +59,15 @@ class Job:
     def episode_file(self, index: int) -> Path:
         return Path(self.out) / self.episode_name(index)
 
+    def env_config(self, index: int, observation: str) -> EnvConfig:
+        """The environment of an episode. Raises as `suite.env_config`."""
+        maps = None if self.maps is None else Path(self.maps)
+        return env_config(self.suite, index, Path(self.suite_file), self.rig, observation, maps)
+
     def command(self, index: int) -> str:
         """The command that repeats one episode."""
         words = ["automedon", "evaluate", self.suite_file, "--policy", self.policy, "--rig", self.rig]
+        words += [] if self.maps is None else ["--maps-dir", self.maps]
         return shlex.join([*words, "--only", self.suite.id_of(index)])
 
 
@@ -130,7 +137,7 @@ class EpisodeRunner:
         files: dict[str, bytes] = {}
         job, suite = self.job, self.job.suite
         episode = suite.episodes[index]
-        config = env_config(suite, index, Path(job.suite_file), job.rig, self._observation)
+        config = job.env_config(index, self._observation)
         began = time.perf_counter()
         recorder = SceneRecorder()
         batch = self._batch_of(config)
