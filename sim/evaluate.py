@@ -21,6 +21,7 @@ from sim.drive import RULE_BASED, load_policy
 from sim.evaluation.episode_run import EpisodeRunner, Job, is_users_mistake, write_atomically
 from sim.evaluation.results import read_report, read_reports, summarise, write_parquet
 from sim.evaluation.suite import Suite, env_config, load_suite
+from sim.evaluation.training_curve import keep_training_curves
 from sim.evaluation.worst_episodes import keep_worst
 from sim.logs.log import cpu_model, git_commit
 
@@ -92,6 +93,7 @@ def evaluate(
     if not only:
         write_atomically(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
         write_parquet(folder / "episodes.parquet", reports)
+        keep_training_curves(folder, policy)
         keep_worst(job, reports, worst)
     return EvaluationReport(folder, summary, reports, {suite.id_of(k): job.command(k) for k in chosen})
 
