@@ -26,6 +26,7 @@ from sim.env import DriveBatch, EnvConfig
 from sim.episode import run_episodes
 from sim.evaluation.episode_scores import as_plain, score_episode
 from sim.evaluation.rates import episode_rates, latency_of
+from sim.evaluation.recorded_driver import beyond_the_goal, recorded_track
 from sim.evaluation.scene import SceneRecorder
 from sim.evaluation.suite import Suite, env_config
 from sim.evaluation.track import Track
@@ -143,7 +144,10 @@ class EpisodeRunner:
         batch = self._batch_of(config)
         track, seconds = drive_episode(batch, self._policy(job.policy, config), episode.seed, (recorder,))
         elapsed_s = time.perf_counter() - began
-        expert = track if job.policy == EXPERT else self._reference(index, config, files)
+        if batch.map.recording is not None:
+            track, expert = beyond_the_goal(track, batch.map), recorded_track(batch.map)
+        else:
+            expert = track if job.policy == EXPERT else self._reference(index, config, files)
         scores, rates = score_episode(track, expert), episode_rates(track)
         report: dict[str, Any] = {
             "id": suite.id_of(index),
@@ -158,6 +162,7 @@ class EpisodeRunner:
             "policy": job.policy,
             "rig": job.rig,
             "route_length_m": track.route_length_m,
+            "reference": "route follower" if batch.map.recording is None else "recorded driver",
             "scores": as_plain(scores),
             "rates": asdict(rates),
             "infractions": [asdict(infraction) for infraction in track.infractions],

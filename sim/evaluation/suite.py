@@ -21,17 +21,19 @@ from sim.sensors.light import WeatherName
 
 Condition = Literal["day", "dusk", "night", "rain", "fog"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
-FREE = "free"
+FREE, PLAYBACK = "free", "playback"
 FOLDER = Path("configs/suites")  # from where the command runs
 TICKS_PER_S = 10
 
 
 class SuiteEpisode(BaseModel):
-    """One episode. map: may be left out where a scenario brings its own; a file is looked for beside the suite."""
+    """One episode. map: may be left out where a scenario brings its own; for where a file is looked for see `env_config`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    map: str | None = Field(default=None, description="town such as town:10003, or a .xodr, .osm or .net.xml file")
+    map: str | None = Field(
+        default=None, description="town such as town:10003, a .xodr, .osm or .net.xml file, or a recording"
+    )
     scenario: str | None = Field(default=None, description="family of scenarios; without one, free driving")
     seed: int = Field(ge=0, lt=2**62, description="seed of the episode")
     weather: WeatherName = Field(default="clear-noon", description="one weather by name")
@@ -45,7 +47,10 @@ class SuiteEpisode(BaseModel):
     @property
     def family(self) -> str:
         """What the table of families calls it."""
-        return self.scenario or FREE
+        recorded = (
+            self.map is not None and self.map.partition(":")[0] not in TOWN_KINDS and not self.map.endswith(SUFFIXES)
+        )
+        return self.scenario or (PLAYBACK if recorded else FREE)
 
     @property
     def condition(self) -> Condition:
