@@ -30,6 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.add_scalar("evaluation/success_rate", 0.5, 200)
         writer.add_scalar("evaluation/success_rate", float("nan"), 300)
         writer.add_scalar("evaluation/success_rate", 0.75, 400)
+        writer.add_scalar("loss/total", 2.5, 100)
         writer.add_scalar("ppo/entropy", 1.0, 100)
     torch.manual_seed(0)
     spec = observation_spec(DriveBatch(EnvConfig.of(observation="privileged"), 1))
@@ -45,6 +46,7 @@ def test_what_was_logged_comes_back(trained: Path, tmp_path: Path) -> None:
         "curves": {
             "return": {"training": [[100.0 * (k + 1), v] for k, v in enumerate(RETURNS)], "evaluation": []},
             "success": {"training": [], "evaluation": [[200.0, 0.5], [400.0, 0.75]]},
+            "loss": {"training": [[100.0, 2.5]], "evaluation": []},
         },
     }
     assert training_curves(policy) == wanted
@@ -72,7 +74,7 @@ def test_a_checkpoint_that_does_not_say_its_step_has_curves_all_the_same(trained
     found = training_curves(str(tmp_path / "odd.safetensors"))
     assert found is not None
     assert found["checkpoint_step"] is None
-    assert set(found["curves"]) == {"return", "success"}
+    assert set(found["curves"]) == {"return", "success", "loss"}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"curves": 3}'])

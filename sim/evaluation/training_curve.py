@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 FILE, FOLDER = "training.json", "tensorboard"
-# Curve to the names of what was logged: while training, and on the validation seeds.
-CURVES = {
+# Curve to the names of what was logged: while training, and on the validation seeds; empty where there is no such thing.
+CURVES: dict[str, tuple[str, ...]] = {
     "return": ("episode/return", "evaluation/return"),
     "success": ("episode/is_success", "evaluation/success_rate"),
-    "score": (None, "evaluation/score"),
+    "score": ("", "evaluation/score"),
+    "loss": ("loss/total", ""),
 }
 MOST_POINTS = 250
 MOST_BYTES = 1 << 29
@@ -26,8 +27,8 @@ Points = list[list[float]]
 def training_curves(policy: str) -> dict[str, Any] | None:
     """Curves of the training run whose folder holds a checkpoint; None for a policy of another kind, or without files to read.
 
-    Returns: `curves`, name to `training` and `evaluation`, each a list of [step, value]; `checkpoint_step`, at which the
-    checkpoint was saved, None where it does not say.
+    Returns: `curves`, name to `training` and `evaluation`, each a list of [step, value], steps as they were logged;
+    `checkpoint_step`, at which the checkpoint was saved, None where it does not say.
     """
     checkpoint = Path(policy)
     folder = checkpoint.parent / FOLDER
@@ -38,10 +39,7 @@ def training_curves(policy: str) -> dict[str, Any] | None:
     logged = _scalars(folder)
     curves = {}
     for name, (training, evaluation) in CURVES.items():
-        found = {
-            "training": thinned(logged.get(training, []) if training is not None else []),
-            "evaluation": thinned(logged.get(evaluation, [])),
-        }
+        found = {"training": thinned(logged.get(training, [])), "evaluation": thinned(logged.get(evaluation, []))}
         if any(found.values()):
             curves[name] = found
     return {"checkpoint_step": _step_of(checkpoint), "curves": curves} if curves else None
