@@ -80,7 +80,9 @@ def test_summary_has_what_others_rely_on(idle_run: EvaluationReport) -> None:
     assert set(summary["families"]) == {"free"}
     assert set(summary["conditions"]) == {"day", "dusk", "fog", "rain"}
     assert summary["driving_score_1_0"]["value"] == summary["cls_nr"]["value"] == 0.0
-    assert min(summary["timing"]["mean_ms"], summary["timing"]["p99_ms"]) > 0.0  # one slow decision of many lifts the mean alone
+    assert (
+        min(summary["timing"]["mean_ms"], summary["timing"]["p99_ms"]) > 0.0
+    )  # one slow decision of many lifts the mean alone
     assert json.loads((idle_run.folder / "summary.json").read_text()) == summary
 
 
