@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.evaluate import evaluate
+from sim.evaluation.episode_run import write_atomically
 
 BASELINES = {"idle": "idle", "constant": "constant", "route follower": "expert"}
 COLUMNS = {
@@ -54,6 +55,14 @@ def put_into(readme: Path, text: str) -> None:
     readme.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
+def lend_references(lender: Path, borrower: Path) -> None:
+    """Copy the route follower's runs of episodes, which are the same whoever is compared with them; saves driving them again."""
+    for path in sorted((lender / "references").glob("*.json.gz")):
+        target = borrower / "references" / path.name
+        if not target.exists():
+            write_atomically(target, path.read_bytes())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("networks", nargs="*", metavar="NAME=CHECKPOINT", help="further rows")
@@ -63,9 +72,11 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, default=Path(__file__).resolve().parent.parent / "README.md")
     arguments = parser.parse_args()
     policies = BASELINES | dict(network.split("=", 1) for network in arguments.networks)
-    summaries = {}
+    summaries: dict[str, dict[str, Any]] = {}
     for name, policy in policies.items():
         folder = arguments.out / name.replace(" ", "-")
+        for other in summaries:
+            lend_references(arguments.out / other.replace(" ", "-"), folder)
         run = evaluate(
             arguments.suite, policy, workers=arguments.workers, out=folder, resume=(folder / "run.json").is_file(),
             on_progress=lambda _, episodes, name=name: print(f"{name}: {episodes} more", flush=True),

@@ -4,7 +4,8 @@
 
 Free driving: a route of 300 to 1,000 m through at least two junctions, 10 to 25 moving actors within 80 m of the start, towns
 of all kinds in equal shares, day, dusk, night, rain and fog in equal shares. Half of the episodes of `validation` and `test` are
-scenarios, their families in equal shares. Nothing looks at how anybody drives. The same version writes the same files.
+scenarios, their families in equal shares. Each family has a suite of 20 episodes, of which the first are those of `validation`.
+Nothing looks at how anybody drives. The same version writes the same files.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def write_families() -> None:
     episodes = scenario_episodes("validation", 20 * len(SCENARIOS), 5)
     for name in SCENARIOS:
         own = tuple(episode for episode in episodes if episode.scenario == name)
-        text = f"The scenario family {name} by itself."
+        text = f"{family_of(name).title}: the scenario family {name}."
         short = f"scenario-{name.replace('_', '-')}"
         write(Suite(name=short, description=text, split="validation", settings=SETTINGS, episodes=own))
 
@@ -191,7 +192,7 @@ def main() -> None:
         text = "Four drives in every weather: the same roads, traffic and route."
         write(Suite(name="weather", description=text, split="validation", settings=SETTINGS, episodes=weather_suite()))
     if "maps" in wanted:
-        text = "CARLA's towns as imported maps; put or link the .xodr files beside this file."
+        text = "CARLA's towns as imported maps; --maps-dir names the folder of the .xodr files."
         settings = SETTINGS.model_copy(update={"timeout_s": 600.0})
         write(Suite(name="maps", description=text, split="test", settings=settings, episodes=maps_suite()))
     if "families" in wanted:

@@ -217,7 +217,7 @@ def train(
 
 @app.command()
 def evaluate(
-    suite: Annotated[str, typer.Argument(help="Name of a suite in configs/suites, or a .toml file.")],
+    suite: Annotated[str | None, typer.Argument(help="Name of a suite in configs/suites, or a .toml file.")] = None,
     policy: Annotated[str, typer.Option(help="expert, idle, constant, or the path of a checkpoint.")] = "expert",
     rig: Annotated[
         str, typer.Option(help="The car's sensors, as for drive; only networks look through them.")
@@ -236,17 +236,31 @@ def evaluate(
     worst: Annotated[
         int, typer.Option(min=0, max=1000, help="Of how many of the worst episodes a log and a video are kept.")
     ] = 10,
+    maps_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the map files and recordings that a suite names.")
+    ] = None,
+    list_suites: Annotated[
+        bool, typer.Option("--list-suites", help="Print the suites of configs/suites, and end.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Drive a suite of episodes and score them by the protocols of CARLA, nuPlan and NAVSIM.
 
     Example: automedon evaluate smoke --policy expert --workers 2
     """
+    console = say(as_json)
+    from sim.config import ConfigError
     from sim.evaluate import evaluate as run
     from sim.evaluation.suite import load_suite
-    from sim.evaluation.tables import show_evaluation
+    from sim.evaluation.tables import show_evaluation, show_suites
 
-    console = say(as_json)
+    if list_suites:
+        suites = show_suites(console)
+        if as_json:
+            print(json.dumps({"suites": suites}))
+        return
+    if suite is None:
+        raise ConfigError("evaluate needs a SUITE, for example smoke; --list-suites shows all")
     total = len(only) if only else len(load_suite(suite)[0].episodes)
     with progress_bar(console, f"evaluating {policy}", total) as advance:
         report = run(
@@ -259,6 +273,7 @@ def evaluate(
             resume=resume,
             only=only or (),
             worst=worst,
+            maps_dir=maps_dir,
             on_progress=advance,
         )
     show_evaluation(console, report)

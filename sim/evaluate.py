@@ -21,6 +21,7 @@ from sim.drive import RULE_BASED, load_policy
 from sim.evaluation.episode_run import EpisodeRunner, Job, is_users_mistake, write_atomically
 from sim.evaluation.results import read_report, read_reports, summarise, write_parquet
 from sim.evaluation.suite import Suite, env_config, load_suite
+from sim.evaluation.training_curve import keep_training_curves
 from sim.evaluation.worst_episodes import keep_worst
 from sim.logs.log import cpu_model, git_commit
 
@@ -51,28 +52,31 @@ def evaluate(
     resume: bool = False,
     only: Sequence[str] = (),
     worst: int = 0,
+    maps_dir: Path | None = None,
     on_progress: Progress | None = None,
 ) -> EvaluationReport:
     """Drive the episodes of a suite that have no report in the run's folder yet, and sum up.
 
     ray: address of a Ray cluster that drives them in place of worker processes. worst: of how many of the worst episodes a log
-    and a video are kept, in the run's folder; each is driven again for it.
+    and a video are kept, in the run's folder; each is driven again for it. maps_dir: where map files are looked for first.
 
     Raises:
         ConfigError: a mistake in what was asked for, or the folder holds another run.
     """
     suite, suite_file = load_suite(suite_name)
     load_policy(policy)  # a mistake in its name is told before anything runs
+    if maps_dir is not None and not maps_dir.is_dir():
+        raise ConfigError(f"--maps-dir {maps_dir} is no folder: give the one that holds the suite's map files")
     chosen = sorted({suite.index_of(name) for name in only}) or list(range(len(suite.episodes)))
     for index in chosen:
-        env_config(suite, index, suite_file, rig, "privileged")
+        env_config(suite, index, suite_file, rig, "privileged", maps_dir)
     folder = (
         out
         if out is not None
         else Path("runs") / f"{'repeat' if only else 'evaluate'}-{suite.name}-{Path(policy).stem}"
     )
     _open_run(folder, suite, policy, rig, resume=resume, repeated=bool(only))
-    job = Job(suite, str(suite_file), policy, rig, str(folder))
+    job = Job(suite, str(suite_file), policy, rig, str(folder), None if maps_dir is None else str(maps_dir))
     todo = [k for k in chosen if only or read_report(job.episode_file(k)) is None]
     advance = on_progress or (lambda steps, episodes: None)
     advance(0, len(chosen) - len(todo))
@@ -89,6 +93,7 @@ def evaluate(
     if not only:
         write_atomically(folder / "summary.json", (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
         write_parquet(folder / "episodes.parquet", reports)
+        keep_training_curves(folder, policy)
         keep_worst(job, reports, worst)
     return EvaluationReport(folder, summary, reports, {suite.id_of(k): job.command(k) for k in chosen})
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
 from sim.env import EnvConfig
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.world import World, WorldState
+
+# How long an example takes is the machine's business, not the code's: by default hypothesis fails after 0.2 s.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,9 @@ def test_summary_has_what_others_rely_on(idle_run: EvaluationReport) -> None:
     assert set(summary["families"]) == {"free"}
     assert set(summary["conditions"]) == {"day", "dusk", "fog", "rain"}
     assert summary["driving_score_1_0"]["value"] == summary["cls_nr"]["value"] == 0.0
-    assert summary["timing"]["p99_ms"] >= summary["timing"]["mean_ms"] > 0.0
+    assert (
+        min(summary["timing"]["mean_ms"], summary["timing"]["p99_ms"]) > 0.0
+    )  # one slow decision of many lifts the mean alone
     assert json.loads((idle_run.folder / "summary.json").read_text()) == summary
 
 
@@ -195,6 +197,23 @@ def test_mistakes_are_told_before_anything_runs(
     with pytest.raises(ConfigError, match=words):
         evaluate(suite_file, out=idle_run.folder, **options)
     assert {path: path.stat().st_mtime_ns for path in idle_run.folder.rglob("*")} == before
+
+
+def test_a_missing_map_file_is_told_before_anything_runs_and_found_in_its_folder(tmp_path: Path) -> None:
+    suite = tmp_path / "away.toml"
+    suite.write_text(SUITE.replace('"short"', '"away"').replace('"grid-small"', '"Away.xodr"'))
+    (tmp_path / "maps").mkdir()
+    options: dict[str, Any] = {"out": tmp_path / "run", "maps_dir": tmp_path / "maps"}
+    with pytest.raises(ConfigError, match=r"no map file 'Away\.xodr' in .*maps"):
+        evaluate(str(suite), "idle", **options)
+    with pytest.raises(ConfigError, match="is no folder"):
+        evaluate(str(suite), "idle", out=tmp_path / "run", maps_dir=tmp_path / "mops")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "maps" / "Away.xodr").write_text("<OpenDRIVE/>")
+    with pytest.raises(ValueError, match="Away"):  # found, and no map
+        evaluate(str(suite), "idle", **options)
+    job = Job(load_suite(str(suite))[0], str(suite), "idle", "small", "out", str(tmp_path / "maps"))
+    assert f"--maps-dir {tmp_path / 'maps'}" in job.command(0)
 
 
 def test_resuming_nothing_is_told(suite_file: str, tmp_path: Path) -> None:

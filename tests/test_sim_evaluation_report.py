@@ -154,19 +154,47 @@ def test_mistakes_are_told(runs: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.parametrize("other", [None, "expert"])
-def test_a_browser_draws_it_without_a_complaint(runs: Path, tmp_path: Path, other: str | None) -> None:
+def drawn(target: Path, tmp_path: Path) -> str:
+    """The page as a browser leaves it once its script has run, after which `data-wrong` says what it complained about."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium on this machine")
-    target = tmp_path / "report.html"
-    write_report(runs / "idle", None if other is None else runs / other, target)
     listening = '<script>window.onerror = message => { document.documentElement.dataset.wrong = message; };</script><script>\n"use'
     target.write_text(target.read_text(encoding="utf-8").replace('<script>\n"use', listening), encoding="utf-8")
     command = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
                "--virtual-time-budget=2000", "--dump-dom", target.as_uri()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "data-wrong" not in done.stdout
-    assert ("two: idle and expert" if other else "two: idle") in done.stdout
-    assert done.stdout.count('class="card tile"') == len(SCORES)
-    assert done.stdout.count("0000-free-grid-small-10000") >= 3
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
+@pytest.mark.parametrize("other", [None, "expert"])
+def test_a_browser_draws_it_without_a_complaint(runs: Path, tmp_path: Path, other: str | None) -> None:
+    write_report(runs / "idle", None if other is None else runs / other, tmp_path / "report.html")
+    page = drawn(tmp_path / "report.html", tmp_path)
+    assert "data-wrong" not in page
+    assert ("two: idle and expert" if other else "two: idle") in page
+    assert page.count('class="card tile"') == len(SCORES)
+    assert page.count("0000-free-grid-small-10000") >= 3
+    assert '<section id="training" hidden' in page
+
+
+@pytest.mark.parametrize("others", [None, "with", "without"])
+def test_training_curves_are_drawn_where_there_are_some(runs: Path, tmp_path: Path, others: str | None) -> None:
+    curves = {
+        "return": {"training": [[10.0, -5.0], [20.0, 3.5]], "evaluation": [[10.0, 1.0], [20.0, 2.0]]},
+        "score": {"training": [], "evaluation": [[20.0, 55.0]]},
+    }
+    for name in ("one", "other"):
+        shutil.copytree(runs / "idle", tmp_path / name)
+    kept = ["one", "other"] if others == "with" else ["one"]
+    for name in kept:
+        (tmp_path / name / "training.json").write_text(json.dumps({"checkpoint_step": 10.0, "curves": curves}))
+    write_report(tmp_path / "one", None if others is None else tmp_path / "other", tmp_path / "report.html")
+    page = drawn(tmp_path / "report.html", tmp_path)
+    assert "data-wrong" not in page
+    assert '<section id="training">' in page
+    assert re.findall(r'aria-label="(\w+) over steps of training"', page) == ["Return", "Score"]
+    # For each run a dashed line in both panels, two lines in the first, one in the second, and a dot for each evaluation.
+    section = page[page.index('<section id="training">') : page.index("Worst episodes")]
+    assert section.count("stroke-dasharray") == 2 * len(kept)
+    assert section.count("<path") == section.count("<circle") == 3 * len(kept)
+    assert "NaN" not in section

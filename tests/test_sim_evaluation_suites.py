@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from io import StringIO
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from rich.console import Console
 
 from sim.config import ConfigError
 from sim.env import EnvConfig
 from sim.evaluation.suite import CONDITIONS, Suite, SuiteEpisode, env_config, load_suite
+from sim.evaluation.tables import show_suites
 from sim.roads.towns import SPLITS, TOWN_KINDS
+from sim.scenarios.catalogue import NAMES, family_of
 from sim.sensors.light import WeatherName
 
 SUITES = Path(__file__).resolve().parent.parent / "configs" / "suites"
+FAMILIES = tuple(name for name in NAMES if name != "free_drive")
 GOOD = 'name = "mine"\ndescription = "Mine."\nsplit = "validation"\nepisodes = [\n{}\n]\n'
 
 
@@ -52,11 +57,32 @@ def test_conditions_and_towns_come_in_equal_shares(name: str) -> None:
 
 
 def test_no_suite_touches_what_training_may() -> None:
-    for name in ("validation", "test", "weather", "maps"):
+    for name in sorted(path.stem for path in SUITES.glob("*.toml") if path.stem != "smoke"):
         suite, _ = load_suite(str(SUITES / f"{name}.toml"))
         assert all(episode.seed not in SPLITS["train"] for episode in suite.episodes)
         towns = [str(e.map) for e in suite.episodes if str(e.map).split(":")[0] in TOWN_KINDS]
         assert all(int(town.split(":")[1]) in SPLITS[suite.split] for town in towns)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_of_scenarios_has_a_suite(family: str) -> None:
+    suite, _ = load_suite(str(SUITES / f"scenario-{family.replace('_', '-')}.toml"))
+    validation, _ = load_suite(str(SUITES / "validation.toml"))
+    assert (suite.split, suite.settings, len(suite.episodes)) == ("validation", validation.settings, 20)
+    assert {episode.scenario for episode in suite.episodes} == {family}
+    assert len({episode.seed for episode in suite.episodes}) == 20
+    assert Counter(episode.condition for episode in suite.episodes) == dict.fromkeys(CONDITIONS, 4)
+    assert {str(e.map).split(":")[0] for e in suite.episodes} <= set(family_of(family).maps)
+    assert len({e.map for e in suite.episodes}) >= 4
+    theirs = [episode for episode in validation.episodes if episode.scenario == family]
+    assert list(suite.episodes[: len(theirs)]) == theirs
+
+
+def test_suites_of_families_share_no_episode_and_leave_none_out() -> None:
+    paths = sorted(SUITES.glob("scenario-*.toml"))
+    assert len(paths) == len(FAMILIES)
+    seeds = [episode.seed for path in paths for episode in load_suite(str(path))[0].episodes]
+    assert len(set(seeds)) == len(seeds) == 20 * len(FAMILIES)
 
 
 def test_weather_suite_drives_the_same_in_every_weather() -> None:
@@ -102,7 +128,7 @@ def test_an_unknown_suite_or_episode_is_told_with_what_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(SUITES.parent.parent)
-    with pytest.raises(ConfigError, match=r"no suite 'smok'.*smoke"):
+    with pytest.raises(ConfigError, match=r"no suite 'smok'.*scenario-cut-in.*Did you mean 'smoke'"):
         load_suite("smok")
     suite, _ = load_suite("smoke")
     for name in ("8", "0001-free-town-3", "x"):
@@ -123,12 +149,48 @@ def test_an_episode_becomes_an_environment_by_the_leaderboards_rules(tmp_path: P
     assert not config.world.replan
 
 
-def test_map_files_are_looked_for_beside_the_suite(tmp_path: Path) -> None:
-    suite = suite_of(tmp_path, '{ map = "Away.xodr", seed = 10001 }')
-    with pytest.raises(ConfigError, match=r"Away\.xodr"):
-        env_config(suite, 0, tmp_path / "mine.toml", "small", "sensors")
-    (tmp_path / "Away.xodr").touch()
-    assert env_config(suite, 0, tmp_path / "mine.toml", "small", "sensors").map == str(tmp_path / "Away.xodr")
+@pytest.mark.parametrize("name", ["Away.xodr", "Away.json", "logs/away"])
+def test_map_files_are_looked_for_in_the_named_folder_then_here_then_beside_the_suite(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, maps, own = tmp_path / "here", tmp_path / "maps", tmp_path / "own"
+    for folder in (here, maps, own):
+        (folder / "logs").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    suite = suite_of(own, f'{{ map = "{name}", seed = 10001 }}')
+
+    def found(maps_dir: Path | None) -> str:
+        return env_config(suite, 0, own / "mine.toml", "small", "sensors", maps_dir).map
+
+    with pytest.raises(ConfigError) as caught:
+        found(maps)
+    said = str(caught.value)
+    assert all(word in said for word in (name, f"{maps}, {here}, {own}", "--maps-dir")), said
+    assert "\n" not in said
+    (own / name).touch()
+    assert found(None) == found(maps) == str(own / name)
+    (here / name).touch()
+    assert found(maps) == name
+    (maps / name).touch()
+    assert found(maps) == str(maps / name)
+    assert found(None) == name
+
+
+def test_a_folder_with_the_name_of_a_town_is_no_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "town:10001").mkdir()
+    monkeypatch.chdir(tmp_path)
+    suite = suite_of(tmp_path, '{ map = "town:10001", seed = 10001 }')
+    assert env_config(suite, 0, tmp_path / "mine.toml", "small", "sensors", tmp_path).map == "town:10001"
+
+
+def test_all_suites_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(SUITES.parent.parent)
+    rows = show_suites(Console(file=StringIO(), width=200))
+    assert [row["name"] for row in rows] == sorted(path.stem for path in SUITES.glob("*.toml"))
+    assert {row["name"]: row["episodes"] for row in rows}["validation"] == 200
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no suites in configs/suites"):
+        show_suites(Console(file=StringIO()))
 
 
 def test_scenarios_are_part_of_the_form(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from sim.env import DriveBatch, EnvConfig
 from sim.episode import run_episodes
 from sim.evaluation.episode_scores import as_plain, score_episode
 from sim.evaluation.rates import episode_rates, latency_of
+from sim.evaluation.recorded_driver import beyond_the_goal, recorded_track
 from sim.evaluation.scene import SceneRecorder
 from sim.evaluation.suite import Suite, env_config
 from sim.evaluation.track import Track
@@ -38,13 +39,14 @@ EXPERT = "expert"
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know; plain values only. out: the run's folder. `*_name`: of a file in it."""
+    """What a worker needs to know; plain values only. out: the run's folder. `*_name`: of a file in it. maps: folder of maps."""
 
     suite: Suite
     suite_file: str
     policy: str
     rig: str
     out: str
+    maps: str | None = None
 
     def episode_name(self, index: int) -> str:
         return f"episodes/{self.suite.id_of(index)}.json"
@@ -58,9 +60,15 @@ class Job:
     def episode_file(self, index: int) -> Path:
         return Path(self.out) / self.episode_name(index)
 
+    def env_config(self, index: int, observation: str) -> EnvConfig:
+        """The environment of an episode. Raises as `suite.env_config`."""
+        maps = None if self.maps is None else Path(self.maps)
+        return env_config(self.suite, index, Path(self.suite_file), self.rig, observation, maps)
+
     def command(self, index: int) -> str:
         """The command that repeats one episode."""
         words = ["automedon", "evaluate", self.suite_file, "--policy", self.policy, "--rig", self.rig]
+        words += [] if self.maps is None else ["--maps-dir", self.maps]
         return shlex.join([*words, "--only", self.suite.id_of(index)])
 
 
@@ -130,13 +138,16 @@ class EpisodeRunner:
         files: dict[str, bytes] = {}
         job, suite = self.job, self.job.suite
         episode = suite.episodes[index]
-        config = env_config(suite, index, Path(job.suite_file), job.rig, self._observation)
+        config = job.env_config(index, self._observation)
         began = time.perf_counter()
         recorder = SceneRecorder()
         batch = self._batch_of(config)
         track, seconds = drive_episode(batch, self._policy(job.policy, config), episode.seed, (recorder,))
         elapsed_s = time.perf_counter() - began
-        expert = track if job.policy == EXPERT else self._reference(index, config, files)
+        if batch.map.recording is not None:
+            track, expert = beyond_the_goal(track, batch.map), recorded_track(batch.map)
+        else:
+            expert = track if job.policy == EXPERT else self._reference(index, config, files)
         scores, rates = score_episode(track, expert), episode_rates(track)
         report: dict[str, Any] = {
             "id": suite.id_of(index),
@@ -151,6 +162,7 @@ class EpisodeRunner:
             "policy": job.policy,
             "rig": job.rig,
             "route_length_m": track.route_length_m,
+            "reference": "route follower" if batch.map.recording is None else "recorded driver",
             "scores": as_plain(scores),
             "rates": asdict(rates),
             "infractions": [asdict(infraction) for infraction in track.infractions],

@@ -14,6 +14,7 @@ from typing import Any
 from sim.config import ConfigError
 from sim.evaluation.intervals import estimate
 from sim.evaluation.results import SCORES, Report, read_report, worst_first
+from sim.evaluation.training_curve import read_training_curves
 from sim.evaluation.worst_episodes import camera_pictures
 
 WORST = 10
@@ -37,6 +38,7 @@ def write_report(run: Path, other: Path | None, target: Path) -> dict[str, Any]:
             raise ConfigError(f"{run} and {other} are runs of different suites, so their figures cannot be compared")
         data["runs"].append(second["shown"])
         data["compared"] = _compared(first["reports"], second["reports"])
+    data["training"] = [read_training_curves(folder) for folder in (run, other) if folder is not None]
     worst = worst_first(first["reports"])[:WORST]
     scenes = {r["id"]: scene for r in worst if (scene := _scene(run, r["id"])) is not None}
     data["worst"] = [r["id"] for r in worst]

@@ -5,6 +5,7 @@ Knows the form of a suite and of an environment's configuration; knows nothing a
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,22 +14,26 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sim.config import ConfigError, load_config
 from sim.env import EnvConfig
+from sim.roads.driving_map import RECORDING_SUFFIX
 from sim.roads.importer import SUFFIXES
 from sim.roads.towns import SPLITS, TOWN_KINDS, seed_split
 from sim.sensors.light import WeatherName
 
 Condition = Literal["day", "dusk", "night", "rain", "fog"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
-FREE = "free"
+FREE, PLAYBACK = "free", "playback"
+FOLDER = Path("configs/suites")  # from where the command runs
 TICKS_PER_S = 10
 
 
 class SuiteEpisode(BaseModel):
-    """One episode. map: may be left out where a scenario brings its own; a file is looked for beside the suite."""
+    """One episode. map: may be left out where a scenario brings its own; for where a file is looked for see `env_config`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    map: str | None = Field(default=None, description="town such as town:10003, or a .xodr, .osm or .net.xml file")
+    map: str | None = Field(
+        default=None, description="town such as town:10003, a .xodr, .osm or .net.xml file, or a recording"
+    )
     scenario: str | None = Field(default=None, description="family of scenarios; without one, free driving")
     seed: int = Field(ge=0, lt=2**62, description="seed of the episode")
     weather: WeatherName = Field(default="clear-noon", description="one weather by name")
@@ -42,7 +47,10 @@ class SuiteEpisode(BaseModel):
     @property
     def family(self) -> str:
         """What the table of families calls it."""
-        return self.scenario or FREE
+        recorded = (
+            self.map is not None and self.map.partition(":")[0] not in TOWN_KINDS and not self.map.endswith(SUFFIXES)
+        )
+        return self.scenario or (PLAYBACK if recorded else FREE)
 
     @property
     def condition(self) -> Condition:
@@ -137,17 +145,35 @@ def load_suite(name: str) -> tuple[Suite, Path]:
         ConfigError: there is no such suite, or it is not as it must be.
     """
     path = Path(name)
-    known = sorted(Path("configs/suites").glob("*.toml"))
     if path.suffix != ".toml":
-        path = Path("configs/suites") / f"{name}.toml"
+        path = FOLDER / f"{name}.toml"
     if not path.is_file():
-        names = ", ".join(file.stem for file in known) or "none in configs/suites"
-        raise ConfigError(f"no suite {name!r}; known: {names}; or give the path of a .toml file")
+        names = [file.stem for file in sorted(FOLDER.glob("*.toml"))]
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        guess = f" Did you mean {close[0]!r}?" if close else ""
+        known = ", ".join(names) or f"none in {FOLDER}"
+        raise ConfigError(f"no suite {name!r}; known: {known}; or give the path of a .toml file.{guess}")
     return load_config(Suite, path), path
 
 
-def env_config(suite: Suite, index: int, suite_file: Path, rig: str, observation: str) -> EnvConfig:
+def list_suites() -> list[Suite]:
+    """All suites of configs/suites, by name.
+
+    Raises:
+        ConfigError: there are none, or one is not as it must be.
+    """
+    paths = sorted(FOLDER.glob("*.toml"), key=lambda path: path.stem)
+    if not paths:
+        raise ConfigError(f"no suites in {FOLDER}: go to the folder that holds it, or give the path of a .toml file")
+    return [load_suite(str(path))[0] for path in paths]
+
+
+def env_config(
+    suite: Suite, index: int, suite_file: Path, rig: str, observation: str, maps_dir: Path | None = None
+) -> EnvConfig:
     """The environment of an episode: CARLA's rules of ending, traffic and routes of the suite.
+
+    maps_dir: where map files are looked for first; after that where the command runs, then beside the suite.
 
     Raises:
         ConfigError: a map file is missing, or this version does not know the scenario.
@@ -168,7 +194,7 @@ def env_config(suite: Suite, index: int, suite_file: Path, rig: str, observation
         },
     }
     if episode.map is not None:
-        values["map"] = _map_path(episode.map, suite_file)
+        values["map"] = _map_path(episode.map, suite_file, maps_dir)
     if episode.scenario is not None:
         if "scenario" not in EnvConfig.model_fields:
             raise ConfigError(f"episode {suite.id_of(index)}: this version stages no scenarios")
@@ -176,11 +202,17 @@ def env_config(suite: Suite, index: int, suite_file: Path, rig: str, observation
     return EnvConfig.of(**values)
 
 
-def _map_path(name: str, suite_file: Path) -> str:
-    """A town as it is; a file as it is or, where there is none, beside the suite."""
-    if not name.endswith(SUFFIXES) or Path(name).is_file():
+def _map_path(name: str, suite_file: Path, maps_dir: Path | None) -> str:
+    """A town as it is; a map file or a recording at the first place that has it."""
+    if name.partition(":")[0] in TOWN_KINDS:
         return name
-    beside = suite_file.parent / name
-    if not beside.is_file():
-        raise ConfigError(f"no map {name!r}, neither here nor in {suite_file.parent}: copy or link the file there")
-    return str(beside)
+    places = [*([maps_dir] if maps_dir is not None else []), Path(), suite_file.parent]
+    for place in places:
+        if (place / name).exists():
+            return str(place / name)
+    if not name.endswith((*SUFFIXES, RECORDING_SUFFIX)) and "/" not in name:
+        return name  # no file: who loads maps says which towns there are
+    looked = ", ".join(dict.fromkeys(str(place.resolve()) for place in places))
+    raise ConfigError(
+        f"no map file {name!r} in {looked}: put or link it into one of them, or name its folder with --maps-dir"
+    )

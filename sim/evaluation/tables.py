@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sim.evaluate import EvaluationReport
 from sim.evaluation.results import SCORES
+from sim.evaluation.suite import list_suites
 
 MOST_LISTED = 20
 HEADINGS = {
@@ -23,6 +24,21 @@ HEADINGS = {
     "pdms_driven_4s": "PDMS 4 s",
     "epdms_driven_4s": "EPDMS 4 s",
 }
+
+
+def show_suites(console: Console) -> list[dict[str, Any]]:
+    """The suites of configs/suites as a table; returns its rows."""
+    rows = [
+        {"name": suite.name, "episodes": len(suite.episodes), "split": suite.split, "description": suite.description}
+        for suite in list_suites()
+    ]
+    table = Table(title="Suites: automedon evaluate NAME")
+    for heading in ("name", "episodes", "split", "description"):
+        table.add_column(heading, justify="right" if heading == "episodes" else "left", no_wrap=heading == "name")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console.print(table)
+    return rows
 
 
 def show_evaluation(console: Console, report: EvaluationReport) -> None:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from sim.drive import RULE_BASED, DriveConfig, drive
 from sim.evaluation.episode_run import Job, observation_for
 from sim.evaluation.results import Report, worst_first
-from sim.evaluation.suite import env_config
 from sim.logs.reader import open_log
 from sim.roads.driving_map import load_map
 from sim.world import TICK_S
@@ -50,7 +49,7 @@ def _film(job: Job, index: int, folder: Path) -> None:
     """Drive one episode again into a folder, which is there whole or not at all."""
     looks = job.policy not in RULE_BASED and observation_for(job.policy) == "privileged"
     observation = "both" if looks else "sensors"
-    config = env_config(job.suite, index, Path(job.suite_file), job.rig, observation)
+    config = job.env_config(index, observation)
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     report = drive(
