@@ -64,7 +64,7 @@ class PPOConfig(BaseModel):
         description="at the start, of the squared distance of mean actions from the teacher's; 0 asks no teacher",
     )
     teacher_until: float = Field(
-        0.7, gt=0, le=1, description="share of the run after which that weight has fallen to 0"
+        0.7, gt=0, le=10, description="share of the run after which that weight has fallen to 0; beyond 1 it never does"
     )
     value_only_updates: int = Field(
         0, ge=0, description="updates at the start in which only the value learns, for a policy that comes trained"

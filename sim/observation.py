@@ -73,6 +73,8 @@ class PrivilegedScalar(IntEnum):
     LANE_LEFT = 32
     LANE_RIGHT = 33
     HALF_WIDTH = 34  # m / 2
+    STOP_NEAR = 35  # m / 5, at most 2: STOP_DISTANCE once more, on the scale on which the last metres matter
+    SPEED_LOW = 36  # m/s / 2, at most 2: SPEED once more, likewise
 
 
 class VehicleField(IntEnum):
@@ -209,6 +211,8 @@ def _write_road(speed: NDArray[np.float64], situation: Situation, sight: Sight, 
         to_stop = np.minimum(to_stop, road[:, reason])
     out[:, p.STOP_DISTANCE] = np.minimum(to_stop / FAR_M, 1.0)
     out[:, p.STOP_BRAKE] = _brake_share(speed, to_stop)
+    out[:, p.STOP_NEAR] = np.minimum(to_stop / 5.0, 2.0)
+    out[:, p.SPEED_LOW] = np.minimum(speed / 2.0, 2.0)
     closing = np.maximum(speed - road[:, Road.LEADER_SPEED], 0.0)
     out[:, p.LEADER_SPEED] = np.where(out[:, p.LEADER_GAP] < 1.0, (road[:, Road.LEADER_SPEED] - speed) / 20.0, 0.0)
     out[:, p.LEADER_BRAKE] = _brake_share(closing, road[:, Road.LEADER_GAP])
