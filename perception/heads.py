@@ -17,9 +17,8 @@ from torch.nn import functional
 
 from perception.camera import GroupNorm
 from perception.features import FusedFeatures, SensorFeatures
-from perception.labels import LABEL_STRIDE, LIGHT_STATES, BevClass, BoxClass
+from perception.labels import LABEL_STRIDE, LIGHT_STATES, BevClass, BoxClass, PictureClass
 from perception.points import BevGrid
-from perception.sensors import SemanticClass
 
 RARE = 0.01  # share of cells that hold a centre, as the heat map first believes (focal loss, Lin et al., ICCV 2017)
 VELOCITY_MPS = 5.0
@@ -58,7 +57,7 @@ class Predictions:
     """What the heads say of B frames.
 
     bev: (B, len(BevClass), rows, columns) logits. centers: (B, len(CenterField), rows / 2, columns / 2).
-    semantic: by camera, (B, len(SemanticClass), H / 4, W / 4) logits. log_depth: by camera, (B, H / 4, W / 4), log metres.
+    semantic: by camera, (B, len(PictureClass), H / 4, W / 4) logits. log_depth: by camera, (B, H / 4, W / 4), log metres.
     light: (B, LIGHT_STATES) logits. lane: (B, 2) metres and radians.
     """
 
@@ -99,7 +98,7 @@ class PerceptionHeads(nn.Module):
         if cameras:
             self.picture = nn.Sequential(
                 _block(picture_channels, config.picture_width),
-                nn.Conv2d(config.picture_width, (len(SemanticClass) + 1) * _UP**2, 1),
+                nn.Conv2d(config.picture_width, (len(PictureClass) + 1) * _UP**2, 1),
             )
         self.state = nn.Sequential(
             nn.Linear(latent, config.hidden), nn.ReLU(), nn.Linear(config.hidden, LIGHT_STATES + 2)

@@ -31,6 +31,32 @@ class BevClass(IntEnum):
     WALKER = 6
 
 
+class PictureClass(IntEnum):
+    """Class of a pixel of a picture's labels, uint8: `SemanticClass`, and heads of signals that look this way by what they show.
+
+    A lamp is a few pixels wide, and what it says decides whether the car may go: it is learned where it stands, pixel by pixel.
+    """
+
+    SKY = 0
+    TERRAIN = 1
+    ROAD = 2
+    LANE_MARKING = 3
+    CROSSWALK = 4
+    SIDEWALK = 5
+    BUILDING = 6
+    VEGETATION = 7
+    POLE = 8
+    TRAFFIC_LIGHT = 9
+    TRAFFIC_SIGN = 10
+    VEHICLE = 11
+    TWO_WHEELER = 12
+    PEDESTRIAN = 13
+    BARRIER = 14
+    SIGNAL_RED = 15
+    SIGNAL_YELLOW = 16
+    SIGNAL_GREEN = 17
+
+
 class BoxClass(IntEnum):
     """What is detected. Bicycles and motorcycles are vehicles."""
 
@@ -66,7 +92,7 @@ class LabelledFrames:
     bev: (B, rows, columns) uint8 `BevClass`, rows along x and columns along y, as in `perception.points.BevGrid`.
     boxes: (B, MAX_BOXES, len(BoxField)) float32, the first box_count (B,) int32 of each frame.
     depth: by camera, (B, H / 4, W / 4) float32 metres along the optical axis, 0 where there is nothing (sky).
-    semantic: by camera, (B, H / 4, W / 4) uint8 `SemanticClass`.
+    semantic: by camera, (B, H / 4, W / 4) uint8 `PictureClass`.
     light: (B,) int64, state of the signal ahead, UNKNOWN where it cannot be told.
     lane: (B, 2) float32: metres left of the route's lane centre, and heading against it, radians; NaN where there is none.
     expert: (B, A, 2) float32, how a driver to be imitated would act: concentrations alpha and beta of each action, steering first.

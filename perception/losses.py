@@ -16,11 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from perception.heads import VELOCITY_MPS, CenterField, Predictions
-from perception.labels import UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames
+from perception.labels import UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames, PictureClass
 from perception.points import BevGrid
-from perception.sensors import SemanticClass
 
-_Class = TypeVar("_Class", BevClass, SemanticClass)
+_Class = TypeVar("_Class", BevClass, PictureClass)
 
 NEAREST_M, FURTHEST_M = 1.0, 80.0
 TASKS = (
@@ -29,8 +28,9 @@ TASKS = (
 # What is rare and matters weighs more; about the inverse root of how often it is seen.
 _BEV_WEIGHTS = {BevClass.LANE_MARKING: 2.0, BevClass.CROSSWALK: 2.0, BevClass.VEHICLE: 3.0, BevClass.WALKER: 6.0}
 _PICTURE_WEIGHTS = {
-    SemanticClass.LANE_MARKING: 2.0, SemanticClass.CROSSWALK: 2.0, SemanticClass.POLE: 2.0, SemanticClass.TRAFFIC_LIGHT: 5.0,
-    SemanticClass.TRAFFIC_SIGN: 3.0, SemanticClass.VEHICLE: 2.0, SemanticClass.TWO_WHEELER: 5.0, SemanticClass.PEDESTRIAN: 5.0,
+    PictureClass.LANE_MARKING: 2.0, PictureClass.CROSSWALK: 2.0, PictureClass.POLE: 2.0, PictureClass.TRAFFIC_LIGHT: 5.0,
+    PictureClass.TRAFFIC_SIGN: 3.0, PictureClass.VEHICLE: 2.0, PictureClass.TWO_WHEELER: 5.0, PictureClass.PEDESTRIAN: 5.0,
+    PictureClass.SIGNAL_RED: 10.0, PictureClass.SIGNAL_YELLOW: 10.0, PictureClass.SIGNAL_GREEN: 10.0,
 }  # fmt: skip
 _LIGHT_WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 1.0])
 
@@ -130,7 +130,7 @@ def _center_losses(centers: Tensor, targets: CenterTargets) -> dict[str, Tensor]
 
 
 def _picture_losses(predictions: Predictions, frames: LabelledFrames) -> dict[str, Tensor]:
-    weights = _weights(SemanticClass, _PICTURE_WEIGHTS)
+    weights = _weights(PictureClass, _PICTURE_WEIGHTS)
     semantic, depth = [], []
     for name, logits in predictions.semantic.items():
         here = np.flatnonzero(frames.observation[name].reshape(len(frames), -1).max(1) > 0)

@@ -11,7 +11,7 @@ from perception.heads import Predictions
 from perception.labels import BoxField, LabelledFrames
 from perception.points import BevGrid
 
-# Colours of BevClass and of SemanticClass, RGB.
+# Colours of BevClass and of PictureClass, RGB.
 BEV_COLORS = np.array(
     [(40, 44, 40), (96, 96, 102), (236, 236, 226), (206, 196, 120), (150, 130, 112), (66, 132, 220), (226, 74, 66)], np.uint8
 )  # fmt: skip
@@ -19,7 +19,7 @@ PICTURE_COLORS = np.array(
     [
         (140, 180, 220), (110, 140, 90), (90, 90, 96), (236, 236, 226), (206, 196, 120), (150, 130, 112), (130, 104, 96),
         (60, 110, 60), (170, 160, 150), (250, 190, 60), (240, 230, 40), (66, 132, 220), (150, 90, 220), (226, 74, 66),
-        (200, 120, 60),
+        (200, 120, 60), (255, 40, 40), (255, 220, 0), (40, 255, 90),
     ],
     np.uint8,
 )  # fmt: skip

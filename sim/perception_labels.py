@@ -11,7 +11,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.labels import LABEL_STRIDE, MAX_BOXES, UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames
+from perception.labels import (
+    LABEL_STRIDE,
+    MAX_BOXES,
+    UNKNOWN,
+    BevClass,
+    BoxClass,
+    BoxField,
+    LabelledFrames,
+    PictureClass,
+)
 from perception.points import BevGrid
 from perception.sensors import SemanticClass
 from planning.policy import SignalState
@@ -19,6 +28,7 @@ from sim.observation import ROUTE_RANGE_M, ego_vector
 from sim.roads.ground import GroundClass
 from sim.roads.scenery import FIRST_INSTANCE
 from sim.sensors.cast import FAR_M
+from sim.sensors.parts import SIGNAL_INSTANCE
 from sim.sensors.suite import SensorSuite
 from sim.solids import Boxes
 from sim.world import EGO, ActorKind, World
@@ -46,6 +56,7 @@ class PerceptionLabeller:
         assert suite.labels, "the suite has to render labels"
         self.world, self.suite, self.grid = world, suite, grid
         self.parked, self.parked_instance = parked_vehicles(world.map.scenery)
+        self._heads = world.map.signal_heads
         self._agents = world.state.x_m.shape[1]
         self._things = int(world.map.scenery.instance.max(initial=FIRST_INSTANCE)) + 1 - FIRST_INSTANCE
 
@@ -71,10 +82,28 @@ class PerceptionLabeller:
             boxes=boxes,
             box_count=count,
             depth=depth,
-            semantic={name: suite.semantic[name][:, picked, picked].copy() for name in cameras},
+            semantic={name: self._picture_classes(name, picked) for name in cameras},
             light=self._light(),
             lane=self._lane(),
         )
+
+    def _picture_classes(self, camera: str, picked: slice) -> NDArray[np.uint8]:
+        """(E, rows, columns) `PictureClass`; a signal head counts in each field of LABEL_STRIDE pixels that any of it is in."""
+        suite, state = self.suite, self.world.state
+        classes = suite.semantic[camera][:, picked, picked].copy()
+        rows, columns = classes.shape[1] * LABEL_STRIDE, classes.shape[2] * LABEL_STRIDE
+        if suite.semantic[camera].shape[1:] != (rows, columns):
+            return classes  # sizes that the fields do not fill
+        heads = suite.instance[camera] - SIGNAL_INSTANCE
+        e, row, column = np.nonzero((heads >= 0) & (heads < len(self._heads.link)))
+        h = heads[e, row, column]
+        away_x, away_y = state.x_m[e, EGO] - self._heads.x_m[h], state.y_m[e, EGO] - self._heads.y_m[h]
+        yaw = self._heads.yaw_rad[h]
+        shown = state.signal[e, self._heads.link[h]]
+        told = (away_x * np.cos(yaw) + away_y * np.sin(yaw) > 0) & (shown != SignalState.NONE)
+        e, row, column, shown = e[told], row[told], column[told], shown[told]
+        classes[e, row // LABEL_STRIDE, column // LABEL_STRIDE] = PictureClass.SIGNAL_RED - SignalState.RED + shown
+        return classes
 
     def observation(self) -> dict[str, NDArray[Any]]:
         """What all environments observe, a copy; as `perception.preprocess.frames_to_observation` gives it."""

@@ -11,10 +11,19 @@ import torch
 from perception.detections import decode_centers
 from perception.features import FusedFeatures, SensorFeatures
 from perception.heads import CenterField, HeadsConfig, PerceptionHeads, Predictions
-from perception.labels import LIGHT_STATES, MAX_BOXES, UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames, joined
+from perception.labels import (
+    LIGHT_STATES,
+    MAX_BOXES,
+    UNKNOWN,
+    BevClass,
+    BoxClass,
+    BoxField,
+    LabelledFrames,
+    PictureClass,
+    joined,
+)
 from perception.losses import TASKS, center_targets, focal_loss, task_losses
 from perception.points import BevGrid
-from perception.sensors import SemanticClass
 
 GRID = BevGrid.of_cells(48)
 
@@ -44,7 +53,7 @@ def labelled(rng: np.random.Generator, frames: int = 3) -> LabelledFrames:
         boxes=true,
         box_count=count,
         depth={"camera": rng.uniform(2, 70, (frames, 8, 12)).astype(np.float32)},
-        semantic={"camera": rng.integers(0, len(SemanticClass), (frames, 8, 12)).astype(np.uint8)},
+        semantic={"camera": rng.integers(0, len(PictureClass), (frames, 8, 12)).astype(np.uint8)},
         light=rng.integers(0, LIGHT_STATES, frames),
         lane=rng.normal(size=(frames, 2)).astype(np.float32),
     )
@@ -64,7 +73,7 @@ def perfect(frames: LabelledFrames) -> Predictions:
     return Predictions(
         bev=sure(frames.bev, len(BevClass)),
         centers=centers,
-        semantic={name: sure(s, len(SemanticClass)) for name, s in frames.semantic.items()},
+        semantic={name: sure(s, len(PictureClass)) for name, s in frames.semantic.items()},
         log_depth={name: torch.from_numpy(d).log() for name, d in frames.depth.items()},
         light=sure(frames.light, LIGHT_STATES),
         lane=torch.from_numpy(frames.lane),
@@ -134,7 +143,7 @@ def test_every_head_hands_gradients_to_the_features_it_needs() -> None:
         reached = {name for name, g in zip(leaves, gradients, strict=True) if g is not None and g.abs().max() > 0}
         assert reached == wanted, task
     assert predictions.bev.shape == (2, len(BevClass), 48, 48)
-    assert predictions.semantic["camera"].shape == (2, len(SemanticClass), 8, 12)
+    assert predictions.semantic["camera"].shape == (2, len(PictureClass), 8, 12)
 
 
 def test_frames_join_in_order_and_refuse_shapes_that_do_not_fit() -> None:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from perception.heads import HeadsConfig
-from perception.labels import BevClass
+from perception.labels import BevClass, PictureClass
 from perception.preprocess import ObservationSpec
-from perception.sensors import CameraCalibration, SemanticClass
+from perception.sensors import CameraCalibration
 from planning.checkpoint import CheckpointError
 from planning.network import DrivingNetwork, network_config
 from planning.perceiver import HEADS, NETWORK, Perceiver, load_perceiver, save_perceiver
@@ -47,7 +47,7 @@ def test_tasks_reach_the_encoders_through_every_fusion(fusion: str) -> None:
     model.freeze_policy()
     predictions = model(observation())
     assert predictions.bev.shape == (2, len(BevClass), 48, 48)
-    assert predictions.semantic["camera"].shape == (2, len(SemanticClass), 8, 12)
+    assert predictions.semantic["camera"].shape == (2, len(PictureClass), 8, 12)
     network = model.network
     for task in (predictions.bev, predictions.centers, predictions.light, predictions.lane):
         wanted = [network.camera.conv1.weight, network.points.point.weight]

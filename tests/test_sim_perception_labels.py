@@ -7,7 +7,7 @@ import pytest
 
 from perception.augment import AugmentConfig, augment, mirror_partners
 from perception.geometry import inverse, rotation_from_euler, se3, transform
-from perception.labels import UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames
+from perception.labels import UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames, PictureClass
 from perception.points import BevGrid
 from perception.sensors import SemanticClass
 from sim.config import ConfigError
@@ -129,10 +129,40 @@ def test_pictures_are_every_fourth_pixel_of_the_suites(observed: tuple[World, Se
         depth, semantic = suite.depth[camera.name], suite.semantic[camera.name]
         assert frames.depth[camera.name].shape == (4, camera.height_px // 4, camera.width_px // 4)
         assert frames.depth[camera.name][2, 5, 7] in (0.0, depth[2, 22, 30])
-        sky = frames.semantic[camera.name] == SemanticClass.SKY
-        assert (frames.depth[camera.name][sky] == 0).all()
+        classes = frames.semantic[camera.name]
+        assert (frames.depth[camera.name][classes == PictureClass.SKY] == 0).all()
         assert (frames.depth[camera.name] < FAR_M).all()
-        assert np.array_equal(frames.semantic[camera.name], semantic[:, 2::4, 2::4])
+        signal = classes >= PictureClass.SIGNAL_RED
+        assert np.array_equal(classes[~signal], semantic[:, 2::4, 2::4][~signal])
+        rows, columns = classes.shape[1:]
+        fields = (semantic == SemanticClass.TRAFFIC_LIGHT).reshape(4, rows, 4, columns, 4).any((2, 4))
+        assert fields[signal].all()
+
+
+def test_heads_of_signals_are_labelled_by_the_colour_that_is_seen() -> None:
+    """In most frames in which some of a head is labelled, one of these fields has a pixel of that colour."""
+    source = DrivenFrames(CONFIG.model_copy(update={"weather": "clear-noon"}), rig("small"), GRID, 3, "train")
+    source.begin(0)
+    seen: dict[PictureClass, list[bool]] = {PictureClass.SIGNAL_RED: [], PictureClass.SIGNAL_GREEN: []}
+    for _ in range(12):
+        source._driven[0].drive(25)
+        frames = source.next()
+        for e in range(len(frames)):
+            for kind, found in seen.items():
+                picture = frames.observation["camera_tele"][e].astype(int)
+                fields = np.repeat(np.repeat(frames.semantic["camera_tele"][e] == kind, 4, 0), 4, 1)
+                if fields.sum() >= 2 * 16:
+                    red_over_green = (picture[..., 0] - picture[..., 1])[fields]
+                    found.append(
+                        bool(
+                            (red_over_green.max() > 60)
+                            if kind == PictureClass.SIGNAL_RED
+                            else (red_over_green.min() < -40)
+                        )
+                    )
+    for kind, found in seen.items():
+        assert len(found) >= 3, kind
+        assert np.mean(found) > 0.8, kind
 
 
 def test_lane_and_light_say_what_the_world_knows(observed: tuple[World, SensorSuite, LabelledFrames]) -> None:

@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from perception.detections import decode_centers
-from perception.labels import UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames
+from perception.labels import UNKNOWN, BevClass, BoxClass, BoxField, LabelledFrames, PictureClass
 from perception.points import BevGrid
-from perception.sensors import SemanticClass
 from perception.train_perception import tensors_of
 from planning.perceiver import Perceiver
 from sim.evaluation.detection_metrics import BoxSet, class_metrics
@@ -35,7 +34,7 @@ class PerceptionScores:
         self._true: list[NDArray[np.float32]] = []
         self._found: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         self._bev: list[tuple[NDArray[np.uint8], NDArray[np.uint8]]] = []
-        self._pictures = np.zeros((len(SemanticClass), len(SemanticClass)), np.int64)
+        self._pictures = np.zeros((len(PictureClass), len(PictureClass)), np.int64)
         self._depth_errors: list[float] = []
         self._lights: list[tuple[int, int]] = []
         self._lanes: list[NDArray[np.float32]] = []
@@ -58,7 +57,7 @@ class PerceptionScores:
             true, metres = frames.semantic[name], frames.depth[name]
             rows, columns = true.shape[1:]
             classes = predicted.semantic[name][:, :, :rows, :columns].argmax(1).numpy()
-            pairs = true.astype(np.int64) * len(SemanticClass) + classes
+            pairs = true.astype(np.int64) * len(PictureClass) + classes
             self._pictures += np.bincount(pairs.ravel(), minlength=self._pictures.size).reshape(self._pictures.shape)
             solid = (metres > 0) & (metres < 80.0)
             away = predicted.log_depth[name][:, :rows, :columns].exp().numpy()
@@ -111,6 +110,10 @@ class PerceptionScores:
             hits = np.diag(self._pictures)
             union = self._pictures.sum(0) + self._pictures.sum(1) - hits
             scores["picture_iou"] = float((hits[union > 0] / union[union > 0]).mean())
+            for kind in (PictureClass.SIGNAL_RED, PictureClass.SIGNAL_GREEN):
+                scores[f"picture_iou_{kind.name.lower()}"] = (
+                    float(hits[kind] / union[kind]) if union[kind] else float("nan")
+                )
             scores["picture_depth_error"] = float(np.mean(self._depth_errors))
         told = [(t, p) for t, p in self._lights if t != UNKNOWN]
         states = [np.mean([p == t for t, p in told if t == state]) for state in sorted({t for t, _ in told})]
