@@ -1,6 +1,7 @@
 """How healthy traffic is: collisions, standstills, red lights, speeds, over many kilometres of generated towns.
 
     python benchmarks/traffic_health.py --kilometres 1000 --towns 50 --json results.json --plot health.png
+    python benchmarks/traffic_health.py Town01.xodr --kinds highway --towns 5 --kilometres 100
 
 Each town gets a batch of environments with the rule-based expert as the ego; an episode of the ego ends as it does in the
 environment, and the next one begins. Everything that drives is counted, the ego apart. A driver who breaks a rule on
@@ -28,6 +29,7 @@ from planning.route_follower import RouteFollower
 from sim.events import boxes_overlap
 from sim.logs.log import git_commit
 from sim.roads.driving_map import load_map
+from sim.roads.towns import TOWN_KINDS
 from sim.traffic.vehicles import BEHIND
 from sim.world import TICK_S, World, WorldConfig
 
@@ -214,6 +216,23 @@ def figures(rows: list[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+def table_by_kind(rows: list[dict[str, Any]]) -> Table:
+    """What decides about health, for each kind of town and for the imported maps by themselves."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        kind = row["map"].partition(":")[0]
+        groups.setdefault(kind if kind in TOWN_KINDS else "imported", []).append(row)
+    chosen = (
+        "lawful_km", "lawful_collisions_per_1000_km", "walker_collisions_per_1000_km", "standstills_of_120_s",
+        "longest_wait_s", "red_lights_run_by_lawful", "mean_speed_mps", "mean_share_of_limit", "hard_braking_share",
+    )  # fmt: skip
+    table = Table("maps", "number", *(name.replace("_", " ") for name in chosen))
+    for kind, group in groups.items():
+        values = figures(group)
+        table.add_row(kind, str(len(group)), *(f"{values[name]:.4g}" for name in chosen))
+    return table
+
+
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Histograms of speed as a share of the limit and of acceleration, as a PNG."""
     canvas = np.full((420, 1000, 3), 255, np.uint8)
@@ -244,8 +263,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("maps", nargs="*", help="map files to drive on beside the generated towns")
     parser.add_argument("--kilometres", type=float, default=1000.0, help="in all, shared equally among the maps")
-    parser.add_argument("--towns", type=int, default=10, help="generated towns, with seeds 0, 1, ...")
-    parser.add_argument("--kind", default="grid-small", help="kind of generated town")
+    parser.add_argument(
+        "--towns", type=int, default=10, help="generated towns: of each kind in turn, with seeds 0, 1, ..."
+    )
+    parser.add_argument("--kinds", nargs="+", choices=TOWN_KINDS, default=list(TOWN_KINDS), help="of generated towns")
     parser.add_argument("--envs", type=int, default=2)
     parser.add_argument("--agents", type=int, default=40)
     parser.add_argument("--json", type=Path, help="write the figures there")
@@ -255,7 +276,8 @@ def main() -> int:
 
     # Long routes, so that an episode lasts long enough for standstills to build up.
     config = WorldConfig(agents=args.agents, spawn_radius_m=200.0, route_min_m=2000.0, route_max_m=4000.0)
-    names = [f"{args.kind}:{seed}" for seed in range(args.towns)] + args.maps
+    kinds = args.kinds
+    names = [f"{kinds[k % len(kinds)]}:{k // len(kinds)}" for k in range(args.towns)] + args.maps
     rows = [
         drive(name, args.kilometres / len(names), args.envs, config, args.verbose)
         for name in track(names, description="Driving", disable=args.verbose)
@@ -265,6 +287,8 @@ def main() -> int:
     for name, value in result.items():
         table.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
     Console().print(table)
+    by_kind = table_by_kind(rows)
+    Console().print(by_kind)
     if args.plot:
         plot(rows, args.plot)
     if args.json:
@@ -283,10 +307,6 @@ def main() -> int:
         and result["appeared_in_view"] + result["vanished_in_view"] == 0
     )
     return 0 if healthy else 1
-
-
-def asdict_of(config: WorldConfig) -> dict[str, Any]:
-    return config.model_dump()
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.numba_setup import KERNEL
-from sim.roads.network import LaneKind, RoadNetwork
+from sim.roads.network import FAST_ROAD_MPS, LaneKind, RoadNetwork
 
 GRID_CELL_M = 4.0
 LATERAL_COMFORT_MPS2 = 2.0
@@ -34,7 +34,7 @@ POINT = np.dtype([("x", "f8"), ("y", "f8"), ("yaw", "f8"), ("cap", "f8")], align
 CONFLICT = np.dtype(
     [
         ("enter", "f8"), ("exit", "f8"), ("other_enter", "f8"), ("other_exit", "f8"),
-        ("lane", "i4"), ("yields", "i1"), ("other_yields", "i1"),
+        ("lane", "i4"), ("yields", "i1"), ("other_yields", "i1"), ("merges", "i1"),
     ],
     align=True,
 )  # fmt: skip
@@ -47,7 +47,8 @@ class LaneGraph(NamedTuple):
 
     points: (P,) `POINT`; cap is the speed in m/s from which every later curve of the lane is still reached in comfort.
     onward: lanes that follow, without those that end in a dead end or turn back where there is a choice.
-    conflicts: (C,) `CONFLICT`; `other_*` is the same conflict seen along the other lane.
+    conflicts: (C,) `CONFLICT`; `other_*` is the same conflict seen along the other lane; merges is 1 where both lanes lead to
+        the same one on a fast road, so that one follows the other instead of waiting until it is gone.
     siblings: `SIBLING`: for each junction lane those that begin where it does, and the arc length up to which the two are
         closer than APART_M; row `sibling` to `sibling_end`.
     start_lanes: driving lanes outside junctions on which a route or a vehicle may begin.
@@ -111,12 +112,18 @@ def _conflict_records(network: RoadNetwork) -> NDArray[np.void]:
     for k in range(network.num_lanes):
         for c in range(network.conflict_start[k], network.conflict_start[k + 1]):
             row_of[(k, int(network.conflict_lane[c]))] = c
+    leads_to = [
+        int(network.successor[network.successor_start[k]]) if n else -1
+        for k, n in enumerate(np.diff(network.successor_start))
+    ]
+    fast = network.lane_limit_mps > FAST_ROAD_MPS
     for (k, other), c in row_of.items():
         twin = row_of.get((other, k))
         records[c]["lane"] = other
         records[c]["enter"] = network.conflict_enter_m[c]
         records[c]["exit"] = network.conflict_exit_m[c]
         records[c]["yields"] = network.conflict_yields[c]
+        records[c]["merges"] = fast[k] and fast[other] and leads_to[k] == leads_to[other]
         records[c]["other_enter"] = 0.0 if twin is None else network.conflict_enter_m[twin]
         records[c]["other_exit"] = network.lane_length_m[other] if twin is None else network.conflict_exit_m[twin]
         records[c]["other_yields"] = 0 if twin is None else network.conflict_yields[twin]

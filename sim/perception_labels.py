@@ -26,7 +26,7 @@ from perception.sensors import SemanticClass
 from planning.policy import SignalState
 from sim.observation import ROUTE_RANGE_M, ego_vector
 from sim.roads.ground import GroundClass
-from sim.roads.scenery import FIRST_INSTANCE
+from sim.roads.roadside import FIRST_INSTANCE
 from sim.sensors.cast import FAR_M
 from sim.sensors.parts import SIGNAL_INSTANCE
 from sim.sensors.suite import SensorSuite

@@ -21,6 +21,7 @@ from sim.traffic.spans import ASIDE_M
 from sim.traffic.vehicles import BEHIND, PATH
 
 LEADER_RANGE_M = 80.0
+LEADER_RANGE_S = 4.5  # and at least so far, at the speed of the ego
 CORRIDOR_MARGIN_M = 0.35
 STOP_LINE_RANGE_M = 100.0
 ON_LANE_M = 2.5  # further from the route's centre line the ego is nobody's follower and has no right of way
@@ -159,25 +160,26 @@ def ego_leader(cars: NDArray[np.void], ego: np.void, line: NDArray[np.float64], 
     A vehicle counts if its box reaches into the corridor (width of the ego and CORRIDOR_MARGIN_M on either side of its path),
     unless it drives across it and will be out a second before the ego comes; or if it is coming in: vehicles that change
     lanes, and people who are no walkers (those, the last agents, have rules of their own). (inf, 0) if there is none within
-    LEADER_RANGE_M.
+    LEADER_RANGE_M, or what the ego drives in LEADER_RANGE_S.
     """
     me = cars[0]
     half = 0.5 * me.width + CORRIDOR_MARGIN_M
+    horizon = max(LEADER_RANGE_M, LEADER_RANGE_S * me.speed)
     first = min(max(int((ego.s - 2.0) / POINT_STEP_M), 0), ego.points - 1)
-    last = min(max(int((ego.front + LEADER_RANGE_M) / POINT_STEP_M), first), ego.points - 1)
+    last = min(max(int((ego.front + horizon) / POINT_STEP_M), first), ego.points - 1)
     best, best_speed = np.inf, 0.0
     for j in range(1, len(cars)):
         other = cars[j]
         if other.active == 0:
             continue
-        reach = LEADER_RANGE_M + 10.0
+        reach = horizon + 10.0
         if (other.x - me.x) ** 2 + (other.y - me.y) ** 2 > reach * reach:
             continue
         s_low, s_high, left_low, left_high, yaw_there = box_along_route(ego, line, other, first, last)
         if s_low == NOWHERE or 0.5 * (s_low + s_high) < ego.s + 0.5:
             continue
         gap = max(s_low - ego.front, 0.0)
-        if gap > LEADER_RANGE_M or gap > best:
+        if gap > horizon or gap > best:
             continue
         swing = swing_at(ego, 0.5 * (s_low + s_high))
         left_low, left_high = left_low - swing, left_high - swing

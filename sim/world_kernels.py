@@ -29,6 +29,7 @@ from sim.events import (
 from sim.lane_graph import LaneGraph, wrapped
 from sim.numba_setup import INNER, UNLOCKED
 from sim.rerouting import has_left_route, progress_of
+from sim.roads.network import FAST_ROAD_MPS
 from sim.routes import draw_route, lay_out_route, point_on_route
 from sim.situation import MOST_EGO_SPANS, add_spans_of_box, ego_leader, follow_route, next_signal, route_ahead
 from sim.traffic.bus_stops import bus_stop_distance
@@ -63,7 +64,7 @@ from sim.traffic.scripts import (
 from sim.traffic.scripts import IGNORES_SIGNALS as SCRIPT_IGNORES_SIGNALS
 from sim.traffic.signals import SignalPrograms, show_signals
 from sim.traffic.spans import ASIDE_M, SPANS, find_leader, list_spans
-from sim.traffic.spawning import BICYCLE_OFFSET_M, RUNS_RED, complete_path, spawn
+from sim.traffic.spawning import BICYCLE_OFFSET_M, RUNS_RED, complete_path, ends_soon, spawn
 from sim.traffic.vehicles import (
     BEHIND,
     HARDEST_BRAKE_MPS2,
@@ -90,6 +91,7 @@ RESET_GAP_M = 9.0
 RESPAWN_GAP_M = 16.0
 BOX_M = 2.0  # by which the middle of a box may lie from the place that was looked for
 DESPAWN_FACTOR = 1.25
+FLOW_SHARE = 0.7  # speed of an ego that begins on a fast road, of the limit
 SHIFT_RANGE_MS = 600_000
 _COUNT, _ROUTE, _SHIFT = int(Purpose.COUNT), int(Purpose.ROUTE), int(Purpose.SIGNAL_SHIFT)
 
@@ -444,6 +446,21 @@ def _judge(
 
 
 @njit(**INNER)
+def _speed_at_start(
+    graph: LaneGraph, route_lane: NDArray[np.int32], route_from: NDArray[np.float64], lanes: int
+) -> float:
+    """An ego begins at rest, but on a fast road with the traffic, from where it can stop in comfort if its lane ends."""
+    record = graph.lanes[route_lane[0]]
+    if record.limit <= FAST_ROAD_MPS:
+        return 0.0
+    speed = FLOW_SHARE * record.limit
+    if lanes > 1 and ends_soon(graph, route_lane[1]):
+        room = record.length + route_from[0] - 8.0
+        speed = min(speed, math.sqrt(2.0 * 1.5 * max(room, 0.0)))
+    return speed
+
+
+@njit(**INNER)
 def _start_ego(graph: LaneGraph, rules: Rules, playback: Playback, state: State, hidden: Hidden, e: int) -> None:
     """Lay out the route of environment e, drawn if it is not there yet, and put the ego, standing, at its start."""
     ego, me, line = hidden.egos[e], hidden.cars[e][0], hidden.line[e]
@@ -488,6 +505,8 @@ def _start_ego(graph: LaneGraph, rules: Rules, playback: Playback, state: State,
     me.drift, me.blind = 0.0, 0
     if scene.given == 1:
         me.speed = scene.speed
+    elif len(playback.line) == 0:
+        me.speed = _speed_at_start(graph, hidden.route_lane[e], hidden.route_from[e], lanes)
     if len(playback.line) > 0:
         me.x, me.y, me.yaw, me.speed = (
             playback.ego[0, 0],

@@ -12,7 +12,8 @@ from sim.roads.driving_map import DrivingMap, load_map, map_from_network
 from sim.roads.ground import lane_line
 from sim.roads.importer import import_map
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
-from sim.roads.scenery import FIRST_INSTANCE, build_scenery
+from sim.roads.roadside import FIRST_INSTANCE
+from sim.roads.scenery import build_scenery
 from sim.roads.signal_heads import signalled_lanes
 from sim.roads.towns import generate_town
 from sim.solids import Boxes

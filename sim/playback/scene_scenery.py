@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from perception.sensors import SemanticClass
 from sim.playback.recorded_scene import RecordedScene, StandingKind
 from sim.roads.ground import GroundRaster
-from sim.roads.scenery import FIRST_INSTANCE, SIGN_RED, STEEL
+from sim.roads.roadside import FIRST_INSTANCE
+from sim.roads.scenery import SIGN_RED, STEEL
 from sim.solids import Boxes, Material, Shape
 
 F64 = NDArray[np.float64]

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.roads.cache import read_cached, write_cached
-from sim.roads.network import LaneControl, LaneKind, RoadNetwork
+from sim.roads.network import FAST_ROAD_MPS, LaneControl, LaneKind, RoadNetwork
 from sim.roads.polyline import headings, offset, ribbon
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
 
 # Raise it with every change of what is drawn: it is part of the name of the cached file.
-DRAWING_VERSION = 4
+DRAWING_VERSION = 5
 CELL_SIZES_M = (0.1, 0.125, 0.16, 0.2, 0.25, 0.4, 0.5)
 MAX_BYTES = 300_000_000
 MARGIN_M = 12.0
@@ -38,6 +38,7 @@ DASH_M, DASH_GAP_M = 3.0, 4.5
 STRIPE_M = 0.5
 KERB_M = 0.2
 FARTHEST_ROAD_M = 4.0
+PAVED_MARGIN_M = 1.2  # of fast roads
 DRIVABLE_BIT = 128
 
 
@@ -91,6 +92,7 @@ def draw_ground(network: RoadNetwork) -> GroundRaster:
     _draw_surfaces(network, brush)
     drivable = (brush.classes == GroundClass.ROAD).astype(np.uint8)
     _draw_lines(network, brush)
+    _draw_lines_through(network, brush)
     _draw_stop_lines(network, brush)
     _draw_crosswalks(network, brush)
     markings = (brush.classes >= GroundClass.LINE_WHITE) & (brush.classes <= GroundClass.CROSSWALK)
@@ -194,6 +196,8 @@ def _draw_surfaces(network: RoadNetwork, brush: Brush) -> None:
 
     inside = network.lane_junction >= 0
     driving = _lanes_of(network, LaneKind.DRIVING)
+    fast = [k for k in driving if network.lane_limit_mps[k] > FAST_ROAD_MPS]
+    brush.fill(ribbons(fast, 2.0 * PAVED_MARGIN_M), GroundClass.ROAD)
     brush.fill(network.junction_polygons, GroundClass.ROAD)
     brush.fill(network.sidewalk_polygons, GroundClass.SIDEWALK)
     brush.fill(ribbons(_lanes_of(network, LaneKind.SIDEWALK)), GroundClass.SIDEWALK)
@@ -257,6 +261,29 @@ def _draw_lines(network: RoadNetwork, brush: Brush) -> None:
                     brush.fill([ribbon(border[first:last], LINE_WIDTH_M)], GroundClass.LINE_WHITE)
 
 
+def _draw_lines_through(network: RoadNetwork, brush: Brush) -> None:
+    """Lines of fast roads go on where lanes begin, leave, join and end.
+
+    They are dashed between lanes that stay neighbours, and solid where a lane has none before and after.
+    """
+    left, right = network.lane_left, network.lane_right
+    fast = (network.lane_junction >= 0) & (network.lane_limit_mps > FAST_ROAD_MPS)
+    through = [k for k in _lanes_of(network, LaneKind.DRIVING) if fast[k]]
+    before = {k: int(network.predecessor[network.predecessor_start[k]]) for k in through}
+    after = {k: int(network.successor[network.successor_start[k]]) for k in through}
+    ways = {(before[k], after[k]) for k in through}
+    for lane in through:
+        origin, target = before[lane], after[lane]
+        line, half = lane_line(network, lane), 0.5 * network.lane_width_m[lane]
+        if left[origin] >= 0 and (left[origin], left[target]) in ways:
+            draw_dashes(brush, offset(line, half), network.lane_step_m[lane])
+        elif left[origin] < 0 and left[target] < 0:
+            brush.fill([ribbon(offset(line, half - 0.2), LINE_WIDTH_M)], GroundClass.LINE_WHITE)
+        joined = any(left[a] == origin and b == target for a, b in ways)
+        if right[origin] < 0 and right[target] < 0 and not joined:
+            brush.fill([ribbon(offset(line, 0.2 - half), LINE_WIDTH_M)], GroundClass.LINE_WHITE)
+
+
 def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
     """[first, last) of each run of true, runs of a single point left out."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
@@ -308,7 +335,10 @@ class _LaneOwners:
 
 
 def _draw_stop_lines(network: RoadNetwork, brush: Brush) -> None:
-    """A solid line before signals and stop signs, a row of blocks where one yields, across each lane's end."""
+    """A solid line before signals and stop signs, a row of blocks where one yields, across each lane's end.
+
+    Not where a lane of a fast road ends: who merges there gives way without a line.
+    """
     for lane in _lanes_of(network, LaneKind.DRIVING):
         if network.lane_junction[lane] >= 0:
             continue
@@ -321,7 +351,7 @@ def _draw_stop_lines(network: RoadNetwork, brush: Brush) -> None:
         half = 0.5 * network.lane_width_m[lane] - 0.1
         if controls & {LaneControl.SIGNAL, LaneControl.STOP}:
             pieces = [(-half, half)]
-        elif LaneControl.YIELD in controls:
+        elif LaneControl.YIELD in controls and network.lane_limit_mps[lane] <= FAST_ROAD_MPS:
             starts = np.arange(-half, half - 0.5 * YIELD_DASH_M, 2 * YIELD_DASH_M)
             pieces = [(start, min(start + YIELD_DASH_M, half)) for start in starts]
         else:

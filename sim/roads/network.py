@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 I32 = NDArray[np.int32]
 F64 = NDArray[np.float64]
 
+# Roads on which more is allowed than on any street of a town: made and driven like highways.
+FAST_ROAD_MPS = 19.0
+
 
 class LaneKind(IntEnum):
     DRIVING = 0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -15,16 +14,15 @@ from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
 from sim.bodies import CLOSE_M, car, van
-from sim.roads.ground import GroundClass, GroundRaster, lane_line
+from sim.roads.ground import GroundRaster
+from sim.roads.highway_scenery import highway_lanes, line_highway
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
+from sim.roads.roadside import PLAN_CELL_M, Color, Side, Yard
 from sim.roads.signal_heads import SignalMast, beside_road
 from sim.solids import Boxes, Material, Shape
 
 F64 = NDArray[np.float64]
-Color = tuple[int, int, int]
 
-FIRST_INSTANCE = 1_000_000
-PLAN_CELL_M = 0.25
 SIGN_BACK_M, SIGN_AFTER_M = 0.5, 12.0  # before a line, after a junction
 SIGN_LEEWAY_M = 10.0  # so much earlier at most
 
@@ -52,12 +50,15 @@ def build_scenery(network: RoadNetwork, ground: GroundRaster, seed: int, masts: 
     The boxes of one object share an instance number from 1,000,000 upwards.
     """
     rng = random.Random(f"scenery:{seed}")
-    yard = _Yard(ground)
+    yard = Yard(ground)
     for mast in masts:
         _add_mast(yard, mast)
+    fast = highway_lanes(network)
     for lane in range(network.num_lanes):
-        if _outermost(network, lane):
-            _line_roadside(yard, rng, _Side(network, ground, lane))
+        if lane in fast:
+            line_highway(yard, network, Side(network, ground, lane), lane)
+        elif _outermost(network, lane):
+            _line_roadside(yard, rng, Side(network, ground, lane))
     _scatter_trees(yard, rng, ground)
     return yard.boxes()
 
@@ -67,138 +68,7 @@ def _outermost(network: RoadNetwork, lane: int) -> bool:
     return bool(outside and network.lane_right[lane] < 0)
 
 
-@dataclass
-class _Yard:
-    """The boxes so far, and a plan of what is taken: 1 where a thing must not stand."""
-
-    ground: GroundRaster
-    rows: list[tuple[float, ...]] = field(default_factory=list)
-    looks: list[tuple[int, int, int, int]] = field(default_factory=list)
-    colors: list[Color] = field(default_factory=list)
-    instance: int = FIRST_INSTANCE - 1
-
-    def __post_init__(self) -> None:
-        rows, columns = self.ground.classes.shape
-        scale = self.ground.cell_m / PLAN_CELL_M
-        size = (max(1, math.ceil(columns * scale)), max(1, math.ceil(rows * scale)))
-        self.paved = self._reduced((self.ground.classes != GroundClass.TERRAIN).astype(np.uint8), size)
-        self.road = self._reduced(self.ground.drivable, size)
-        self.taken = np.zeros_like(self.paved)
-
-    @staticmethod
-    def _reduced(mask: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-        """A coarser mask, 1 where the fine one has any 1, and one cell around."""
-        share = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-        return np.asarray(cv2.dilate((share > 0).astype(np.uint8), np.ones((3, 3), np.uint8)), np.uint8)
-
-    def _stamp(
-        self, center: F64, half: tuple[float, float], yaw: float
-    ) -> tuple[slice, slice, NDArray[np.uint8]] | None:
-        """The rows and columns of the plan around a rectangle and its mask there; None where it leaves the map."""
-        ahead, left = np.array([math.cos(yaw), math.sin(yaw)]), np.array([-math.sin(yaw), math.cos(yaw)])
-        signs = ((1, 1), (-1, 1), (-1, -1), (1, -1))
-        corners = np.array([center + a * half[0] * ahead + b * half[1] * left for a, b in signs])
-        cells = (corners - self.ground.origin) / PLAN_CELL_M - 0.5
-        low, high = np.floor(cells.min(axis=0)).astype(int) - 1, np.ceil(cells.max(axis=0)).astype(int) + 2
-        if (low < 0).any() or high[0] > self.paved.shape[1] or high[1] > self.paved.shape[0]:
-            return None
-        mask = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
-        cv2.fillConvexPoly(mask, np.rint((cells - low) * 16).astype(np.int32), 1, cv2.LINE_8, 4)
-        return slice(low[1], high[1]), slice(low[0], high[0]), mask
-
-    def take(self, center: F64, half: tuple[float, float], yaw: float, *, on_paving: bool = False) -> bool:
-        """Claims a rectangle if nothing is in the way: no roadway, nothing standing, and no paving unless allowed."""
-        found = self._stamp(center, half, yaw)
-        if found is None:
-            return False
-        rows, columns, mask = found
-        blocked = self.taken[rows, columns] | (self.road if on_paving else self.paved)[rows, columns]
-        if (blocked & mask).any():
-            return False
-        self.taken[rows, columns] |= mask
-        return True
-
-    def over_road(self, center: F64, radius_m: float) -> bool:
-        """Whether anything within that radius of center (2,) reaches over the roadway."""
-        low = np.floor((center - radius_m - self.ground.origin) / PLAN_CELL_M).astype(int)
-        high = np.ceil((center + radius_m - self.ground.origin) / PLAN_CELL_M).astype(int)
-        return bool(self.road[max(low[1], 0) : max(high[1], 0), max(low[0], 0) : max(high[0], 0)].any())
-
-    def thing(self) -> None:
-        """The boxes that follow belong to a new object."""
-        self.instance += 1
-
-    def box(
-        self,
-        center: F64,
-        half: tuple[float, float, float],
-        yaw: float,
-        bottom_m: float,
-        material: Material,
-        semantic: SemanticClass,
-        color: Color,
-        shape: Shape = Shape.BOX,
-    ) -> None:
-        """A box, or another shape in it, on `center` (2,) whose lower side is at bottom_m."""
-        self.rows.append((center[0], center[1], bottom_m + half[2], *half, yaw))
-        self.looks.append((material, semantic, self.instance, shape))
-        self.colors.append(color)
-
-    def boxes(self) -> Boxes:
-        rows = np.array(self.rows, np.float64).reshape(-1, 7)
-        looks = np.array(self.looks, np.int32).reshape(-1, 4)
-        return Boxes(
-            center=np.ascontiguousarray(rows[:, :3]),
-            half_size=np.ascontiguousarray(rows[:, 3:6]),
-            yaw_rad=np.ascontiguousarray(rows[:, 6]),
-            material=looks[:, 0].astype(np.uint8),
-            semantic=looks[:, 1].astype(np.uint8),
-            instance=np.ascontiguousarray(looks[:, 2]),
-            color=np.array(self.colors, np.uint8).reshape(-1, 3),
-            shape=looks[:, 3].astype(np.uint8),
-        )
-
-
-class _Side:
-    """The right-hand side of a lane: places at arc length s and a distance from where the paving ends."""
-
-    def __init__(self, network: RoadNetwork, ground: GroundRaster, lane: int) -> None:
-        self.line = lane_line(network, lane)
-        part = slice(network.point_start[lane], network.point_start[lane + 1])
-        self.yaws = network.point_yaw[part]
-        self.step_m = float(network.lane_step_m[lane])
-        self.length_m = float(network.lane_length_m[lane])
-        self.half_width_m = 0.5 * float(network.lane_width_m[lane])
-        self.limit_mps = float(network.lane_limit_mps[lane])
-        follow = network.successor[network.successor_start[lane] : network.successor_start[lane + 1]]
-        self.controls = set(network.lane_control[follow].tolist())
-        self.ground = ground
-
-    def yaw(self, s: float) -> float:
-        return float(np.interp(s / self.step_m, np.arange(len(self.yaws)), self.yaws))
-
-    def place(self, s: float, right_m: float) -> F64:
-        """The point at arc length s, right_m to the right of the lane's edge."""
-        index = np.arange(len(self.line))
-        x, y = (np.interp(s / self.step_m, index, self.line[:, k]) for k in range(2))
-        yaw = self.yaw(s)
-        away = self.half_width_m + right_m
-        return np.array([x + away * math.sin(yaw), y - away * math.cos(yaw)])
-
-    def paving_end(self, s: float) -> float:
-        """How far right of the lane's edge the first terrain is, 8 m at most."""
-        right_m = np.arange(0.1, 8.0, 0.2)
-        yaw = self.yaw(s)
-        spots = self.place(s, 0.0) + right_m[:, None] * np.array([math.sin(yaw), -math.cos(yaw)])
-        column, row = np.floor((spots - self.ground.origin) / self.ground.cell_m).astype(np.intp).T
-        rows, columns = self.ground.classes.shape
-        inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-        terrain = ~inside
-        terrain[inside] = self.ground.classes[row[inside], column[inside]] == GroundClass.TERRAIN
-        return float(right_m[np.argmax(terrain)]) if terrain.any() else 8.0
-
-
-def _line_roadside(yard: _Yard, rng: random.Random, side: _Side) -> None:
+def _line_roadside(yard: Yard, rng: random.Random, side: Side) -> None:
     """Everything along one side of a street, from the kerb outwards; what does not fit is left out."""
     _add_signs(yard, rng, side)
     _add_lamps(yard, rng, side)
@@ -206,7 +76,7 @@ def _line_roadside(yard: _Yard, rng: random.Random, side: _Side) -> None:
     _add_street_trees(yard, rng, side)
 
 
-def _add_mast(yard: _Yard, mast: SignalMast) -> None:
+def _add_mast(yard: Yard, mast: SignalMast) -> None:
     yard.thing()
     yard.take(mast.foot, (0.3, 0.3), 0.0, on_paving=True)
     yard.box(
@@ -224,7 +94,7 @@ def _add_mast(yard: _Yard, mast: SignalMast) -> None:
         yard.box(middle, half, yaw, mast.top_m - 0.12, Material.METAL, SemanticClass.POLE, STEEL)
 
 
-def _add_signs(yard: _Yard, rng: random.Random, side: _Side) -> None:
+def _add_signs(yard: Yard, rng: random.Random, side: Side) -> None:
     """A sign for stop and give way at the line, and now and then a speed limit after the junction."""
     spots = []
     if LaneControl.STOP in side.controls:
@@ -243,7 +113,7 @@ def _add_signs(yard: _Yard, rng: random.Random, side: _Side) -> None:
         add(yard, foot, yaw)
 
 
-def _sign_place(yard: _Yard, side: _Side, first: float) -> tuple[F64, float] | None:
+def _sign_place(yard: Yard, side: Side, first: float) -> tuple[F64, float] | None:
     """Foot and heading of a sign at arc length first, or up to SIGN_LEEWAY_M before it where corners or others are in the way."""
     for back in np.arange(0.0, SIGN_LEEWAY_M, 1.0):
         s = max(first - back, 0.0)
@@ -256,7 +126,7 @@ def _sign_place(yard: _Yard, side: _Side, first: float) -> tuple[F64, float] | N
     return None
 
 
-def _add_disc(yard: _Yard, foot: F64, yaw: float, ahead_m: float, radius: float, color: Color) -> None:
+def _add_disc(yard: Yard, foot: F64, yaw: float, ahead_m: float, radius: float, color: Color) -> None:
     """A round plate 2.5 m up that faces those who drive along yaw; ahead_m: towards them from the pole."""
     spot = foot - ahead_m * np.array([math.cos(yaw), math.sin(yaw)])
     half = (radius, 0.012, radius)
@@ -264,7 +134,7 @@ def _add_disc(yard: _Yard, foot: F64, yaw: float, ahead_m: float, radius: float,
     yard.box(spot, half, turned, 2.5 - radius, Material.SIGN, SemanticClass.TRAFFIC_SIGN, color, Shape.WHEEL)
 
 
-def _add_plate(yard: _Yard, foot: F64, yaw: float, ahead_m: float, plate: tuple[float, ...], color: Color) -> None:
+def _add_plate(yard: Yard, foot: F64, yaw: float, ahead_m: float, plate: tuple[float, ...], color: Color) -> None:
     """A plate: how far left, half width, lower edge and half height of it."""
     aside, half_width, bottom, half_height = plate
     spot = foot - ahead_m * np.array([math.cos(yaw), math.sin(yaw)]) + aside * np.array([-math.sin(yaw), math.cos(yaw)])
@@ -272,13 +142,13 @@ def _add_plate(yard: _Yard, foot: F64, yaw: float, ahead_m: float, plate: tuple[
     yard.box(spot, half, yaw, bottom, Material.SIGN, SemanticClass.TRAFFIC_SIGN, color)
 
 
-def _add_stop_sign(yard: _Yard, foot: F64, yaw: float) -> None:
+def _add_stop_sign(yard: Yard, foot: F64, yaw: float) -> None:
     _add_disc(yard, foot, yaw, 0.04, 0.42, (232, 228, 222))
     _add_disc(yard, foot, yaw, 0.06, 0.38, SIGN_RED)
     _add_plate(yard, foot, yaw, 0.075, (0.0, 0.27, 2.43, 0.07), (232, 228, 222))
 
 
-def _add_yield_sign(yard: _Yard, foot: F64, yaw: float) -> None:
+def _add_yield_sign(yard: Yard, foot: F64, yaw: float) -> None:
     """A triangle on its tip, of plates that grow upwards: red, and a smaller white one in front of it."""
     for ahead_m, tip, size, color in ((0.04, 2.05, 0.80, SIGN_RED), (0.06, 2.24, 0.48, (232, 228, 222))):
         steps = 5
@@ -289,14 +159,14 @@ def _add_yield_sign(yard: _Yard, foot: F64, yaw: float) -> None:
             )
 
 
-def _add_limit_sign(yard: _Yard, foot: F64, yaw: float) -> None:
+def _add_limit_sign(yard: Yard, foot: F64, yaw: float) -> None:
     _add_disc(yard, foot, yaw, 0.04, 0.36, SIGN_RED)
     _add_disc(yard, foot, yaw, 0.06, 0.27, (236, 234, 228))
     for aside in (-0.09, 0.09):
         _add_plate(yard, foot, yaw, 0.075, (aside, 0.055, 2.39, 0.11), (30, 30, 32))
 
 
-def _add_lamps(yard: _Yard, rng: random.Random, side: _Side) -> None:
+def _add_lamps(yard: Yard, rng: random.Random, side: Side) -> None:
     s = rng.uniform(8.0, 22.0)
     while s < side.length_m - 6.0:
         yaw = side.yaw(s)
@@ -313,7 +183,7 @@ def _add_lamps(yard: _Yard, rng: random.Random, side: _Side) -> None:
         s += rng.uniform(26.0, 34.0)
 
 
-def _add_lots(yard: _Yard, rng: random.Random, side: _Side) -> None:
+def _add_lots(yard: Yard, rng: random.Random, side: Side) -> None:
     """Plots one after another: mostly a building, else a parking place or a garden behind a hedge or a fence."""
     s = rng.uniform(1.0, 5.0)
     while s < side.length_m - 6.0:
@@ -330,7 +200,7 @@ def _add_lots(yard: _Yard, rng: random.Random, side: _Side) -> None:
         s += frontage + rng.uniform(1.0, 4.0)
 
 
-def _add_building(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: float, frontage: float) -> None:
+def _add_building(yard: Yard, rng: random.Random, side: Side, s: float, edge: float, frontage: float) -> None:
     setback = rng.choice((2.5, 3.5, 3.5, 5.0, 6.0))
     storeys = rng.choices((1, 2, 3, 4, 5, 6), (1, 4, 5, 4, 2, 1))[0]
     height = 0.6 + 3.1 * storeys
@@ -356,7 +226,7 @@ def _add_building(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: 
 
 
 def _add_gable(
-    yard: _Yard, center: F64, half: tuple[float, float], yaw: float, eaves_m: float, rise_m: float, color: Color
+    yard: Yard, center: F64, half: tuple[float, float], yaw: float, eaves_m: float, rise_m: float, color: Color
 ) -> None:
     """A pitched roof whose ridge runs along the house's longer street front: two wedges, back to back, and a chimney."""
     left = np.array([-math.sin(yaw), math.cos(yaw)])
@@ -373,7 +243,7 @@ def _add_gable(
     )
 
 
-def _add_parking(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: float, frontage: float) -> None:
+def _add_parking(yard: Yard, rng: random.Random, side: Side, s: float, edge: float, frontage: float) -> None:
     """Cars that stand side by side on their plot, nose or tail to the street."""
     pitch = 2.7
     for k in range(int(frontage // pitch)):
@@ -384,7 +254,7 @@ def _add_parking(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: f
         _add_car(yard, rng, side.place(station, edge + 0.9 + 2.4), yaw)
 
 
-def _add_car(yard: _Yard, rng: random.Random, center: F64, yaw: float) -> None:
+def _add_car(yard: Yard, rng: random.Random, center: F64, yaw: float) -> None:
     length, width = rng.uniform(4.0, 4.7), rng.uniform(1.74, 1.86)
     if not yard.take(center, (0.5 * length + 0.15, 0.5 * width + 0.15), yaw):
         return
@@ -405,7 +275,7 @@ def _add_car(yard: _Yard, rng: random.Random, center: F64, yaw: float) -> None:
         yard.box(spot, half, turned, bottom, part.material, SemanticClass.VEHICLE, color, part.shape)
 
 
-def _add_garden(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: float, frontage: float) -> None:
+def _add_garden(yard: Yard, rng: random.Random, side: Side, s: float, edge: float, frontage: float) -> None:
     """A hedge or a fence along the street, with trees behind."""
     hedge = rng.random() < 0.6
     leaf, wood = rng.choice(LEAVES), rng.choice(((186, 176, 160), (140, 120, 98), (206, 206, 202)))
@@ -426,7 +296,7 @@ def _add_garden(yard: _Yard, rng: random.Random, side: _Side, s: float, edge: fl
         _add_tree(yard, rng, side.place(station, edge + rng.uniform(3.5, 11.0)))
 
 
-def _add_street_trees(yard: _Yard, rng: random.Random, side: _Side) -> None:
+def _add_street_trees(yard: Yard, rng: random.Random, side: Side) -> None:
     if rng.random() < 0.25:
         return
     s = rng.uniform(5.0, 14.0)
@@ -436,7 +306,7 @@ def _add_street_trees(yard: _Yard, rng: random.Random, side: _Side) -> None:
         s += rng.uniform(9.0, 16.0)
 
 
-def _add_tree(yard: _Yard, rng: random.Random, center: F64, *, small: bool = False) -> None:
+def _add_tree(yard: Yard, rng: random.Random, center: F64, *, small: bool = False) -> None:
     height = rng.uniform(4.5, 7.0) if small else rng.uniform(6.0, 11.0)
     crown = rng.uniform(1.1, 1.6) if small else rng.uniform(1.6, 2.6)
     if yard.over_road(center, crown * math.sqrt(1.5)) or not yard.take(center, (0.6, 0.6), 0.0):
@@ -465,7 +335,7 @@ def _add_tree(yard: _Yard, rng: random.Random, center: F64, *, small: bool = Fal
         yard.box(center + out, size, turn, foot, Material.FOLIAGE, SemanticClass.VEGETATION, tint, Shape.ELLIPSOID)
 
 
-def _add_conifer(yard: _Yard, center: F64, crown: float, clear: float, height: float) -> None:
+def _add_conifer(yard: Yard, center: F64, crown: float, clear: float, height: float) -> None:
     """Flat crowns one above the other, each smaller."""
     tall = height - 0.6 * clear
     for k in range(5):
@@ -475,7 +345,7 @@ def _add_conifer(yard: _Yard, center: F64, crown: float, clear: float, height: f
         yard.box(center, half, 0.0, foot, Material.FOLIAGE, SemanticClass.VEGETATION, (52, 80, 52), Shape.ELLIPSOID)
 
 
-def _scatter_trees(yard: _Yard, rng: random.Random, ground: GroundRaster) -> None:
+def _scatter_trees(yard: Yard, rng: random.Random, ground: GroundRaster) -> None:
     """Trees on what is left of the terrain within 35 m of a road, one for about 500 m2."""
     reach = cv2.distanceTransform((yard.paved == 0).astype(np.uint8), cv2.DIST_L2, 5) * PLAN_CELL_M
     rows, columns = yard.paved.shape

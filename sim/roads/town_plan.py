@@ -29,12 +29,17 @@ RING_LANE_M = 4.5
 RING_LIMIT_MPS = 30 / 3.6
 RING_RANK = 9
 RING_CORNER_M = 6.0
+NOT_ON_FAST_ROADS = "pedestrian bicycle tram rail rail_urban rail_electric rail_fast ship"
 RING_FIRST_PLACE = 1000  # places on rings are numbered from here on, past those of any plan
 
 
 @dataclass
 class Street:
-    """A street between two places: its centre line (N, 2), lanes a direction, limit, rank in right of way, one way or both."""
+    """A street between two places: its centre line (N, 2), lanes a direction, limit, rank in right of way, one way or both.
+
+    fast: for motor vehicles only, without sidewalks. right_of_line: a one-way street whose left edge is the line.
+    outer_limit_mps: of its outermost lane, where that is another. keeps_out: nobody changes to its outermost lane.
+    """
 
     start: Place
     end: Place
@@ -44,18 +49,35 @@ class Street:
     rank: int
     one_way: bool = False
     lane_width_m: float = LANE_WIDTH_M
+    fast: bool = False
+    right_of_line: bool = False
+    outer_limit_mps: float = 0.0
+    keeps_out: bool = False
+
+
+@dataclass
+class Way:
+    """From a lane of a street to a lane of one that begins where that ends; lanes are counted from the outermost, 0."""
+
+    origin: Street
+    origin_lane: int
+    target: Street
+    target_lane: int
 
 
 @dataclass
 class Town:
     """place: (2,) metres of each place. control: netconvert's type of junction. rings: places of each roundabout, in order.
-    corner_m: radius of a junction's corners where it is not the usual one."""
+    corner_m: radius of a junction's corners where it is not the usual one. outline: corners (K, 2) of junctions that are drawn by
+    hand. ways: which lane leads to which, for streets that do not leave that to netconvert."""
 
     place: dict[Place, F64]
     control: dict[Place, str] = field(default_factory=dict)
     streets: list[Street] = field(default_factory=list)
     rings: list[list[Place]] = field(default_factory=list)
     corner_m: dict[Place, float] = field(default_factory=dict)
+    outline: dict[Place, F64] = field(default_factory=dict)
+    ways: list[Way] = field(default_factory=list)
 
     def around(self, node: Place) -> list[Street]:
         """The streets that begin or end in a place."""
@@ -127,14 +149,14 @@ def join_bends(town: Town) -> None:
         if start == end:
             continue
         main = max(around, key=lambda street: street.lanes)
-        line = _rounded(into, out)
+        line = rounded(into, out)
         limit_mps = min(street.limit_mps for street in around)
         joined = Street(start, end, line, main.lanes, limit_mps, min(street.rank for street in around))
         town.streets = [street for street in town.streets if street is not first and street is not second] + [joined]
         del town.place[node]
 
 
-def _rounded(into: F64, out: F64) -> F64:
+def rounded(into: F64, out: F64) -> F64:
     """The two lines joined by a curve instead of a corner: each gives up its last metres to a Bezier curve."""
     gap = 1.6 * BEND_RADIUS_M
     into_length, out_length = arc_lengths(into), arc_lengths(out)
@@ -235,10 +257,15 @@ def nodes_xml(town: Town) -> bytes:
     rows = []
     for node, (x, y) in town.place.items():
         radius = town.corner_m.get(node, CORNER_RADIUS_M)
+        outline = f' shape="{_points(town.outline[node])}"' if node in town.outline else ""
         rows.append(
-            f'<node id={quoteattr(_name(node))} x="{x:.3f}" y="{y:.3f}" type="{town.control[node]}" radius="{radius}"/>'
+            f'<node id={quoteattr(_name(node))} x="{x:.3f}" y="{y:.3f}" type="{town.control[node]}" radius="{radius}"{outline}/>'
         )
     return "\n".join(["<nodes>", *rows, "</nodes>"]).encode()
+
+
+def _points(line: F64) -> str:
+    return " ".join(f"{x:.3f},{y:.3f}" for x, y in line)
 
 
 def edges_xml(town: Town) -> bytes:
@@ -253,14 +280,40 @@ def edges_xml(town: Town) -> bytes:
                 continue
             if street.rank == RING_RANK:
                 ring_edges[street.start] = f"{start}{end}.{number}"
-            shape = " ".join(f"{x:.3f},{y:.3f}" for x, y in points)
-            spread = ' spreadType="center"' if street.one_way else ""
-            rows.append(
+            beside = f'disallow="{NOT_ON_FAST_ROADS}"' if street.fast else f'sidewalkWidth="{SIDEWALK_WIDTH_M}"'
+            spread = ' spreadType="center"' if street.one_way and not street.right_of_line else ""
+            row = (
                 f'<edge id="{start}{end}.{number}" from="{start}" to="{end}" numLanes="{street.lanes}"'
                 f' speed="{street.limit_mps:.3f}" priority="{street.rank}" width="{street.lane_width_m}"'
-                f' sidewalkWidth="{SIDEWALK_WIDTH_M}" shape="{shape}"{spread}/>'
+                f' {beside} shape="{_points(points)}"{spread}'
             )
+            lanes = _special_lanes(street)
+            rows.append(f"{row}>{lanes}</edge>" if lanes else f"{row}/>")
     for ring in town.rings:
         places, edges = " ".join(map(_name, ring)), " ".join(ring_edges[place] for place in ring)
         rows.append(f'<roundabout nodes="{places}" edges="{edges}"/>')
     return "\n".join(["<edges>", *rows, "</edges>"]).encode()
+
+
+def _special_lanes(street: Street) -> str:
+    """What is not the same for all lanes of a street."""
+    slower = f'<lane index="0" speed="{street.outer_limit_mps:.3f}"/>' if street.outer_limit_mps else ""
+    kept_out = '<lane index="1" changeRight="authority"/>' if street.keeps_out else ""
+    return slower + kept_out
+
+
+def ways_xml(town: Town) -> bytes:
+    """Which lane leads to which, in netconvert's format."""
+    numbers = {id(street): number for number, street in enumerate(town.streets)}
+    rows = []
+    for way in town.ways:
+        joint = {way.origin.start, way.origin.end} & {way.target.start, way.target.end}
+        node = joint.pop()
+        came_from = way.origin.start if way.origin.end == node else way.origin.end
+        goes_to = way.target.end if way.target.start == node else way.target.start
+        origin = f"{_name(came_from)}{_name(node)}.{numbers[id(way.origin)]}"
+        target = f"{_name(node)}{_name(goes_to)}.{numbers[id(way.target)]}"
+        rows.append(
+            f'<connection from="{origin}" to="{target}" fromLane="{way.origin_lane}" toLane="{way.target_lane}"/>'
+        )
+    return "\n".join(["<connections>", *rows, "</connections>"]).encode()

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from sim.roads.highway import highway_town
 from sim.roads.netconvert import netconvert
 from sim.roads.sumo_reader import MapError
 from sim.roads.town_plan import (
@@ -27,14 +28,16 @@ from sim.roads.town_plan import (
     sharpest_angle,
     thinned,
     turned_one_way,
+    ways_xml,
 )
 
-TOWN_KINDS = ("grid-small", "grid-large", "town", "radial")
+TOWN_KINDS = ("grid-small", "grid-large", "town", "radial", "highway")
 TOWN_WORDS = {
     "grid-small": "4 x 4 blocks with bends, T-junctions, signals and priority; the default",
     "grid-large": "7 x 6 blocks of the same kind",
     "town": "crooked blocks, roundabouts, one-way streets, arterials of 3 lanes, diagonals, dead ends",
     "radial": "a roundabout, the streets that leave it, and two ring roads",
+    "highway": "two carriageways of 2 or 3 lanes, up to 120 km/h, with ramps, between two signals; streets beside them",
 }
 SPLITS = {"train": range(10_000), "validation": range(10_000, 11_000), "test": range(20_000, 21_000)}
 
@@ -93,9 +96,13 @@ def generate_town(kind: str, seed: int) -> bytes:
             town = _mixed_town(rng, columns=6, rows=5)
         case "radial":
             town = _radial_town(rng)
+        case "highway":
+            town = highway_town(rng)
         case _:
             raise MapError(f"no town kind {kind!r}; known: {', '.join(TOWN_KINDS)}")
     inputs = {"node-files": nodes_xml(town), "edge-files": edges_xml(town)}
+    if town.ways:
+        inputs["connection-files"] = ways_xml(town)
     net_xml = netconvert(inputs, NETCONVERT_OPTIONS).net_xml
     return re.sub(rb'(<tlLogic [^>]*offset=")0(?:\.00)?"', lambda m: m[1] + b'%d"' % rng.randrange(52), net_xml)
 

@@ -1,6 +1,6 @@
 """Where buses stop, and for how long. Knows lanes; knows nothing about passengers or other vehicles.
 
-Stops follow from the map alone: on the outer lane of some longer streets, a third of the way before their end.
+Stops follow from the map alone: on the outer lane of some longer streets, a third of the way before their end; none on fast roads.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sim.counter_random import mix
 from sim.lane_graph import LaneGraph
 from sim.numba_setup import INNER
+from sim.roads.network import FAST_ROAD_MPS
 from sim.traffic.vehicles import BEHIND
 
 BUS_KIND = 3
@@ -31,7 +32,7 @@ def bus_stop_distance(graph: LaneGraph, car: np.void, path: NDArray[np.int32]) -
     if car.kind != BUS_KIND or car.served == lane:
         return np.inf
     record = graph.lanes[lane]
-    if record.junction >= 0 or record.right >= 0 or record.length < LEAST_LANE_M:
+    if record.junction >= 0 or record.right >= 0 or record.length < LEAST_LANE_M or record.limit > FAST_ROAD_MPS:
         return np.inf
     if mix(np.uint64(lane)) & np.uint64(1) == np.uint64(0):
         return np.inf

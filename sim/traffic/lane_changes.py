@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sim.lane_graph import LaneGraph, pose_at
 from sim.numba_setup import INNER
+from sim.roads.network import FAST_ROAD_MPS
 from sim.traffic.spawning import complete_path
 from sim.traffic.vehicles import BEHIND, idm, place_on_path
 
@@ -28,6 +29,7 @@ LEAST_GAP_M = 2.5
 PULLING_OUT_GAP_M = 3.0
 EGO_GAP_M = 7.0  # in front of the ego: nobody knows how well it brakes
 EGO_BRAKE_MPS2 = 1.0
+FAST_AFTER_S = 2.5  # on fast roads, so long after the beginning of a lane, before which nobody is looked for
 
 
 @njit(**INNER)
@@ -115,6 +117,9 @@ def change_lanes(
     record = graph.lanes[lane]
     left, right = record.left, record.right
     away = record.length - me.s
+    if record.limit > FAST_ROAD_MPS and me.s < me.length + FAST_AFTER_S * me.speed:
+        me.change = 0
+        return False
     possible = record.junction < 0 and me.s > me.length + 3.0 and away > 15.0 + 4.5 * me.speed and me.speed > 1.0
     if not possible or (left < 0 and right < 0):
         me.change = 0

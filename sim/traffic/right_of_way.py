@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sim.lane_graph import LaneGraph
 from sim.numba_setup import INNER, KERNEL
-from sim.roads.network import LaneControl
+from sim.roads.network import FAST_ROAD_MPS, LaneControl
 from sim.traffic.vehicles import BEHIND, CLAIM_HORIZON_M, CLAIMS, PATH
 
 RED, YELLOW = 1, 2
@@ -34,6 +34,11 @@ SIREN_GAP_S = 3.0
 LATE_MS = 2_500  # so long after the change to red a red-light runner still drives on
 IGNORES_SIGNALS, KEEPS_SIGNALS, RUNS_SIGNALS = 0, 1, 2
 STOP_SIGN_MPS, STOP_SIGN_WITHIN_M = 0.1, 5.0  # a standstill at a stop sign, and how far before its line it counts
+MERGE_BRAKE_MPS2 = 2.5  # with which one can still stop where the lane ends when one begins to heed those beside
+MERGE_BEHIND_S, MERGE_AHEAD_S = 1.2, 1.4  # between two who merge
+MERGE_COMFORT_MPS2 = 2.0  # with which the one behind, if it is faster, is made to slow down at most
+FAST_CLAIM_S = 8.0  # so far ahead, at their speed, vehicles on fast roads are heeded
+COURTESY_TICKS = 40  # somebody who has stood that long where a lane ends is let in
 _STOP = int(LaneControl.STOP)
 
 
@@ -98,7 +103,10 @@ def note_standstill(graph: LaneGraph, car: np.void, path: NDArray[np.int32]) -> 
 
 @njit(**INNER)
 def list_claims(graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int32], claims: NDArray[np.void]) -> int:
-    """Write every junction lane that a vehicle covers or comes to within CLAIM_HORIZON_M; returns their number."""
+    """Write every junction lane that a vehicle covers or comes to within CLAIM_HORIZON_M; returns their number.
+
+    On fast roads it is what it drives in FAST_CLAIM_S, if that is more.
+    """
     count = 0
     for i in range(len(cars)):
         if cars[i].active == 0 or paths[i, BEHIND] < 0:
@@ -106,12 +114,15 @@ def list_claims(graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int3
         mine = 0
         u = cars[i].s
         first = BEHIND
+        horizon = CLAIM_HORIZON_M
+        if graph.lanes[paths[i, BEHIND]].limit > FAST_ROAD_MPS:
+            horizon = max(horizon, FAST_CLAIM_S * cars[i].speed)
         while first > 0 and paths[i, first - 1] >= 0 and u - cars[i].length < 0.0:
             first -= 1
             u += graph.lanes[paths[i, first]].length
         for k in range(first, PATH):
             lane = paths[i, k]
-            if lane < 0 or u < -CLAIM_HORIZON_M or mine == CLAIMS:
+            if lane < 0 or u < -horizon or mine == CLAIMS:
                 break
             if graph.lanes[lane].junction >= 0 and u - cars[i].length < graph.lanes[lane].length:
                 claims[count].lane, claims[count].car, claims[count].u = lane, i, u
@@ -119,6 +130,38 @@ def list_claims(graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int3
                 mine += 1
             u -= graph.lanes[lane].length
     return count
+
+
+@njit(**INNER)
+def _has_to_let_merge(
+    graph: LaneGraph, cars: NDArray[np.void], conflict: np.void, claim: np.void, i: int, lane: int, u: float
+) -> bool:
+    """`_has_to_wait_for` where two lanes of a fast road become one: whoever is on its way there is followed, not waited for.
+
+    Who gives way takes a gap in which the one behind, whichever it is, need not brake hard; those who have priority let in
+    somebody who stands at the end of its lane, if they can stop in comfort.
+    """
+    me, other = cars[i], cars[claim.car]
+    if u > 0.0 or claim.u > 0.0:
+        return False
+    if conflict.yields == 0:
+        able = me.speed * me.speed <= 2.0 * MERGE_COMFORT_MPS2 * max(-u - 2.0, 0.01)
+        return able and other.wait > COURTESY_TICKS and other.speed < DRIVING_MPS and claim.u > -4.0
+    if -u > me.speed * me.speed / (2.0 * MERGE_BRAKE_MPS2) + 8.0:
+        return False
+    if other.waiting == 1 and me.wait > COURTESY_TICKS:
+        return False
+    start_up, most = 0.85 * me.most, max(graph.lanes[lane].limit, 4.0)
+    arrive = travel_time(conflict.enter - u, me.speed, start_up, most)
+    other_arrives = travel_time(conflict.other_enter - claim.u, other.speed, 0.5, graph.lanes[claim.lane].limit)
+    arriving_mps = min(
+        math.sqrt(me.speed * me.speed + 2.0 * start_up * max(conflict.enter - u, 0.0)), max(most, me.speed)
+    )
+    if arrive < other_arrives:
+        slows = max(other.speed - arriving_mps, 0.0) / (2.0 * MERGE_COMFORT_MPS2)
+        return other_arrives - arrive < MERGE_AHEAD_S + slows + me.length / max(arriving_mps, 1.0)
+    slows = max(arriving_mps - other.speed, 0.0) / (2.0 * MERGE_COMFORT_MPS2)
+    return arrive - other_arrives < MERGE_BEHIND_S + slows + other.length / max(other.speed, 1.0)
 
 
 @njit(**INNER)
@@ -138,6 +181,8 @@ def _has_to_wait_for(
     Of two that have stood at stop signs the one that came first goes first, unless it has to wait itself and the other has
     been patient. Who has stood does not wait for somebody who has yet to stop.
     """
+    if conflict.merges == 1:
+        return _has_to_let_merge(graph, cars, conflict, claim, i, lane, u)
     me, other = cars[i], cars[claim.car]
     most = max(graph.lanes[claim.lane].limit * 0.7, 4.0)
     start_up = 0.85 * me.most

@@ -14,7 +14,7 @@ from sim.lane_graph import LaneGraph
 from sim.numba_setup import INNER
 from sim.traffic.vehicles import BEHIND, PATH
 
-SPANS = 5  # of one vehicle: the lane it is on, up to three behind, and the one that it is leaving
+SPANS = 5  # of one vehicle: the lane it is on, up to three behind, and the one that it is leaving or merges with
 SIDE_GAP_M = 0.5  # between two of which one is narrow, so that they pass within one lane
 PASSING_RANGE_M = 30.0
 PASSING_OFFSET_M = 0.6
@@ -62,6 +62,18 @@ def list_spans(
             count += 1
             if rear >= 0.0:
                 break
+        here = graph.lanes[paths[i, BEHIND]]
+        for q in range(here.conflict, here.conflict_end):
+            if graph.conflicts[q].merges == 0:
+                continue
+            # Seen from the lane with which its own becomes one it is as far from the place where they do.
+            span = spans[count]
+            ahead = graph.lanes[graph.conflicts[q].lane].length - here.length
+            span.lane, span.car, span.narrow = graph.conflicts[q].lane, i, 0
+            span.rear, span.front, span.speed = car.s + ahead - car.length, car.s + ahead, car.speed
+            span.low, span.high = -2.0, 2.0
+            count += 1
+            break
         if car.from_lane >= 0:
             span = spans[count]
             span.lane, span.car, span.narrow = car.from_lane, i, 0

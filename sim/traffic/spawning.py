@@ -12,8 +12,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.counter_random import Purpose, hash_key, mix, nth_uniform, uniform
-from sim.lane_graph import GRID_CELL_M, LaneGraph, cap_at, pose_at
+from sim.lane_graph import GRID_CELL_M, LaneGraph, cap_at, pose_at, wrapped
 from sim.numba_setup import INNER
+from sim.roads.network import FAST_ROAD_MPS, LaneControl
 from sim.traffic.vehicles import BEHIND, PATH, extend_path, update_pose, wanted_speed
 
 CAR_KIND, VAN_KIND, TRUCK_KIND, BUS_KIND, MOTORCYCLE_KIND, BICYCLE_KIND = range(6)
@@ -23,7 +24,12 @@ RUNS_RED, SPEEDS, TAILGATES, GIVES_NO_SIGNAL = 1, 2, 4, 8
 BICYCLE_LIMIT_MPS = 17.0  # no bicycles where more is allowed
 BICYCLE_OFFSET_M = -1.3
 TRIES = 40
+FLOW_RANGE_M = 150.0  # on fast roads, within which speeds have to fit together
+FLOW_GAP_M = 12.0
+FLOW_BRAKE_MPS2 = 1.5
 _PROFILE, _TURN, _SPAWN = int(Purpose.PROFILE), int(Purpose.TURN), int(Purpose.SPAWN)
+
+_YIELD = int(LaneControl.YIELD)
 
 PAINTS = np.array(
     [
@@ -122,6 +128,43 @@ def _is_free(cars: NDArray[np.void], agent: int, x: float, y: float, yaw: float,
 
 
 @njit(**INNER)
+def ends_soon(graph: LaneGraph, onward: int) -> bool:
+    """Whether the lane before this one, which a fast road leads to, is one on which one may have to stop at its end."""
+    return onward < 0 or graph.lanes[onward].control == _YIELD or graph.lanes[onward].limit <= FAST_ROAD_MPS
+
+
+@njit(**INNER)
+def flow_speed(
+    cars: NDArray[np.void], agent: int, x: float, y: float, yaw: float, length: float, speed: float
+) -> float:
+    """The speed, at most `speed`, with which a vehicle can appear in the traffic of a fast road; -1 where it cannot.
+
+    Neither it nor anybody behind it has to brake harder than FLOW_BRAKE_MPS2. The road between two bends evenly.
+    """
+    c, s = math.cos(yaw), math.sin(yaw)
+    for behind in (False, True):  # those in front first: they decide how fast it is when those behind are looked at
+        for j in range(len(cars)):
+            other = cars[j]
+            if j == agent or other.active == 0:
+                continue
+            dx, dy = other.x - x, other.y - y
+            along, turned = c * dx + s * dy, wrapped(other.yaw - yaw)
+            across = c * dy - s * dx - 0.5 * along * turned
+            near = 2.6 if other.from_lane < 0 else 4.6
+            if abs(along) > FLOW_RANGE_M or abs(across) > near or abs(turned) > 0.8 or (along < 0.0) != behind:
+                continue
+            gap = abs(along) - 0.5 * (length + other.length)
+            if gap < FLOW_GAP_M:
+                return -1.0
+            room = 2.0 * FLOW_BRAKE_MPS2 * (gap - FLOW_GAP_M)
+            if behind and other.speed * other.speed > speed * speed + room:
+                return -1.0
+            if not behind:
+                speed = min(speed, math.sqrt(other.speed * other.speed + room))
+    return speed
+
+
+@njit(**INNER)
 def spawn(
     graph: LaneGraph,
     cars: NDArray[np.void],
@@ -140,7 +183,7 @@ def spawn(
     """Try to put a vehicle on a free place between two distances from the ego; returns whether there was one.
 
     Places outside junctions, at least 8 m before the end of a lane, that leave gap_m to everybody. Its speed is one from
-    which it can stop for what is in front of it. Cost: TRIES x agents.
+    which it can stop for what is in front of it, on fast roads that of the traffic there. Cost: TRIES x agents.
     """
     car = cars[agent]
     base = hash_key(seed, episode, tick, agent, _SPAWN)
@@ -179,8 +222,16 @@ def spawn(
         car.lateral, car.drift, car.from_lane, car.change, car.rest, car.signalling = car.offset, 0.0, -1, 0, 0, 0
         car.dwell, car.served, car.stop, car.stood = 0, -1, -1, 0
         fast = 0.8 * cap_at(graph.lanes, graph.points, lane, s)
-        fast = min(fast, math.sqrt(2.0 * 1.5 * max(record.length - s - 2.0, 0.0)))
-        car.speed = min(fast, wanted_speed(graph, path, s, car.factor, car.fastest, fast), math.sqrt(2.0 * gap_m))
+        flows = record.limit > FAST_ROAD_MPS
+        if not flows or ends_soon(graph, path[BEHIND + 1]):
+            fast = min(fast, math.sqrt(2.0 * 1.5 * max(record.length - s - 2.0, 0.0)))
+        car.speed = min(fast, wanted_speed(graph, path, s, car.factor, car.fastest, fast))
+        if flows:
+            car.speed = flow_speed(cars, agent, x, y, yaw, car.length, car.speed)
+            if car.speed < 0.0:
+                continue
+        else:
+            car.speed = min(car.speed, math.sqrt(2.0 * gap_m))
         car.active = 1
         update_pose(graph, path, car)
         return True
