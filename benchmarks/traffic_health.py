@@ -288,7 +288,7 @@ def main() -> int:
         table.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
     Console().print(table)
     by_kind = table_by_kind(rows)
-    Console().print(by_kind)
+    Console(width=150).print(by_kind)
     if args.plot:
         plot(rows, args.plot)
     if args.json:

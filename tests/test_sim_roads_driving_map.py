@@ -69,7 +69,11 @@ def test_a_map_comes_back_from_the_bytes_that_a_log_holds() -> None:
     [
         (
             "grid-smal",
-            ["Known: grid-small, grid-large, town, radial", ".xodr, .osm or .net.xml", "Did you mean 'grid-small'?"],
+            [
+                "Known: grid-small, grid-large, town, radial, highway",
+                ".xodr, .osm or .net.xml",
+                "Did you mean 'grid-small'?",
+            ],
         ),
         ("Town1", ["no map named 'Town1'", "a path to a"]),
         ("grid-small:x", ["after the colon stands a seed"]),

@@ -17,11 +17,14 @@ from sim.roads.sumo_reader import read_network
 from sim.roads.towns import generate_town
 
 
-@pytest.fixture(scope="module", params=["grid-small:5", "opendrive/Town10HD.xodr", "opendrive/Town01.xodr"])
+@pytest.fixture(
+    scope="module", params=["grid-small:5", "highway:2", "opendrive/Town10HD.xodr", "opendrive/Town01.xodr"]
+)
 def place(request: pytest.FixtureRequest) -> tuple[RoadNetwork, GroundRaster]:
     name: str = request.param
     if ":" in name:
-        network = read_network(generate_town("grid-small", int(name.partition(":")[2])))
+        kind, _, seed = name.partition(":")
+        network = read_network(generate_town(kind, int(seed)))
     else:
         folder: Path = request.getfixturevalue("shared_data")
         network = read_network(import_map(folder / name)[0])

@@ -21,11 +21,13 @@ from sim.solids import Boxes
 OVERHEAD_M = 4.5
 
 
-@pytest.fixture(scope="module", params=["grid-small:8", "opendrive/Town01.xodr", "opendrive/Town10HD.xodr"])
+@pytest.fixture(
+    scope="module", params=["grid-small:8", "highway:8", "opendrive/Town01.xodr", "opendrive/Town10HD.xodr"]
+)
 def driving_map(request: pytest.FixtureRequest) -> DrivingMap:
     name: str = request.param
     if ":" in name:
-        return map_from_network(name, generate_town("grid-small", 8), seed=3)
+        return map_from_network(name, generate_town(name.partition(":")[0], 8), seed=3)
     folder: Path = request.getfixturevalue("shared_data")
     return map_from_network(name, import_map(folder / name)[0], seed=3)
 

@@ -167,7 +167,7 @@ def test_seeds_are_split_for_good(seed: int, split: str | None) -> None:
 
 
 def test_unknown_kinds_and_negative_seeds_are_refused() -> None:
-    with pytest.raises(ValueError, match="known: grid-small, grid-large, town, radial"):
+    with pytest.raises(ValueError, match="known: grid-small, grid-large, town, radial, highway"):
         generate_town("radial-huge", 1)
     with pytest.raises(ValueError, match="from 0 upwards"):
         generate_town("grid-small", -1)
@@ -176,7 +176,7 @@ def test_unknown_kinds_and_negative_seeds_are_refused() -> None:
 def test_nobody_trains_on_a_town_that_is_kept_for_tests() -> None:
     for name in ("grid-small", "town:9999", "radial:0", "somewhere/Town01.xodr"):
         check_training_map(name)
-    for name, split in (("town:10000", "validation"), ("radial:20000", "test"), ("grid-large:15000", "no split")):
+    for name, split in (("town:10000", "validation"), ("radial:20000", "test"), ("highway:15000", "no split")):
         with pytest.raises(ValueError, match=f"kept for {split}; training takes"):
             check_training_map(name)
 

@@ -67,7 +67,7 @@ class _Side:
         return np.stack([x + right * np.sin(turn), y - right * np.cos(turn)], axis=1)
 
     def at(self, s_m: float, right_m: float | None = None) -> F64:
-        return self.line(s_m, s_m + 0.01, right_m)[0]
+        return np.asarray(self.line(s_m, s_m + 0.01, right_m)[0])
 
     def ahead(self, s_m: float) -> F64:
         """(2,) unit vector along the highway."""

@@ -81,7 +81,7 @@ def _add_rail(yard: Yard, side: Side) -> None:
         s = (2 * k + 1) * half_m
         yaw = side.yaw(s)
         center = side.place(s, side.paving_end(s) + RAIL_GAP_M)
-        if not yard.take(center, (half_m - OVERLAP_M, 0.15), yaw):
+        if not _claim(yard, center, half_m, 0.15, yaw):
             continue
         yard.box(center, (half_m, 0.05, 0.155), yaw, 0.44, Material.METAL, SemanticClass.BARRIER, ZINC)
         outside = center + 0.09 * np.array([math.sin(yaw), -math.cos(yaw)])
@@ -90,6 +90,12 @@ def _add_rail(yard: Yard, side: Side) -> None:
             post = center + 0.4 * np.array([math.sin(yaw), -math.cos(yaw)])
             yard.box(post, (0.06, 0.05, 0.5), yaw, 0.0, Material.PLAIN, SemanticClass.POLE, WHITE)
             yard.box(post, (0.065, 0.055, 0.09), yaw, 0.72, Material.SIGN, SemanticClass.POLE, BLACK)
+
+
+def _claim(yard: Yard, center: F64, half_m: float, half_width_m: float, yaw: float) -> bool:
+    """Whether there is room for a piece, which is then taken but for its ends, where the next pieces begin."""
+    free = yard.on_terrain(center, (half_m, half_width_m), yaw)
+    return free and yard.take(center, (half_m - OVERLAP_M, half_width_m), yaw)
 
 
 def _add_wall(yard: Yard, side: Side) -> None:
@@ -104,7 +110,7 @@ def _add_wall(yard: Yard, side: Side) -> None:
             continue
         yaw = side.yaw(s)
         center = side.place(s, -2.0 * side.half_width_m - 0.5 * (gap[0] + gap[1]))
-        if yard.take(center, (half_m - OVERLAP_M, WALL_HALF_M), yaw):
+        if _claim(yard, center, half_m, WALL_HALF_M, yaw):
             half = (half_m, WALL_HALF_M, 0.12)
             yard.box(center, half, yaw, 0.0, Material.CONCRETE, SemanticClass.BARRIER, CONCRETE)
             half = (half_m, 0.12, 0.33)

@@ -75,6 +75,14 @@ class Yard:
         self.taken[rows, columns] |= mask
         return True
 
+    def on_terrain(self, center: F64, half: tuple[float, float], yaw: float) -> bool:
+        """Whether a rectangle lies on the map with no paving under it."""
+        found = self._stamp(center, half, yaw)
+        if found is None:
+            return False
+        rows, columns, mask = found
+        return not (self.paved[rows, columns] & mask).any()
+
     def over_road(self, center: F64, radius_m: float) -> bool:
         """Whether anything within that radius of center (2,) reaches over the roadway."""
         low = np.floor((center - radius_m - self.ground.origin) / PLAN_CELL_M).astype(int)
@@ -167,4 +175,4 @@ class Side:
         inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
         terrain = ~inside
         terrain[inside] = self.ground.classes[row[inside], column[inside]] == GroundClass.TERRAIN
-        return terrain
+        return np.asarray(terrain)
