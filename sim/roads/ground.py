@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -90,16 +90,25 @@ def draw_ground(network: RoadNetwork) -> GroundRaster:
     columns, rows = np.ceil(extent / cell_m).astype(int)
     brush = Brush(np.zeros((rows, columns), np.uint8), origin, cell_m)
     _draw_surfaces(network, brush)
-    drivable = (brush.classes == GroundClass.ROAD).astype(np.uint8)
+    drivable = (brush.classes == GroundClass.ROAD).view(np.uint8)
     _draw_lines(network, brush)
     _draw_lines_through(network, brush)
     _draw_stop_lines(network, brush)
     _draw_crosswalks(network, brush)
-    markings = (brush.classes >= GroundClass.LINE_WHITE) & (brush.classes <= GroundClass.CROSSWALK)
-    np.copyto(brush.classes, brush.surface, where=markings & (drivable == 0))
+    for strip in _strips(rows):
+        classes = brush.classes[strip]
+        lost = (classes >= GroundClass.LINE_WHITE) & (classes <= GroundClass.CROSSWALK) & (drivable[strip] == 0)
+        np.copyto(classes, brush.surface[strip], where=lost)
+    brush.surface = brush.classes
     paint = brush.paint()
-    paint[drivable == 0] = 0
+    paint *= drivable
     return GroundRaster(brush.classes, drivable, origin, cell_m, paint)
+
+
+def _strips(rows: int) -> Iterator[slice]:
+    """Rows in parts, so that what is only needed on the way to a raster stays small beside it."""
+    for first in range(0, rows, TILE_CELLS):
+        yield slice(first, min(first + TILE_CELLS, rows))
 
 
 def load_ground(network: RoadNetwork, digest: str) -> GroundRaster:
@@ -206,10 +215,14 @@ def _draw_surfaces(network: RoadNetwork, brush: Brush) -> None:
     brush.fill(ribbons(_lanes_of(network, LaneKind.CYCLE)), GroundClass.ROAD)
     brush.fill(ribbons([k for k in driving if not inside[k]]), GroundClass.ROAD)
     brush.fill(ribbons([k for k in driving if inside[k]], -0.5), GroundClass.ROAD)
-    road = (brush.classes == GroundClass.ROAD).astype(np.uint8)
+    road = (brush.classes == GroundClass.ROAD).view(np.uint8)
     _drop_useless_road(network, brush, road)
-    kerb = (brush.near(road, KERB_M) == 1) & (brush.classes == GroundClass.SIDEWALK)
-    brush.classes[kerb] = GroundClass.KERB
+    reach = max(1, round(KERB_M / brush.cell_m))
+    for strip in _strips(len(road)):
+        first = max(strip.start - reach, 0)
+        near = brush.near(road[first : strip.stop + reach], KERB_M)[strip.start - first :][: strip.stop - strip.start]
+        classes = brush.classes[strip]
+        classes[(near == 1) & (classes == GroundClass.SIDEWALK)] = GroundClass.KERB
     brush.surface = brush.classes.copy()
 
 
