@@ -14,8 +14,10 @@ from sim.roads.driving_map import DrivingMap, load_map
 from sim.world import World, WorldState
 
 # How long an example takes is the machine's business, not the code's: by default hypothesis fails after 0.2 s.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+# The same examples each time, so that a change is judged by what it changes; --hypothesis-profile=explore looks for new ones.
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
