@@ -181,13 +181,15 @@ def train_perception(
                 continue
             writer.add_scalar("speed/frames_per_s", clock.rate, step)
             writer.add_image("predictions", paint(frames, predictions), step, dataformats="HWC")
+            recent = _means(history[-config.checkpoint_every :])
             if done == total or done // config.checkpoint_every % config.evaluate_every == 0:
+                # Whoever stops the run while it is evaluated loses no chapter.
+                keeper.save(optimizer, done, {**recent, "frames": float(done * source.batch_size)})
                 model.eval()
                 evaluation = keeper.evaluate()
                 model.train()
                 for name, value in evaluation.items():
                     writer.add_scalar(f"evaluation/{name}", value, step)
-            recent = _means(history[-config.checkpoint_every :])
             keeper.save(optimizer, done, {**recent, **evaluation, "frames": float(done * source.batch_size)})
             if not (quiet or bar.console.is_terminal):
                 words = "  ".join(f"{name} {value:.3f}" for name, value in recent.items())

@@ -5,7 +5,7 @@ Knows numpy; knows nothing about roads, traffic or sensors.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
@@ -79,3 +79,40 @@ class Boxes:
 
     def __len__(self) -> int:
         return len(self.center)
+
+
+Color = tuple[int, int, int]
+
+
+@dataclass
+class BoxList:
+    """Solids one after the other; those that follow belong to `instance`."""
+
+    instance: int
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    looks: list[tuple[int, int, int, int]] = field(default_factory=list)
+    colors: list[Color] = field(default_factory=list)
+
+    def add(
+        self, center: tuple[float, float, float], half: tuple[float, float, float], yaw: float,
+        material: Material, semantic: int, color: Color, shape: Shape = Shape.BOX,
+    ) -> None:  # fmt: skip
+        """One more, its box half as large on each side as `half` says, m."""
+        self.rows.append((*center, *half, yaw))
+        self.looks.append((material, semantic, self.instance, shape))
+        self.colors.append(color)
+
+    def boxes(self) -> Boxes:
+        """All of them."""
+        rows = np.array(self.rows, np.float64).reshape(-1, 7)
+        looks = np.array(self.looks, np.int32).reshape(-1, 4)
+        return Boxes(
+            center=np.ascontiguousarray(rows[:, :3]),
+            half_size=np.ascontiguousarray(rows[:, 3:6]),
+            yaw_rad=np.ascontiguousarray(rows[:, 6]),
+            material=looks[:, 0].astype(np.uint8),
+            semantic=looks[:, 1].astype(np.uint8),
+            instance=np.ascontiguousarray(looks[:, 2]),
+            color=np.array(self.colors, np.uint8).reshape(-1, 3),
+            shape=looks[:, 3].astype(np.uint8),
+        )

@@ -11,17 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rich.console import Console
 
-from perception.heads import HeadsConfig, Predictions
+from perception.heads import HeadsConfig
 from perception.labels import LabelledFrames
 from perception.prediction_pictures import paint_predictions
 from perception.preprocess import ObservationSpec
-from perception.train_perception import PerceptionConfig, PerceptionError, train_perception
+from perception.train_perception import PerceptionConfig, PerceptionError, PerceptionResult, train_perception
 from planning.checkpoint import load_training_state, save_checkpoint, save_training_state
 from planning.network import DrivingNetwork, NetworkConfig, network_config
 from planning.perceiver import HEADS, NETWORK, Perceiver, save_perceiver
@@ -36,17 +34,15 @@ STATE, BEST = "resume.safetensors", "best.safetensors"
 _MAY_CHANGE = ("threads", "evaluation_frames", "evaluation_towns")
 
 
-class TrainPerceptionConfig(BaseModel):
-    """What `automedon train` runs where `stage = "perception"`. `size` chooses rig and network together."""
+class FrameTrainingConfig(BaseModel):
+    """What stages that learn from labelled frames have in common. `size` chooses rig and network together."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    stage: Literal["perception"] = "perception"
     size: Literal["smoke", "small", "full"] = Field(default="small", description="sets rig and network.size together")
     seed: int = Field(default=0, ge=0, lt=10_000, description="a training seed: 0 to 9999")
     threads: int = Field(default=2, ge=1, le=256, description="of torch")
     rig: RigName = Field(default="small", description="the car's sensors")
-    evaluation_frames: int = Field(default=128, ge=0, le=10_000, description="validation frames of each evaluation")
     evaluation_towns: tuple[str, ...] = Field(default=VALIDATION_TOWNS, min_length=1, description="validation towns")
     frames: FramesConfig = FramesConfig()
     network: NetworkConfig = network_config("small")
@@ -64,6 +60,13 @@ class TrainPerceptionConfig(BaseModel):
         return values
 
 
+class TrainPerceptionConfig(FrameTrainingConfig):
+    """What `automedon train` runs where `stage = "perception"`."""
+
+    stage: Literal["perception"] = "perception"
+    evaluation_frames: int = Field(default=128, ge=0, le=10_000, description="validation frames of each evaluation")
+
+
 def train_stage(config: TrainPerceptionConfig, out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
     """Train, and score the network on validation towns.
 
@@ -73,8 +76,25 @@ def train_stage(config: TrainPerceptionConfig, out_dir: Path, resume: bool, cons
         ConfigError: the parts of the configuration do not fit each other, or the folder holds a run already.
         MapError: a town kept for validation or tests. PerceptionError, CheckpointError: as the loop and files say.
     """
+    model = begin_run(config, out_dir, resume)
+    model.freeze_policy()
+    source = DrivenFrames(config.frames, rig_by_name(config.rig), model.grid, config.seed, "train")
+    announce(model, source, console)
+    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, _scores_of(config, model), _MAY_CHANGE)
+    result = train_perception(
+        model, source, config.perception, config.seed, out_dir, keeper, lambda f, p: paint_predictions(f, p, model.grid)
+    )
+    return report_of(result, out_dir)
+
+
+def begin_run(config: FrameTrainingConfig, out_dir: Path, resume: bool) -> Perceiver:
+    """The network with its heads, freshly initialised, once it is clear that the run can be.
+
+    Raises:
+        ConfigError: it perceives nothing, or the folder holds a run already. MapError: a town kept for validation or tests.
+    """
     if config.network.kind != "sensor":
-        raise ConfigError(f"perception needs network.kind 'sensor', got {config.network.kind!r}")
+        raise ConfigError(f"this stage needs network.kind 'sensor', got {config.network.kind!r}")
     if (out_dir / STATE).exists() and not resume:
         raise ConfigError(f"{out_dir} already holds a training run; add --resume to go on, or choose another folder")
     for name in config.frames.towns:
@@ -85,28 +105,24 @@ def train_stage(config: TrainPerceptionConfig, out_dir: Path, resume: bool, cons
     network = DrivingNetwork(config.network, spec_of(rig))
     if config.network.camera_imagenet and rig.cameras:
         network.camera.load_imagenet()
-    model = Perceiver(network, config.heads)
-    model.freeze_policy()
-    source = DrivenFrames(config.frames, rig, model.grid, config.seed, "train")
+    return Perceiver(network, config.heads)
+
+
+def announce(model: Perceiver, source: DrivenFrames, console: Console) -> None:
+    """Say how much learns, and from how much at once."""
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     console.print(f"{learning:,} parameters learn; {source.batch_size} frames a step")
-    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, _scores_of(config, model), _MAY_CHANGE)
 
-    def paint(frames: LabelledFrames, predictions: Predictions) -> NDArray[np.uint8]:
-        return paint_predictions(frames, predictions, model.grid)
 
-    result = train_perception(model, source, config.perception, config.seed, out_dir, keeper, paint)
+def report_of(result: PerceptionResult, out_dir: Path) -> dict[str, Any]:
+    """Figures and files of a run, flat; what could not be evaluated is left out."""
     report: dict[str, Any] = asdict(result)
     for when in ("first", "last"):
         report |= {f"{when}_loss_{name}": value for name, value in report.pop(f"{when}_losses").items()}
-    scores = {name: value for name, value in report.pop("evaluation").items() if math.isfinite(value)}
-    return {
-        **report,
-        **scores,
-        "checkpoint": str(out_dir / NETWORK),
-        "heads": str(out_dir / HEADS),
-        "out": str(out_dir),
-    }
+    figures = {name: value for name, value in report.pop("evaluation").items() if math.isfinite(value)}
+    best = {"best_checkpoint": str(out_dir / BEST)} if (out_dir / BEST).exists() else {}
+    files = {"checkpoint": str(out_dir / NETWORK), **best, "heads": str(out_dir / HEADS), "out": str(out_dir)}
+    return {**report, **figures, **files}
 
 
 def spec_of(rig: RigConfig) -> ObservationSpec:

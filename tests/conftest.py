@@ -8,10 +8,17 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+from synthetic_recordings import write_waymo
 
 from sim.env import EnvConfig
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.world import World, WorldState
+
+REAL_RECORDINGS = (
+    "waymo_motion/tfrecord-00000-of-01000_325.json",
+    "waymo_motion/tfrecord-00002-of-01000_407.json",
+    "argoverse2/adcf7d18-0510-35b0-a2fa-b4cea13a6d76",
+)
 
 # How long an example takes is the machine's business, not the code's: by default hypothesis fails after 0.2 s.
 # The same examples each time, so that a change is judged by what it changes; --hypothesis-profile=explore looks for new ones.
@@ -44,3 +51,18 @@ def state(town: DrivingMap) -> WorldState:
     for _ in range(30):
         world.step(np.full((2, 2), [0.0, 0.3], np.float32))
     return world.state
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> DrivingMap:
+    """An invented recording of Waymo's form."""
+    return load_map(str(write_waymo(tmp_path_factory.mktemp("waymo") / "invented.json")))
+
+
+@pytest.fixture(scope="module", params=REAL_RECORDINGS)
+def real(request: pytest.FixtureRequest, shared_data: Path) -> DrivingMap:
+    """A real recording; skips without it."""
+    path = shared_data / request.param
+    if not path.exists():
+        pytest.skip(f"no {path}")
+    return load_map(str(path))

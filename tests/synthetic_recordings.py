@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.playback.recorded_scene import RecordedScene
+from sim.roads.driving_map import DrivingMap
+
 TICKS = 91
 SPEED_MPS = 8.0
 GAP_M = 14.0
@@ -168,3 +171,9 @@ def _vector_map() -> dict[str, Any]:
             }
         },
     }
+
+
+def scene_of(driving_map: DrivingMap) -> RecordedScene:
+    """The recording that a map was made from."""
+    assert driving_map.recording is not None
+    return driving_map.recording

@@ -24,6 +24,8 @@ from perception.labels import (
 )
 from perception.losses import TASKS, center_targets, focal_loss, task_losses
 from perception.points import BevGrid
+from perception.sensors import SemanticClass
+from planning.policy import SignalState
 
 GRID = BevGrid.of_cells(48)
 
@@ -154,3 +156,8 @@ def test_frames_join_in_order_and_refuse_shapes_that_do_not_fit() -> None:
     assert np.array_equal(together.boxes[2:], parts[1].boxes)
     with pytest.raises(ValueError, match="lane must have shape"):
         replace(parts[0], lane=np.zeros((1, 2), np.float32))
+
+
+def test_classes_of_pictures_begin_with_those_of_sensors() -> None:
+    assert [(c.name, c.value) for c in PictureClass][: len(SemanticClass)] == [(c.name, c.value) for c in SemanticClass]
+    assert PictureClass.SIGNAL_GREEN - PictureClass.SIGNAL_RED == SignalState.GREEN - SignalState.RED

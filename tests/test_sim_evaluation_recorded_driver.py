@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_recordings import SPEED_MPS, TICKS, YAW_RAD, placed, waymo_scenario, write_waymo
+from synthetic_recordings import SPEED_MPS, TICKS, YAW_RAD, placed, scene_of, waymo_scenario
 
 from sim.drive import load_policy
 from sim.env import DriveBatch, EnvConfig
@@ -19,34 +19,10 @@ from sim.evaluation.episode_run import drive_episode
 from sim.evaluation.episode_scores import score_episode
 from sim.evaluation.recorded_driver import actors_at, beyond_the_goal, furthest_along, recorded_track
 from sim.evaluation.track import Track
-from sim.playback.recorded_scene import RecordedScene
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.step import Actors
 
 DRIVEN_M = 0.1 * (TICKS - 1) * SPEED_MPS  # 72 m
-REAL = (
-    "waymo_motion/tfrecord-00000-of-01000_325.json",
-    "waymo_motion/tfrecord-00002-of-01000_407.json",
-    "argoverse2/adcf7d18-0510-35b0-a2fa-b4cea13a6d76",
-)
-
-
-@pytest.fixture(scope="module")
-def street(tmp_path_factory: pytest.TempPathFactory) -> DrivingMap:
-    return load_map(str(write_waymo(tmp_path_factory.mktemp("waymo") / "invented.json")))
-
-
-@pytest.fixture(scope="module", params=REAL)
-def real(request: pytest.FixtureRequest, shared_data: Path) -> DrivingMap:
-    path = shared_data / request.param
-    if not path.exists():
-        pytest.skip(f"no {path}")
-    return load_map(str(path))
-
-
-def scene_of(driving_map: DrivingMap) -> RecordedScene:
-    assert driving_map.recording is not None
-    return driving_map.recording
 
 
 def street_driven(folder: Path, along: np.ndarray, left: float) -> DrivingMap:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from killed_runs import kill_at_step
 from rich.console import Console
 from torch import Tensor
 
@@ -112,26 +112,10 @@ def test_a_strong_leash_holds_the_policy(distilled: Path, tmp_path: Path) -> Non
     assert moved[1e5] < 0.5 * moved[0.0]
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    distilled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Killed(Exception):
-        pass
-
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(distilled: Path, tmp_path: Path) -> None:
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     train(config(distilled), unbroken, False, QUIET)
-    learn, calls = loop._learn, []
-
-    def learn_until_killed(*args: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 4:
-            raise Killed
-        return learn(*args)
-
-    monkeypatch.setattr(loop, "_learn", learn_until_killed)
-    with pytest.raises(Killed):
-        train(config(distilled), killed, False, QUIET)
-    monkeypatch.undo()
+    kill_at_step(loop, 4, lambda: train(config(distilled), killed, False, QUIET))
     train(config(distilled), killed, True, QUIET)
     expected, got = (weights(folder / "latest.safetensors") for folder in (unbroken, killed))
     assert all(torch.equal(expected[name], got[name]) for name in expected)

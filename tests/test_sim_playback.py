@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
-from synthetic_recordings import FOLLOWER, ONCOMING, WALKER, waymo_scenario, write_argoverse2, write_waymo
+from synthetic_recordings import FOLLOWER, ONCOMING, WALKER, scene_of, waymo_scenario, write_argoverse2
 
 from perception.sensors import SemanticClass
 from planning.action import Action
@@ -16,36 +15,13 @@ from sim.env import DriveBatch, EnvConfig
 from sim.episode import run_episodes
 from sim.playback.playback_arrays import along_path
 from sim.playback.recorded_scene import RecordedScene
-from sim.roads.driving_map import DrivingMap, load_map
+from sim.roads.driving_map import DrivingMap
 from sim.sensors.rig import rig
 from sim.sensors.suite import SensorSuite
 from sim.traffic.playback import DRIVES, FOLLOWS
 from sim.world import EGO, ActorKind, CollisionKind, World, WorldConfig
 
 BRAKE, COAST = np.array([[0.0, -1.0]], np.float32), np.zeros((1, 2), np.float32)
-REAL = (
-    "waymo_motion/tfrecord-00000-of-01000_325.json",
-    "waymo_motion/tfrecord-00002-of-01000_407.json",
-    "argoverse2/adcf7d18-0510-35b0-a2fa-b4cea13a6d76",
-)
-
-
-@pytest.fixture(scope="module")
-def street(tmp_path_factory: pytest.TempPathFactory) -> DrivingMap:
-    return load_map(str(write_waymo(tmp_path_factory.mktemp("waymo") / "invented.json")))
-
-
-@pytest.fixture(scope="module", params=REAL)
-def real(request: pytest.FixtureRequest, shared_data: Path) -> DrivingMap:
-    path = shared_data / request.param
-    if not path.exists():
-        pytest.skip(f"no {path}")
-    return load_map(str(path))
-
-
-def scene_of(driving_map: DrivingMap) -> RecordedScene:
-    assert driving_map.recording is not None
-    return driving_map.recording
 
 
 def errors(world: World, scene: RecordedScene, tick: int, env: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from killed_runs import kill_at_step
 from rich.console import Console
 
 import perception.train_perception as loop
@@ -47,24 +47,8 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {**read_tensors(folder / STATE)[1], **read_tensors(folder / HEADS)[1]}
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    unbroken: Path, tmp_path: Path, monkeypatch: Any
-) -> None:
-    class Killed(Exception):
-        pass
-
-    learn, calls = loop._learn, []
-
-    def learn_until_killed(*args: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 4:
-            raise Killed
-        return learn(*args)
-
-    monkeypatch.setattr(loop, "_learn", learn_until_killed)
-    with pytest.raises(Killed):
-        distill_stage(config(*SHORT), tmp_path, False, QUIET)
-    monkeypatch.undo()
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
+    kill_at_step(loop, 4, lambda: distill_stage(config(*SHORT), tmp_path, False, QUIET))
     with pytest.raises(ConfigError, match="already holds a training run; add --resume"):
         distill_stage(config(*SHORT), tmp_path, False, QUIET)
     distill_stage(config(*SHORT), tmp_path, True, QUIET)

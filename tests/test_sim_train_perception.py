@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from killed_runs import kill_at_step
 from rich.console import Console
 
+import perception.train_perception as loop
 from perception.labels import BoxField
 from perception.train_perception import PerceptionError, schedule
 from planning.checkpoint import CheckpointError, load_checkpoint, read_tensors
@@ -48,28 +49,9 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {**read_tensors(folder / STATE)[1], **read_tensors(folder / HEADS)[1]}
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    unbroken: Path, tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(unbroken: Path, tmp_path: Path) -> None:
     killed = tmp_path / "killed"
-
-    class Killed(Exception):
-        pass
-
-    import perception.train_perception as loop
-
-    learn, calls = loop._learn, []
-
-    def learn_until_killed(*args: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 4:
-            raise Killed
-        return learn(*args)
-
-    monkeypatch.setattr(loop, "_learn", learn_until_killed)
-    with pytest.raises(Killed):
-        train_stage(config(*SHORT), killed, False, QUIET)
-    monkeypatch.undo()
+    kill_at_step(loop, 4, lambda: train_stage(config(*SHORT), killed, False, QUIET))
     with pytest.raises(ConfigError, match="already holds a training run; add --resume"):
         train_stage(config(*SHORT), killed, False, QUIET)
     with pytest.raises(PerceptionError, match="seed was 0 in that run and is 1 now"):

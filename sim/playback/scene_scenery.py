@@ -6,7 +6,6 @@ Knows recorded scenes and solids; knows nothing about sensors. Buildings, trees 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,9 @@ from sim.playback.recorded_scene import RecordedScene, StandingKind
 from sim.roads.ground import GroundRaster
 from sim.roads.roadside import FIRST_INSTANCE
 from sim.roads.scenery import SIGN_RED, STEEL
-from sim.solids import Boxes, Material, Shape
+from sim.solids import Boxes, BoxList, Color, Material, Shape
 
 F64 = NDArray[np.float64]
-Color = tuple[int, int, int]
 
 ORANGE: Color = (232, 96, 28)
 WHITE: Color = (228, 228, 222)
@@ -36,7 +34,7 @@ def scene_scenery(scene: RecordedScene, ground: GroundRaster) -> Boxes:
     What stands on the roadway stays there, save stop signs: they are recorded on the lane that they are for, and come to stand to
     its right.
     """
-    solids = _Solids()
+    solids = BoxList(FIRST_INSTANCE)
     for thing, (kind, box) in enumerate(zip(scene.road.standing_kind, scene.road.standing, strict=True)):
         x, y, yaw = (float(value) for value in box[:3])
         size = np.clip(box[3:], SMALLEST_M, LARGEST_M)
@@ -53,48 +51,17 @@ def scene_scenery(scene: RecordedScene, ground: GroundRaster) -> Boxes:
     return solids.boxes()
 
 
-@dataclass
-class _Solids:
-    """The solids so far; those that follow belong to `instance`."""
-
-    rows: list[tuple[float, ...]] = field(default_factory=list)
-    looks: list[tuple[int, int, int, int]] = field(default_factory=list)
-    colors: list[Color] = field(default_factory=list)
-    instance: int = FIRST_INSTANCE
-
-    def add(
-        self, center: tuple[float, float, float], half: tuple[float, float, float], yaw: float,
-        material: Material, semantic: SemanticClass, color: Color, shape: Shape,
-    ) -> None:  # fmt: skip
-        self.rows.append((*center, *half, yaw))
-        self.looks.append((material, semantic, self.instance, shape))
-        self.colors.append(color)
-
-    def post(self, x: float, y: float, height: float) -> None:
-        half = (0.035, 0.035, 0.5 * height)
-        self.add((x, y, half[2]), half, 0.0, Material.METAL, SemanticClass.POLE, STEEL, Shape.CYLINDER)
-
-    def boxes(self) -> Boxes:
-        rows = np.array(self.rows, np.float64).reshape(-1, 7)
-        looks = np.array(self.looks, np.int32).reshape(-1, 4)
-        return Boxes(
-            center=np.ascontiguousarray(rows[:, :3]),
-            half_size=np.ascontiguousarray(rows[:, 3:6]),
-            yaw_rad=np.ascontiguousarray(rows[:, 6]),
-            material=looks[:, 0].astype(np.uint8),
-            semantic=looks[:, 1].astype(np.uint8),
-            instance=np.ascontiguousarray(looks[:, 2]),
-            color=np.array(self.colors, np.uint8).reshape(-1, 3),
-            shape=looks[:, 3].astype(np.uint8),
-        )
+def _add_post(solids: BoxList, x: float, y: float, height: float) -> None:
+    half = (0.035, 0.035, 0.5 * height)
+    solids.add((x, y, half[2]), half, 0.0, Material.METAL, SemanticClass.POLE, STEEL, Shape.CYLINDER)
 
 
-def _add_bollard(solids: _Solids, x: float, y: float, size: F64) -> None:
+def _add_bollard(solids: BoxList, x: float, y: float, size: F64) -> None:
     radius, half = min(0.5 * float(size[:2].min()), 0.15), 0.5 * float(size[2])
     solids.add((x, y, half), (radius, radius, half), 0.0, Material.CONCRETE, SemanticClass.POLE, DARK, Shape.CYLINDER)
 
 
-def _add_cone(solids: _Solids, x: float, y: float, yaw: float, size: F64) -> None:
+def _add_cone(solids: BoxList, x: float, y: float, yaw: float, size: F64) -> None:
     """A foot, a body as a slim cylinder, and a bright band around it."""
     length, width, height = (float(value) for value in size)
     radius, half = 0.25 * min(length, width), 0.5 * height
@@ -105,23 +72,23 @@ def _add_cone(solids: _Solids, x: float, y: float, yaw: float, size: F64) -> Non
     solids.add((x, y, 0.65 * height), band, yaw, Material.SIGN, barrier, WHITE, Shape.CYLINDER)
 
 
-def _add_sign(solids: _Solids, x: float, y: float, yaw: float, size: F64) -> None:
+def _add_sign(solids: BoxList, x: float, y: float, yaw: float, size: F64) -> None:
     """A plate on a post, as wide as the recorded box; what is on it, no recording says."""
     length, width, height = (float(value) for value in size)
     bottom = 0.62 * height if height > SIGN_FROM_M else 0.5 * SMALLEST_M
-    solids.post(x, y, height)
+    _add_post(solids, x, y, height)
     turned = yaw if width >= length else yaw + 0.5 * math.pi
     half = (SMALLEST_M, 0.5 * max(width, length), 0.5 * (height - bottom))
     center = (x, y, 0.5 * (bottom + height))
     solids.add(center, half, turned, Material.SIGN, SemanticClass.TRAFFIC_SIGN, WHITE, Shape.BOX)
 
 
-def _add_stop_sign(solids: _Solids, place: F64, yaw: float, ground: GroundRaster) -> None:
+def _add_stop_sign(solids: BoxList, place: F64, yaw: float, ground: GroundRaster) -> None:
     foot = _beside(place, yaw, ground)
     if foot is None:
         return
     x, y = foot
-    solids.post(x, y, STOP_PLATE_UP_M + STOP_PLATE_M)
+    _add_post(solids, x, y, STOP_PLATE_UP_M + STOP_PLATE_M)
     for towards, radius, color in ((0.05, STOP_RIM_M, WHITE), (0.08, STOP_PLATE_M, SIGN_RED)):
         center = (x - towards * math.cos(yaw), y - towards * math.sin(yaw), STOP_PLATE_UP_M)
         half, turned = (radius, 0.012, radius), yaw + 0.5 * math.pi

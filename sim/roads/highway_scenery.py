@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
 from sim.roads.network import FAST_ROAD_MPS, LaneKind, RoadNetwork
-from sim.roads.roadside import Color, Side, Yard
-from sim.solids import Material, Shape
+from sim.roads.roadside import Side, Yard
+from sim.solids import Color, Material, Shape
 
 F64 = NDArray[np.float64]
 

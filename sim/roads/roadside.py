@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from perception.sensors import SemanticClass
 from sim.roads.ground import GroundClass, GroundRaster, lane_line
 from sim.roads.network import RoadNetwork
-from sim.solids import Boxes, Material, Shape
+from sim.solids import Boxes, BoxList, Color, Material, Shape
 
 F64 = NDArray[np.float64]
-Color = tuple[int, int, int]
 
 FIRST_INSTANCE = 1_000_000
 PLAN_CELL_M = 0.25
@@ -29,10 +28,7 @@ class Yard:
     """The boxes so far, and a plan of what is taken: 1 where a thing must not stand."""
 
     ground: GroundRaster
-    rows: list[tuple[float, ...]] = field(default_factory=list)
-    looks: list[tuple[int, int, int, int]] = field(default_factory=list)
-    colors: list[Color] = field(default_factory=list)
-    instance: int = FIRST_INSTANCE - 1
+    solids: BoxList = field(default_factory=lambda: BoxList(FIRST_INSTANCE - 1))
 
     def __post_init__(self) -> None:
         rows, columns = self.ground.classes.shape
@@ -91,7 +87,7 @@ class Yard:
 
     def thing(self) -> None:
         """The boxes that follow belong to a new object."""
-        self.instance += 1
+        self.solids.instance += 1
 
     def box(
         self,
@@ -105,23 +101,11 @@ class Yard:
         shape: Shape = Shape.BOX,
     ) -> None:
         """A box, or another shape in it, on `center` (2,) whose lower side is at bottom_m."""
-        self.rows.append((center[0], center[1], bottom_m + half[2], *half, yaw))
-        self.looks.append((material, semantic, self.instance, shape))
-        self.colors.append(color)
+        middle = (float(center[0]), float(center[1]), bottom_m + half[2])
+        self.solids.add(middle, half, yaw, material, semantic, color, shape)
 
     def boxes(self) -> Boxes:
-        rows = np.array(self.rows, np.float64).reshape(-1, 7)
-        looks = np.array(self.looks, np.int32).reshape(-1, 4)
-        return Boxes(
-            center=np.ascontiguousarray(rows[:, :3]),
-            half_size=np.ascontiguousarray(rows[:, 3:6]),
-            yaw_rad=np.ascontiguousarray(rows[:, 6]),
-            material=looks[:, 0].astype(np.uint8),
-            semantic=looks[:, 1].astype(np.uint8),
-            instance=np.ascontiguousarray(looks[:, 2]),
-            color=np.array(self.colors, np.uint8).reshape(-1, 3),
-            shape=looks[:, 3].astype(np.uint8),
-        )
+        return self.solids.boxes()
 
 
 class Side:

@@ -17,9 +17,9 @@ from sim.bodies import CLOSE_M, car, van
 from sim.roads.ground import GroundRaster
 from sim.roads.highway_scenery import highway_lanes, line_highway
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
-from sim.roads.roadside import PLAN_CELL_M, Color, Side, Yard
+from sim.roads.roadside import PLAN_CELL_M, Side, Yard
 from sim.roads.signal_heads import SignalMast, beside_road
-from sim.solids import Boxes, Material, Shape
+from sim.solids import Boxes, Color, Material, Shape
 
 F64 = NDArray[np.float64]
 
