@@ -31,6 +31,7 @@ from sim.env import DriveBatch, DriveVectorEnv, EnvConfig
 from sim.feature_env import FeatureVectorEnv
 from sim.logs.log import cpu_model, git_commit
 from sim.mixed_env import MixedVectorEnv
+from sim.threads import limit_torch
 from sim.train import observation_spec
 from sim.train_perception import TrainPerceptionConfig, train_stage
 
@@ -52,17 +53,17 @@ def bench_train(rounds: int = 7, *, updates: int = 2, threads: int = 2) -> dict[
     kernels, products = numba.get_num_threads(), torch.get_num_threads()
     threads = min(threads, numba.config.NUMBA_NUM_THREADS)
     numba.set_num_threads(threads)
-    torch.set_num_threads(threads)
+    limit_torch(threads)
     try:
         ours, theirs = _Ours(updates), _Theirs(updates)
         ours(), theirs()  # compiles, and allocates
         seconds = np.array([(ours(), theirs()) for _ in range(rounds)])
         sensor, frames = _sensor_steps_per_s(updates), _frames_per_s()
-        torch.set_num_threads(1)
+        limit_torch(1)
         inference = _inference_ms()
     finally:
         numba.set_num_threads(kernels)
-        torch.set_num_threads(products)
+        limit_torch(products)
     steps = updates * ENVS * ROLLOUT_STEPS
     ratio = seconds[:, 1] / seconds[:, 0]
     return {

@@ -39,6 +39,18 @@ def over_environments(kernel: Callable[..., Any], which: NDArray[np.intp], *args
         other.result()
 
 
+def limit_torch(count: int) -> None:
+    """Let torch compute with `count` threads from here on.
+
+    Numba starts its OpenMP threads at the first need and sets their number for everybody who uses the same OpenMP, torch
+    too. So they start here, before torch is told: otherwise a first run sums in another order than a second one.
+    """
+    import torch
+
+    numba.get_num_threads()
+    torch.set_num_threads(count)
+
+
 def _forget_pool() -> None:
     global _pool
     _pool = None

@@ -37,6 +37,7 @@ from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.observation import PRIVILEGED_SIZE
 from sim.roads.driving_map import DrivingMap
 from sim.roads.towns import check_training_map, seed_split
+from sim.threads import limit_torch
 
 
 class TrainConfig(BaseModel):
@@ -128,7 +129,7 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
         )
     if config.start_from is None and (config.frozen or config.teacher == "start"):
         raise ConfigError("frozen = true and teacher = 'start' need start_from, the checkpoint of a trained network")
-    torch.set_num_threads(config.threads)
+    limit_torch(config.threads)
     torch.manual_seed(config.seed)
     started = time.perf_counter()
     mixed = training_env(config)

@@ -29,6 +29,7 @@ from sim.labelled_frames import VALIDATION_TOWNS, DrivenFrames, FramesConfig
 from sim.roads.towns import check_training_map
 from sim.sensors.rig import RigConfig, RigName
 from sim.sensors.rig import rig as rig_by_name
+from sim.threads import limit_torch
 
 STATE, BEST = "resume.safetensors", "best.safetensors"
 _MAY_CHANGE = ("threads", "evaluation_frames", "evaluation_towns")
@@ -99,7 +100,7 @@ def begin_run(config: FrameTrainingConfig, out_dir: Path, resume: bool) -> Perce
         raise ConfigError(f"{out_dir} already holds a training run; add --resume to go on, or choose another folder")
     for name in config.frames.towns:
         check_training_map(name)
-    torch.set_num_threads(config.threads)
+    limit_torch(config.threads)
     torch.manual_seed(config.seed)
     rig = rig_by_name(config.rig)
     network = DrivingNetwork(config.network, spec_of(rig))

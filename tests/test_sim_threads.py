@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numba
@@ -66,3 +68,24 @@ def test_a_forked_process_makes_threads_of_its_own() -> None:
     child.start()
     assert queue.get(timeout=60) == 8
     child.join()
+
+
+STARTS_ITS_THREADS_LATE = """
+import numba, torch
+import sim.numba_setup
+from sim.threads import limit_torch
+limit_torch(1)
+@numba.njit(parallel=True)
+def total(n):
+    s = 0
+    for i in numba.prange(n):
+        s += i
+    return s
+assert total(10) == 45
+print(torch.get_num_threads())
+"""
+
+
+def test_kernels_that_start_their_threads_leave_those_of_torch_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", STARTS_ITS_THREADS_LATE], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "1"

@@ -33,6 +33,7 @@ from sim.evaluation.track import Track
 from sim.evaluation.track_observer import TrackObserver
 from sim.roads.driving_map import load_map
 from sim.step import StepObserver
+from sim.threads import limit_torch
 
 EXPERT = "expert"
 
@@ -118,9 +119,7 @@ class EpisodeRunner:
         self.job = job
         self._observation = observation_for(job.policy)
         if job.policy not in RULE_BASED:
-            import torch
-
-            torch.set_num_threads(1)  # sums over threads would depend on their number
+            limit_torch(1)  # sums over threads would depend on their number
         self._policies: dict[tuple[str, str, str], Policy] = {}
         self._batch: DriveBatch | None = None  # of the last episode; the next one is often on the same map
 
