@@ -5,7 +5,7 @@ The simulator renders these, a labelled recording could. Knows numpy only. Frame
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -129,19 +129,35 @@ class LabelledFrames:
         return len(self.bev)
 
 
-def joined(parts: list[LabelledFrames]) -> LabelledFrames:
+def joined(parts: Sequence[LabelledFrames]) -> LabelledFrames:
     """The frames of all parts, in their order."""
+    return _merged(parts, np.concatenate)
+
+
+def picked(parts: Sequence[LabelledFrames], which: NDArray[np.intp]) -> LabelledFrames:
+    """Copies of some frames of parts that have `len` frames each; which (K,): their
+    numbers, counted through all parts."""
+    part, row = np.divmod(which, len(parts[0]))
+
+    def rows(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        return np.stack([arrays[p][r] for p, r in zip(part, row, strict=True)])
+
+    return _merged(parts, rows)
+
+
+def _merged(parts: Sequence[LabelledFrames], merge: Callable[[list[NDArray[Any]]], NDArray[Any]]) -> LabelledFrames:
+    """Frames each of whose arrays is merged from those of all parts."""
     first = parts[0]
     experts = [p.expert for p in parts if p.expert is not None]
     return LabelledFrames(
-        observation={k: np.concatenate([p.observation[k] for p in parts]) for k in first.observation},
-        beam=np.concatenate([p.beam for p in parts]),
-        bev=np.concatenate([p.bev for p in parts]),
-        boxes=np.concatenate([p.boxes for p in parts]),
-        box_count=np.concatenate([p.box_count for p in parts]),
-        depth={k: np.concatenate([p.depth[k] for p in parts]) for k in first.depth},
-        semantic={k: np.concatenate([p.semantic[k] for p in parts]) for k in first.semantic},
-        light=np.concatenate([p.light for p in parts]),
-        lane=np.concatenate([p.lane for p in parts]),
-        expert=np.concatenate(experts) if experts else None,
+        observation={k: merge([p.observation[k] for p in parts]) for k in first.observation},
+        beam=merge([p.beam for p in parts]),
+        bev=merge([p.bev for p in parts]),
+        boxes=merge([p.boxes for p in parts]),
+        box_count=merge([p.box_count for p in parts]),
+        depth={k: merge([p.depth[k] for p in parts]) for k in first.depth},
+        semantic={k: merge([p.semantic[k] for p in parts]) for k in first.semantic},
+        light=merge([p.light for p in parts]),
+        lane=merge([p.lane for p in parts]),
+        expert=merge(experts) if experts else None,
     )

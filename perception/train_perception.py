@@ -1,4 +1,7 @@
-"""Training on labelled frames: many tasks at once, frames as fresh as their source makes them.
+"""Training on labelled frames: many tasks at once. The frames of a chapter are rendered first and learned from in any order.
+
+Frames that follow each other are nearly alike: learned from in that order, what a network knows of one chapter it forgets in the
+next (docs/lab-notebook.md, 2026-11-26).
 
 Knows heads, losses and augmentation; knows nothing about encoders, files of networks, where frames come from or what else is
 learned from them than perception.
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,7 +30,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from perception.augment import AugmentConfig, augment, mirror_partners
 from perception.heads import Predictions
-from perception.labels import LabelledFrames
+from perception.labels import LabelledFrames, picked
 from perception.losses import task_losses
 from perception.points import BevGrid
 from perception.preprocess import ObservationSpec
@@ -60,12 +63,17 @@ class PerceptionConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    total_frames: int = Field(80_000, ge=1, description="frames, each seen once")
+    total_frames: int = Field(80_000, ge=1, description="frames learned from, each counted as often as it is")
+    repeats: int = Field(1, ge=1, le=100, description="how often each frame is learned from, augmented anew each time")
     learning_rate: float = Field(1e-3, gt=0, le=1, description="after the warm-up; falls to 0 along half a cosine")
     weight_decay: float = Field(0.01, ge=0, le=1, description="of AdamW")
     warmup_steps: int = Field(100, ge=0, description="steps in which the learning rate rises from 0")
     max_gradient_norm: float = Field(10.0, gt=0, description="gradients are shortened to this norm")
-    checkpoint_every: int = Field(100, ge=1, description="steps in a chapter: then state is written, other towns come")
+    checkpoint_every: int = Field(
+        100,
+        ge=1,
+        description="steps in a chapter: its frames are held in memory; then state is written, other towns come",
+    )
     evaluate_every: int = Field(5, ge=1, description="chapters between evaluations")
     weights: TaskWeights = TaskWeights.model_validate({})
     augment: AugmentConfig = AugmentConfig.model_validate({})
@@ -164,8 +172,12 @@ def train_perception(
         for step in range(start, total):
             clock.start()
             if step == start or step % config.checkpoint_every == 0:
-                source.begin(step // config.checkpoint_every)
-            frames = source.next()
+                chapter = step // config.checkpoint_every
+                steps = min(config.checkpoint_every, total - step)
+                drawn = rendered_chapter(
+                    source, chapter, steps, config.repeats, np.random.default_rng([seed, chapter, 1])
+                )
+            frames = next(drawn)
             augment(frames, config.augment, partners, np.random.default_rng([seed, step]))
             clock.rendered()
             for group in optimizer.param_groups:
@@ -206,6 +218,17 @@ def train_perception(
         last_losses=_means(history[-tenth:]),
         evaluation=evaluation,
     )
+
+
+def rendered_chapter(
+    source: FrameSource, chapter: int, steps: int, repeats: int, rng: np.random.Generator
+) -> Iterator[LabelledFrames]:
+    """Batches of a chapter in random order, as many as `steps`; all are rendered before the first is given."""
+    source.begin(chapter)
+    parts = [source.next() for _ in range(math.ceil(steps / repeats))]
+    order = np.concatenate([rng.permutation(len(parts) * source.batch_size) for _ in range(repeats)])
+    for step in range(steps):
+        yield picked(parts, order[step * source.batch_size :][: source.batch_size])
 
 
 def tensors_of(frames: LabelledFrames, spec: ObservationSpec) -> dict[str, Tensor]:
