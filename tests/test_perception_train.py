@@ -1,0 +1,90 @@
+"""The order in which frames of a chapter are learned from: all of them, as often as told, whole, and the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from perception.labels import MAX_BOXES, BoxField, LabelledFrames
+from perception.train_perception import rendered_chapter
+
+BATCH = 4
+
+
+class Numbered:
+    """A source whose frames bear their number everywhere, and that says when it was asked for them."""
+
+    batch_size = BATCH
+
+    def __init__(self) -> None:
+        self.chapter = -1
+        self.given = 0
+
+    def begin(self, chapter: int) -> None:
+        self.chapter = chapter
+        self.given = 0
+
+    def next(self) -> LabelledFrames:
+        number = 1000 * self.chapter + self.given + np.arange(BATCH)
+        self.given += BATCH
+        picture = number[:, None, None]
+        return LabelledFrames(
+            observation={"ego": np.float32(number)[:, None]},
+            beam=np.zeros((BATCH, 0), np.uint8),
+            bev=np.uint8(picture % 7) * np.ones((BATCH, 2, 2), np.uint8),
+            boxes=np.float32(picture) * np.ones((BATCH, MAX_BOXES, len(BoxField)), np.float32),
+            box_count=np.int32(number),
+            depth={"camera": np.float32(picture) * np.ones((BATCH, 2, 3), np.float32)},
+            semantic={"camera": np.uint8(picture % 18) * np.ones((BATCH, 2, 3), np.uint8)},
+            light=number % 4,
+            lane=np.float32(number)[:, None] * np.ones(2, np.float32),
+            expert=np.float32(picture) * np.ones((BATCH, 2, 2), np.float32),
+        )
+
+
+def drawn(steps: int, repeats: int, seed: int = 0) -> tuple[list[LabelledFrames], Numbered]:
+    source = Numbered()
+    return list(rendered_chapter(source, 3, steps, repeats, np.random.default_rng(seed))), source
+
+
+def numbers(batches: list[LabelledFrames]) -> np.ndarray:
+    return np.concatenate([b.observation["ego"][:, 0] for b in batches]).astype(int)
+
+
+@pytest.mark.parametrize(("steps", "repeats"), [(6, 1), (6, 2), (9, 3), (1, 1)])
+def test_every_frame_is_learned_from_as_often_as_told(steps: int, repeats: int) -> None:
+    batches, source = drawn(steps, repeats)
+    assert len(batches) == steps
+    assert source.given == steps * BATCH // repeats
+    value, count = np.unique(numbers(batches), return_counts=True)
+    assert value.tolist() == list(range(3000, 3000 + source.given))
+    assert (count == repeats).all()
+
+
+@pytest.mark.parametrize(("steps", "repeats"), [(7, 2), (1, 5), (5, 3)])
+def test_no_frame_is_learned_from_more_often_than_told(steps: int, repeats: int) -> None:
+    batches, source = drawn(steps, repeats)
+    assert len(batches) == steps
+    assert source.given == BATCH * -(-steps // repeats)
+    assert np.unique(numbers(batches), return_counts=True)[1].max() <= repeats
+
+
+def test_frames_stay_whole_and_may_be_changed() -> None:
+    for batch in drawn(8, 2)[0]:
+        number = batch.observation["ego"][:, 0].astype(int)
+        np.testing.assert_array_equal(batch.box_count, number)
+        np.testing.assert_array_equal(batch.light, number % 4)
+        np.testing.assert_array_equal(batch.bev[:, 0, 0], number % 7)
+        np.testing.assert_array_equal(batch.semantic["camera"][:, 1, 2], number % 18)
+        assert batch.expert is not None
+        for values in (batch.boxes[:, 5, 2], batch.depth["camera"][:, 1, 1], batch.lane[:, 1], batch.expert[:, 1, 0]):
+            np.testing.assert_array_equal(values, number)
+        for values in (batch.boxes, batch.depth["camera"], batch.observation["ego"]):
+            values[:] = -1  # the same frame comes again, unchanged
+
+
+def test_neighbours_do_not_come_together_and_seeds_decide() -> None:
+    first, again, other = (numbers(drawn(50, 1, seed)[0]) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert np.mean(np.abs(np.diff(first)) == 1) < 0.1
