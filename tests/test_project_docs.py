@@ -21,7 +21,7 @@ def commands() -> dict[str, dict[str, str]]:
     """Every command that the program offers: words after `automedon`, to its help texts by option."""
     import typer.main
 
-    from sim.cli import app
+    from sim.cli.app import app
 
     found: dict[str, dict[str, str]] = {}
     waiting = [((), typer.main.get_command(app))]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from planning.route_follower import RouteFollower
-from sim.cli import main
+from sim.cli.app import main
 from sim.roads.driving_map import load_map, map_from_network
 from sim.roads.ground import GroundClass
 from sim.roads.importer import import_map

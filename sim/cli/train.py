@@ -1,0 +1,38 @@
+"""`automedon train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sim.cli.common import Json, say
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file, for example configs/smoke.toml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value ...")] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/train-<config>.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train what the file's `stage` says: policy (PPO), perception, distill (imitation), or all, one after the other.
+
+    Example: automedon train configs/smoke.toml seed=1
+    """
+    from sim.stages import run_stage
+
+    folder = out if out is not None else Path("runs") / f"train-{config.stem}"
+    console = say(as_json)
+    report = run_stage(config, overrides or [], folder, resume=resume, console=console)
+    table = Table(title=f"Training: {config}")
+    table.add_column("", no_wrap=True)
+    table.add_column("value", justify="right")
+    for key, value in report.items():
+        table.add_row(key, f"{value:,.3f}" if isinstance(value, float) else str(value))
+    console.print(table)
+    if as_json:
+        print(json.dumps(report))
