@@ -23,7 +23,8 @@ _Class = TypeVar("_Class", BevClass, PictureClass)
 
 NEAREST_M, FURTHEST_M = 1.0, 80.0
 TASKS = (
-    "bev", "heat", "offset", "height", "size", "heading", "velocity", "picture_semantic", "picture_depth", "light", "lane",
+    "bev", "heat", "offset", "height", "size", "heading", "velocity", "picture_semantic", "picture_signal", "picture_depth",
+    "light", "lane",
 )  # fmt: skip
 # What is rare and matters weighs more; about the inverse root of how often it is seen.
 _BEV_WEIGHTS = {BevClass.LANE_MARKING: 2.0, BevClass.CROSSWALK: 2.0, BevClass.VEHICLE: 3.0, BevClass.WALKER: 6.0}
@@ -130,22 +131,30 @@ def _center_losses(centers: Tensor, targets: CenterTargets) -> dict[str, Tensor]
 
 
 def _picture_losses(predictions: Predictions, frames: LabelledFrames) -> dict[str, Tensor]:
+    """Semantics and depth of all pixels; and of the few that show a signal, what it shows, as a mean over these alone: of
+    a thousand pixels one is a lamp, so in the loss of all its colour would hardly count."""
     weights = _weights(PictureClass, _PICTURE_WEIGHTS)
-    semantic, depth = [], []
+    semantic, depth, signal = [], [], []
     for name, logits in predictions.semantic.items():
         here = np.flatnonzero(frames.observation[name].reshape(len(frames), -1).max(1) > 0)
         if len(here) == 0:
             continue
         wanted = torch.from_numpy(frames.semantic[name][here].astype(np.int64))
         rows, columns = wanted.shape[1:]
-        semantic.append(functional.cross_entropy(logits[here, :, :rows, :columns], wanted, weights))
+        said = logits[here, :, :rows, :columns]
+        semantic.append(functional.cross_entropy(said, wanted, weights))
+        at_signals = wanted >= PictureClass.SIGNAL_RED
+        if bool(at_signals.any()):
+            shown = said.movedim(1, -1)[at_signals][:, PictureClass.SIGNAL_RED :]
+            signal.append(functional.cross_entropy(shown, wanted[at_signals] - PictureClass.SIGNAL_RED))
         metres = torch.from_numpy(frames.depth[name][here])
         solid = (metres > 0).float()
         error = predictions.log_depth[name][here, :rows, :columns] - metres.clamp(NEAREST_M, FURTHEST_M).log()
         depth.append((error.abs() * solid).sum() / solid.sum().clamp(min=1))
     if not semantic:
         return {}
-    return {"picture_semantic": torch.stack(semantic).mean(), "picture_depth": torch.stack(depth).mean()}
+    losses = {"picture_semantic": torch.stack(semantic).mean(), "picture_depth": torch.stack(depth).mean()}
+    return losses | ({"picture_signal": torch.stack(signal).mean()} if signal else {})
 
 
 def _weights(classes: Iterable[_Class], special: Mapping[_Class, float]) -> Tensor:

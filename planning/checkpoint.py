@@ -52,20 +52,12 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: str | Path,
-    network: ActorCritic,
-    run_config: Mapping[str, Any],
-    metrics: Mapping[str, float],
-    half: bool = False,
+    path: str | Path, network: ActorCritic, run_config: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> None:
-    """Write the network, normalisation statistics included, to a local path or fsspec URL; all or nothing.
-
-    half: store floats with 16 bits.
-    """
-    tensors = dict(network.state_dict())
-    if half:
-        tensors = {name: t.half() if t.is_floating_point() and t.ndim else t for name, t in tensors.items()}
-    write_tensors(path, tensors, {**_describe(network), "run_config": dict(run_config), "metrics": _finite(metrics)})
+    """Write the network, normalisation statistics included, to a local path or fsspec URL; all or nothing."""
+    write_tensors(
+        path, network.state_dict(), {**_describe(network), "run_config": dict(run_config), "metrics": _finite(metrics)}
+    )
 
 
 def load_checkpoint(path: str | Path, max_bytes: int = MAX_BYTES) -> Checkpoint:
@@ -82,6 +74,28 @@ def load_checkpoint(path: str | Path, max_bytes: int = MAX_BYTES) -> Checkpoint:
         return Checkpoint(network, dict(header.get("run_config", {})), metrics, str(header.get("git_commit")))
     except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: metrics or run_config in the header is malformed: {error}") from None
+
+
+def export_checkpoint(source: str | Path, target: str | Path) -> int:
+    """Write the network of a checkpoint with 16 bits a number, to hand it on; returns the size in bytes.
+
+    Metrics, commit and configuration of its run stay with it; of paths in that configuration, only the last part.
+
+    Raises:
+        CheckpointError: `source` is no usable checkpoint, or a number is too large for 16 bits.
+    """
+    load_checkpoint(source)
+    header, tensors = read_tensors(source)
+    half = {name: t.half() if t.is_floating_point() and t.ndim else t for name, t in tensors.items()}
+    for name, tensor in half.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{source}: tensor {name} holds a number that is too large for 16 bits")
+    run_config = dict(header["run_config"])
+    for key in ("start_from", "teacher", "expert"):
+        if isinstance(run_config.get(key), str):
+            run_config[key] = "/".join(Path(run_config[key]).parts[-2:])
+    write_tensors(target, half, {**header, "run_config": run_config})
+    return Path(target).stat().st_size
 
 
 def save_training_state(

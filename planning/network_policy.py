@@ -34,13 +34,13 @@ class NetworkPolicy:
             self._shapes.pop("privileged", None)  # only the critic looks at it
 
     @staticmethod
-    def load(path: str | Path) -> NetworkPolicy:
-        """The policy in a checkpoint, a local path or an fsspec URL.
+    def load(path: str | Path, name: str | None = None) -> NetworkPolicy:
+        """The policy in a checkpoint, a local path or an fsspec URL; called by the file's name if no other is given.
 
         Raises:
             CheckpointError: the file is no usable checkpoint.
         """
-        return NetworkPolicy(load_checkpoint(path).network, name=Path(str(path)).stem)
+        return NetworkPolicy(load_checkpoint(path).network, name=Path(str(path)).stem if name is None else name)
 
     def reset(self, started: NDArray[np.bool_]) -> None:
         """Nothing is remembered."""

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from planning.constant import CONSTANT, IDLE
 from planning.policy import Policy
+from planning.shipped import SHIPPED, SHIPPED_FILE, SHIPPED_RIG
 from sim.config import ConfigError
 from sim.dynamics import SEDAN, Vehicle, vehicle_of
 from sim.env import DriveBatch, EnvConfig
@@ -27,6 +28,7 @@ from sim.roads.driving_map import DrivingMap
 from sim.step import StepObserver
 
 RULE_BASED = ("expert", "idle", "constant")
+POLICIES = (SHIPPED, *RULE_BASED)
 
 
 class DriveConfig(BaseModel):
@@ -34,11 +36,22 @@ class DriveConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    policy: str = Field(default="expert", description="expert, idle, constant, or the path of a checkpoint")
+    policy: str | None = Field(
+        default=None,
+        description="shipped, expert, idle, constant, or the path of a checkpoint; if left out: shipped, or the expert in a car "
+        "whose sensors that network was not trained with",
+    )
     seed: int = Field(default=0, ge=0, lt=2**62, description="episode k has seed + k")
     episodes: int = Field(default=1, ge=1, le=100_000)
     envs: int = Field(default=1, ge=1, le=4096, description="environments side by side")
     env: EnvConfig = EnvConfig()
+
+    @property
+    def driver(self) -> str:
+        """The name of the policy that drives."""
+        if self.policy is not None:
+            return self.policy
+        return SHIPPED if self.env.rig == SHIPPED_RIG and self.env.observation != "privileged" else "expert"
 
 
 @dataclass(frozen=True)
@@ -62,7 +75,7 @@ class DriveReport:
 
 
 def load_policy(name: str, car: Vehicle = SEDAN) -> Policy:
-    """The policy of that name: a rule-based one, which has to know its car, or the network in a checkpoint.
+    """The policy of that name: a rule-based one, which has to know its car, the shipped network, or the one in a checkpoint.
 
     Raises:
         ConfigError: neither a known name nor a file. CheckpointError: the file is no usable checkpoint.
@@ -79,12 +92,16 @@ def load_policy(name: str, car: Vehicle = SEDAN) -> Policy:
             return IDLE
         case "constant":
             return CONSTANT
+        case "shipped":
+            from planning.network_policy import NetworkPolicy
+
+            return NetworkPolicy.load(SHIPPED_FILE, SHIPPED)
         case _:
             if "://" not in name and not Path(name).exists():
-                close = difflib.get_close_matches(name, RULE_BASED, n=1)
+                close = difflib.get_close_matches(name, POLICIES, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise ConfigError(
-                    f"no policy named {name!r}, and no such file. Known: {', '.join(RULE_BASED)}; or the path of a "
+                    f"no policy named {name!r}, and no such file. Known: {', '.join(POLICIES)}; or the path of a "
                     f"checkpoint (.safetensors).{hint}"
                 )
             from planning.network_policy import NetworkPolicy
@@ -103,14 +120,14 @@ def drive(
 
     record: folder for one log an episode. video: the file, or one beside it for each of several episodes.
     """
-    policy = load_policy(config.policy, vehicle_of(config.env.world.vehicle, config.env.world.vehicle_model))
+    policy = load_policy(config.driver, vehicle_of(config.env.world.vehicle, config.env.world.vehicle_model))
     watched = record is not None or video is not None
     env_config = config.env
-    if not watched and config.policy in RULE_BASED and env_config.observation == "sensors":
+    if not watched and config.driver in RULE_BASED and env_config.observation == "sensors":
         # Nobody looks through the sensors, so they are not simulated; the world does not depend on them.
         env_config = env_config.model_copy(update={"observation": "privileged"})
     envs = min(config.envs, config.episodes)
-    batch = DriveBatch(env_config, envs, driving_map)
+    batch = DriveBatch(env_config, envs, driving_map, blind=config.driver in RULE_BASED)
     seeds = [config.seed + k for k in range(config.episodes)]
     files = _Files(config, batch, policy.name, record, video)
     results, steps_per_s = run_episodes(batch, policy, seeds, files.observers_for if watched else None, on_progress)
@@ -126,7 +143,7 @@ def reproducing_command(config: DriveConfig, seed: int, file: Path | None, overr
         words.append(str(file))
     if config.env.scenario is not None:
         words += ["--scenario", config.env.scenario]
-    words += ["--map", config.env.map, "--seed", str(seed), "--policy", config.policy]
+    words += ["--map", config.env.map, "--seed", str(seed), "--policy", config.driver]
     if config.env.weather != "clear":
         words += ["--weather", config.env.weather]
     for override in overrides:

@@ -117,8 +117,12 @@ class DriveBatch:
         num_envs: int,
         driving_map: DrivingMap | None = None,
         place: Callable[[int, int], Placement] | None = None,
+        blind: bool = False,
     ) -> None:
-        """place(seed, episode): how episodes begin, in place of the config's scenario."""
+        """place(seed, episode): how episodes begin, in place of the config's scenario.
+
+        blind: nobody looks at `privileged`, which keeps what it holds, because the policy goes by `situation` alone.
+        """
         if num_envs < 1:
             raise ConfigError(f"num_envs must be at least 1, got {num_envs}")
         self.config = config
@@ -138,7 +142,9 @@ class DriveBatch:
             else SensorSuite(self.rig, self.map, num_envs, num_agents, meshes=config.meshes, weather=config.weather)
         )
         self.navigation_sensors = Navigation(self.rig.gnss, self.rig.imu, num_envs)
-        self._privileged = None if config.observation == "sensors" else PrivilegedObserver(self.map, self.world)
+        self._privileged = (
+            None if blind or config.observation == "sensors" else PrivilegedObserver(self.map, self.world)
+        )
         self.observation_space: spaces.Box | spaces.Dict = (
             privileged_space()
             if config.observation == "privileged"
@@ -296,10 +302,11 @@ class DriveBatch:
             last_throttle=float(state.last_action[e, 1]),
             world_from_ego=self.world.world_from_ego(e),
         )
+        route = self.situation.route_in_ego[e].copy()
+        if self.sensors is None:
+            return SensorFrame(timestamp_us, cameras, lidars, ego, route)
         said = self.navigation_sensors.observe(state, e)
-        return SensorFrame(
-            timestamp_us, cameras, lidars, ego, self.situation.route_in_ego[e].copy(), said.gnss, said.imu
-        )
+        return SensorFrame(timestamp_us, cameras, lidars, ego, route, said.gnss, said.imu)
 
     def snapshot(self, e: int, action: Action | None) -> Step:
         """The `Step` of environment e at this tick, with the action that was chosen on it."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from planning.shipped import SHIPPED, SHIPPED_FILE
 from sim.config import ConfigError
 from sim.drive import RULE_BASED, load_policy
 from sim.evaluation.episode_run import EpisodeRunner, Job, is_users_mistake, write_atomically
@@ -124,7 +125,7 @@ def _open_run(folder: Path, suite: Suite, policy: str, rig: str, *, resume: bool
 
 def _policy_digest(policy: str) -> str:
     """What tells one policy from another: its name, or the SHA-256 of its file."""
-    path = Path(policy)
+    path = SHIPPED_FILE if policy == SHIPPED else Path(policy)
     if policy in RULE_BASED or not path.is_file():
         return policy
     return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,6 +202,23 @@ class WorldSnapshot:
     arrays: dict[str, NDArray[Any]]
 
 
+# What kernels know of a map's roads, as long as somebody holds the map: building it takes seconds on a large town.
+_FIXED: WeakKeyDictionary[DrivingMap, tuple[Any, Any, Any, Any]] = WeakKeyDictionary()
+
+
+def _of_map(driving_map: DrivingMap) -> tuple[Any, Any, Any, Any]:
+    """Lane graph, walk graph, signal programs and surroundings; nobody writes into them."""
+    if driving_map not in _FIXED:
+        network = driving_map.network
+        _FIXED[driving_map] = (
+            build_lane_graph(network),
+            build_walk_graph(network, driving_map.ground),
+            build_signal_programs(network),
+            build_surroundings(driving_map.ground, driving_map.scenery),
+        )
+    return _FIXED[driving_map]
+
+
 class World:
     """E environments on one map, stepped together. Agent 0 of each is the ego, the last are people on foot.
 
@@ -229,15 +247,10 @@ class World:
         self.placements: list[Placement | None] = [None] * num_envs
         network, scene = driving_map.network, driving_map.recording
         self._playback = no_playback() if scene is None else playback_arrays(scene, network, config.playback)
-        walk = build_walk_graph(network, driving_map.ground)
+        self._fixed = _of_map(driving_map)
+        walk = self._fixed[1]
         walkers = round(config.walker_share * (config.agents - 1)) if len(walk.cell_way) and scene is None else 0
         self.last_tick = None if scene is None else scene.num_ticks - 1
-        self._fixed = (
-            build_lane_graph(network),
-            walk,
-            build_signal_programs(network),
-            build_surroundings(driving_map.ground, driving_map.scenery),
-        )
         self._rules = Rules(
             config.traffic_density, config.route_min_m, config.route_max_m, config.speed_factor_spread,
             config.spawn_radius_m, config.respawn_distance_m, config.stuck_after_s, config.rule_breaker_share,

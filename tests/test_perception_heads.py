@@ -103,6 +103,22 @@ def test_losses_are_nothing_at_the_truth_and_something_elsewhere() -> None:
     assert min(float(loss) for loss in worse.values()) > 0.05
 
 
+def test_one_lamp_of_the_wrong_colour_counts_however_little_of_the_picture_it_is() -> None:
+    frames = labelled(np.random.default_rng(9))
+    frames.semantic["camera"][:] = PictureClass.BUILDING
+    no_lamp = task_losses(perfect(frames), frames, GRID)
+    assert "picture_signal" not in no_lamp
+    frames.semantic["camera"][1, 3, 5] = PictureClass.SIGNAL_RED
+    red = perfect(frames)
+    assert task_losses(red, frames, GRID)["picture_signal"] < 1e-3
+    frames.semantic["camera"][1, 3, 5] = PictureClass.SIGNAL_GREEN
+    losses = task_losses(red, frames, GRID)
+    assert losses["picture_signal"] == pytest.approx(30.0, rel=1e-3)
+    frames.semantic["camera"][0, 0, 0] = PictureClass.SIGNAL_GREEN  # called a building: not the colour's fault
+    missed = task_losses(red, frames, GRID)
+    assert missed["picture_signal"] == pytest.approx((30.0 + np.log(3)) / 2, rel=1e-3)
+
+
 def test_what_nobody_could_see_is_neither_wanted_nor_forbidden() -> None:
     frames = labelled(np.random.default_rng(3), frames=1)
     frames.boxes[0, :, BoxField.SEEN] = 0
@@ -139,7 +155,7 @@ def test_every_head_hands_gradients_to_the_features_it_needs() -> None:
     losses = task_losses(predictions, frames, GRID)
     leaves = {"points": points[0], "coarse": points[2], "picture": picture, "bev": bev, "latent": latent}
     needs = {"bev": {"points", "coarse", "bev"}, "heat": {"points", "coarse", "bev"}, "picture_depth": {"picture"},
-             "picture_semantic": {"picture"}, "light": {"latent"}, "lane": {"latent"}}  # fmt: skip
+             "picture_semantic": {"picture"}, "picture_signal": {"picture"}, "light": {"latent"}, "lane": {"latent"}}  # fmt: skip
     for task, wanted in needs.items():
         gradients = torch.autograd.grad(losses[task], list(leaves.values()), retain_graph=True, allow_unused=True)
         reached = {name for name, g in zip(leaves, gradients, strict=True) if g is not None and g.abs().max() > 0}

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from perception.preprocess import ObservationSpec
 from perception.sensors import CameraCalibration
 from planning import checkpoint
-from planning.checkpoint import CheckpointError, load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from planning.checkpoint import (
+    CheckpointError,
+    export_checkpoint,
+    load_checkpoint,
+    read_tensors,
+    save_checkpoint,
+    write_tensors,
+)
 from planning.network import ActorCritic, build_network, network_config
 from planning.network_policy import NetworkPolicy, ObservationError
 
@@ -67,8 +74,13 @@ def test_what_was_saved_comes_back_with_everything_around_it(tmp_path: Path, whe
 
 def test_the_same_policy_comes_back_and_half_precision_is_close(tmp_path: Path) -> None:
     network = sensor_network()
-    save_checkpoint(tmp_path / "a.safetensors", network, {}, {})
-    save_checkpoint(tmp_path / "half.safetensors", network, {}, {}, half=True)
+    save_checkpoint(
+        tmp_path / "a.safetensors", network, {"start_from": "/home/me/runs/stage-1", "seed": 3}, {"score": 2.0}
+    )
+    size = export_checkpoint(tmp_path / "a.safetensors", tmp_path / "half.safetensors")
+    exported = load_checkpoint(tmp_path / "half.safetensors")
+    assert exported.run_config == {"start_from": "runs/stage-1", "seed": 3}  # nobody's home is handed on
+    assert exported.metrics == {"score": 2.0}
     before = NetworkPolicy(network).act(observation(3), None)
     same = NetworkPolicy.load(tmp_path / "a.safetensors")
     assert same.name == "a"
@@ -78,7 +90,17 @@ def test_the_same_policy_comes_back_and_half_precision_is_close(tmp_path: Path) 
     half = NetworkPolicy.load(tmp_path / "half.safetensors").act(observation(3), None)
     np.testing.assert_allclose(half, before, atol=0.01)
     sizes = [(tmp_path / name).stat().st_size for name in ("half.safetensors", "a.safetensors")]
-    assert sizes[0] < 0.6 * sizes[1]
+    assert sizes[0] == size < 0.6 * sizes[1]
+
+
+def test_numbers_too_large_for_half_precision_are_refused(tmp_path: Path) -> None:
+    network = small_network()
+    with torch.no_grad():
+        next(network.parameters()).fill_(1e6)
+    save_checkpoint(tmp_path / "a.safetensors", network, {}, {})
+    with pytest.raises(CheckpointError, match="a number that is too large for 16 bits"):
+        export_checkpoint(tmp_path / "a.safetensors", tmp_path / "half.safetensors")
+    assert not (tmp_path / "half.safetensors").exists()
 
 
 def test_loading_draws_no_random_numbers(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import sim.env  # noqa: F401 (registers the environment)
+from planning.route_follower import RouteFollower
 from sim.config import ConfigError
 from sim.env import ENV_ID, DriveBatch, DriveEnv, DriveVectorEnv, EnvConfig
 from sim.sensors.rig import rig
@@ -193,3 +194,27 @@ def test_frames_hold_gnss_and_imu_where_the_rig_has_them() -> None:
     without = DriveBatch(EnvConfig.of(rig=bare.model_dump(), world={"agents": 2}), 1)
     without.reset(np.ones(1, np.bool_), np.array([5], np.uint64), np.zeros(1, np.int64))
     assert (without.frame(0).gnss, without.frame(0).imu) == (None, None)
+
+
+def test_a_driver_who_goes_by_the_situation_drives_the_same_whether_or_not_anything_is_observed() -> None:
+    """In `blind` batches the privileged vector is left as it is; the world and what is scored are the same."""
+    batches = [
+        DriveBatch(EnvConfig.of(observation="privileged", world={"agents": 8}), 2, blind=b) for b in (False, True)
+    ]
+    seen, unseen = (_driven(batch) for batch in batches)
+    for name, array in seen.items():
+        np.testing.assert_array_equal(array, unseen[name], err_msg=name)
+    assert batches[0].observation["privileged"].any()
+    assert not batches[1].observation["privileged"].any()
+
+
+def _driven(batch: DriveBatch) -> dict[str, np.ndarray]:
+    """What the world and the reward are after 40 ticks of the expert."""
+    batch.reset(np.ones(2, np.bool_), np.array([5, 6], np.uint64), np.zeros(2, np.int64))
+    driver, rewards = RouteFollower(), []
+    for _ in range(40):
+        batch.step(driver.act(batch.observation, batch.situation))
+        rewards.append(batch.reward.copy())
+        assert batch.frame(0).gnss is None  # sensors are not simulated, these two neither
+    state = batch.world.state
+    return {"x": state.x_m.copy(), "y": state.y_m.copy(), "yaw": state.yaw_rad.copy(), "reward": np.array(rewards)}

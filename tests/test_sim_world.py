@@ -73,6 +73,20 @@ def test_reset_of_some_leaves_the_others_alone_and_repeats_an_episode(town):
     assert not same_bytes(now["State.x_m"][[1, 3]], later["State.x_m"][[1, 3]])
 
 
+def test_worlds_share_what_a_map_says_of_roads_and_none_writes_into_it(town):
+    world = World(town, WorldConfig(), 4)
+    assert all(a is b for a, b in zip(world._fixed, World(town, WorldConfig(agents=2), 1)._fixed, strict=True))
+    arrays = [(name, array) for part in world._fixed for name, array in part._asdict().items()]
+    before = [np.copy(array) for _, array in arrays]
+    begin(world, range(4))
+    for tick in range(300):
+        world.step(actions_at(tick, range(4)))
+    world.reset(np.array([True, False, True, False]), np.arange(9, 13, dtype=np.uint64), np.ones(4, np.int64))
+    world.step(actions_at(0, range(4)))
+    for (name, array), old in zip(arrays, before, strict=True):
+        assert same_bytes(np.asarray(array), old), name
+
+
 def test_snapshot_and_restore(town):
     world, seeds = World(town, WorldConfig(), 3), np.arange(3)
     begin(world, seeds)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
-PolicyOption = Annotated[str | None, typer.Option(help="expert, idle, constant, or the path of a checkpoint.")]
+PolicyOption = Annotated[str | None, typer.Option(help="shipped, expert, idle, constant, or the path of a checkpoint.")]
 
 
 def say(as_json: bool) -> Console:

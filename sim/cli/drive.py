@@ -71,7 +71,7 @@ def drive(
     console = say(as_json)
     with progress_bar(console, "driving", resolved.episodes) as advance:
         report = run(resolved, record, video, advance)
-    _show_drive(console, report)
+    _show_drive(console, report, Path(resolved.driver).name)
     for result in report.episodes:
         if not result.success:
             command = reproducing_command(resolved, result.seed, config, override or [])
@@ -100,10 +100,10 @@ def _list_scenarios(as_json: bool) -> None:
         print(json.dumps({"scenarios": rows}))
 
 
-def _show_drive(console: Console, report: DriveReport) -> None:
+def _show_drive(console: Console, report: DriveReport, driver: str) -> None:
     first = report.episodes[0]
     staged = "" if first.scenario is None else f"{first.scenario}, "
-    table = Table(title=f"Closed-loop episodes: {staged}{Path(first.map).name}")
+    table = Table(title=f"Closed-loop episodes: {staged}{Path(first.map).name}, {driver} drives")
     for heading in ("seed", "success", "route", "done", "infractions", "steps", "speed"):
         table.add_column(
             heading, justify="left" if heading == "infractions" else "right", no_wrap=heading != "infractions"

@@ -14,7 +14,9 @@ from sim.cli.common import Json, progress_bar, say
 
 def evaluate(
     suite: Annotated[str | None, typer.Argument(help="Name of a suite in configs/suites, or a .toml file.")] = None,
-    policy: Annotated[str, typer.Option(help="expert, idle, constant, or the path of a checkpoint.")] = "expert",
+    policy: Annotated[
+        str, typer.Option(help="shipped, expert, idle, constant, or the path of a checkpoint.")
+    ] = "expert",
     rig: Annotated[
         str, typer.Option(help="The car's sensors, as for drive; only networks look through them.")
     ] = "small",

@@ -187,7 +187,9 @@ class EpisodeRunner:
             config = config.model_copy(update={"weather": "clear"})
         if self._batch is None or self._batch.config != config:
             self._batch = None  # gives its memory back first
-            self._batch = DriveBatch(config, 1, load_map(config.map, seed=config.scenery_seed))
+            # Where the policy looks through sensors, what is simulated without them is the expert's run beside it.
+            blind = self.job.policy in RULE_BASED or self._observation == "sensors"
+            self._batch = DriveBatch(config, 1, load_map(config.map, seed=config.scenery_seed), blind=blind)
         return self._batch
 
     def _reference(self, index: int, config: EnvConfig, files: dict[str, bytes]) -> Track:

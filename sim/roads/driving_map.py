@@ -40,7 +40,7 @@ MAPS_KEPT = 4
 RECORDING_SUFFIX = ".json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DrivingMap:
     """name: as the user gave it. net_xml: the SUMO network's bytes (attached to logs). digest: SHA-256 hex of net_xml.
 
