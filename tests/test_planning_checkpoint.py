@@ -75,7 +75,10 @@ def test_what_was_saved_comes_back_with_everything_around_it(tmp_path: Path, whe
 def test_the_same_policy_comes_back_and_half_precision_is_close(tmp_path: Path) -> None:
     network = sensor_network()
     save_checkpoint(
-        tmp_path / "a.safetensors", network, {"start_from": "/home/me/runs/stage-1", "seed": 3}, {"score": 2.0}
+        tmp_path / "a.safetensors",
+        network,
+        {"start_from": str(tmp_path / "runs" / "stage-1"), "seed": 3},
+        {"score": 2.0},
     )
     size = export_checkpoint(tmp_path / "a.safetensors", tmp_path / "half.safetensors")
     exported = load_checkpoint(tmp_path / "half.safetensors")
