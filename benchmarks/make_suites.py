@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any, get_args
@@ -94,10 +95,14 @@ def free_episodes(split: str, count: int, towns_per_kind: int) -> list[SuiteEpis
     return episodes
 
 
+# Families take turns among all towns, so all of them stay loaded.
+kept_map = cache(load_map)
+
+
 def stages(name: str, map_name: str, seed: int) -> bool:
     """Whether a town has a place for an episode of that family."""
     try:
-        Scenario(name, load_map(map_name), SETTINGS.agents).place(seed, 0)
+        Scenario(name, kept_map(map_name), SETTINGS.agents).place(seed, 0)
     except ConfigError:
         return False
     return True
