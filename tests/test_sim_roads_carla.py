@@ -12,15 +12,21 @@ import pytest
 
 from sim.roads.importer import import_map
 from sim.roads.network import LaneKind, RoadNetwork
+from sim.roads.opendrive_roads import UnknownGeometry, lanes_across, read_road, reference_line
 from sim.roads.sumo_reader import read_network
 
 carla = pytest.importorskip("carla", reason="the extra `carla` is not installed")
 
 TOWNS = ("Town01", "Town02", "Town10HD")
-ROADS = ("curves_elevation", "e6mini", "e6mini-lht", "fabriksgatan_traffic_lights", "jolengatan", "multi_intersections")
-
-
-VARIABLE_WIDTH = ("multi_intersections",)  # lanes that grow out of nothing; netconvert gives them one width
+ROADS = (
+    "curves_elevation",
+    "e6mini",
+    "e6mini-lht",
+    "fabriksgatan_traffic_lights",
+    "jolengatan",
+    "multi_intersections",
+    "two_plus_one",
+)
 
 
 @cache
@@ -32,11 +38,11 @@ def _both(path: Path) -> tuple[RoadNetwork, tuple[str, ...], Any, np.ndarray]:
 
 
 def _distances(network: RoadNetwork, places: np.ndarray, yaws: np.ndarray) -> np.ndarray:
-    """From each place to the nearest driving lane that runs the same way; inf beyond 6 m."""
+    """From each place to the nearest lane for cars that runs the same way, narrow ends included; inf beyond 6 m."""
     lane = np.repeat(np.arange(network.num_lanes), np.diff(network.point_start))
     last = np.zeros(len(lane), bool)
     last[network.point_start[1:] - 1] = True
-    first = np.flatnonzero((network.lane_kind[lane] == LaneKind.DRIVING) & ~last)
+    first = np.flatnonzero(np.isin(network.lane_kind[lane], (LaneKind.DRIVING, LaneKind.NARROW)) & ~last)
     points = np.stack([network.point_x, network.point_y], axis=1)
     start, along = points[first], points[first + 1] - points[first]
     square = np.maximum((along**2).sum(axis=1), 1e-12)
@@ -61,9 +67,36 @@ def test_lane_centres_lie_where_carla_puts_them(shared_data: Path, name: str) ->
     distance = _distances(network, places, yaws)
     assert np.median(distance) < 0.1
     assert np.percentile(distance, 95) < 0.3
-    assert np.percentile(distance[~inside], 99) < 0.3 or name in VARIABLE_WIDTH
+    assert np.percentile(distance[~inside], 99) < 0.3
     if inside.any():  # Town02 has turns of 3 m radius, which are widened to what a car can drive
         assert np.percentile(distance[inside], 95) < 0.4
+
+
+@pytest.mark.parametrize("name", [*TOWNS, *ROADS])
+def test_roads_are_evaluated_as_carla_does(shared_data: Path, name: str) -> None:
+    """Centres and widths of lanes at CARLA's own stations, roads through junctions included."""
+    path = shared_data / "opendrive" / f"{name}.xodr"
+    waypoints: dict[int, list[Any]] = {}
+    for waypoint in carla.Map(name, path.read_text()).generate_waypoints(4.0):
+        waypoints.setdefault(waypoint.road_id, []).append(waypoint)
+    gaps: list[float] = []
+    for element in tree.parse(path).getroot().iter("road"):
+        try:
+            road = read_road(element)
+        except UnknownGeometry:
+            continue
+        for waypoint in waypoints.get(int(road.name), []):
+            s, lane = np.array([waypoint.s]), waypoint.lane_id
+            section = next(part for part in reversed(road.sections) if part.s_m <= waypoint.s)
+            centers, widths = lanes_across(road, section, 1 if lane > 0 else -1, s)
+            (point,), (yaw,) = reference_line(road, s)
+            point = point + centers[lane][0] * np.array([-np.sin(yaw), np.cos(yaw)])
+            place = waypoint.transform.location
+            gaps.append(float(np.hypot(*(point - [place.x, -place.y]))))
+            assert abs(widths[lane][0] - waypoint.lane_width) < 0.01
+    assert len(gaps) > 100
+    assert np.percentile(gaps, 99) < 0.01
+    assert max(gaps) < 0.1
 
 
 @pytest.mark.parametrize("name", [*TOWNS, *ROADS])

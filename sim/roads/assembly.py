@@ -30,6 +30,7 @@ class LaneRecord:
     shape: F64
     width_m: float
     limit_mps: float
+    widths_m: F64 | None = None  # spread evenly from start to end, where the width changes
     junction: int = -1
     control: LaneControl = LaneControl.NONE
     signal_link: int = -1
@@ -93,7 +94,8 @@ def assemble(
     kinds = np.array([lane.kind for lane in lanes], np.int8)
     widths = np.array([lane.width_m for lane in lanes])
     polygons = [junction.polygon for junction in junctions if len(junction.polygon) >= 3]
-    ribbons = [ribbon(shape, width) for (shape, _), width in zip(sampled, widths, strict=True)]
+    point_widths = [_widths_along(lane, len(line)) for lane, (line, _) in zip(lanes, sampled, strict=True)]
+    ribbons = [ribbon(line, width) for (line, _), width in zip(sampled, point_widths, strict=True)]
     everything = np.concatenate(ribbons + polygons + walking_areas)
     bounds = np.concatenate([everything.min(axis=0), everything.max(axis=0)])
     num_roads = len(driving) + len(inner)
@@ -106,6 +108,7 @@ def assemble(
         point_x=np.ascontiguousarray(points[:, 0]),
         point_y=np.ascontiguousarray(points[:, 1]),
         point_yaw=np.concatenate([headings(line) for line, _ in sampled]),
+        point_width_m=np.concatenate(point_widths),
         lane_length_m=step_m * (np.diff(point_start) - 1),
         lane_step_m=step_m,
         lane_width_m=widths,
@@ -138,6 +141,13 @@ def assemble(
         grid_lane=grid_lane,
         sidewalk_polygons=tuple(area for area in walking_areas if len(area) >= 3),
     )
+
+
+def _widths_along(lane: LaneRecord, count: int) -> F64:
+    """(count,) the width of a lane at points that stand evenly along it."""
+    if lane.widths_m is None:
+        return np.full(count, lane.width_m)
+    return np.interp(np.linspace(0.0, 1.0, count), np.linspace(0.0, 1.0, len(lane.widths_m)), lane.widths_m)
 
 
 def _conflicts(

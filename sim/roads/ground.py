@@ -38,6 +38,7 @@ DASH_M, DASH_GAP_M = 3.0, 4.5
 STRIPE_M = 0.5
 KERB_M = 0.2
 FARTHEST_ROAD_M = 4.0
+NARROWEST_MARKED_M = 0.5  # a lane that ends has lines as long as there is room for two
 PAVED_MARGIN_M = 1.2  # of fast roads
 DRIVABLE_BIT = 128
 
@@ -193,6 +194,11 @@ def lane_line(network: RoadNetwork, lane: int) -> F64:
     return np.stack([network.point_x[part], network.point_y[part]], axis=1)
 
 
+def lane_widths(network: RoadNetwork, lane: int) -> F64:
+    """(N,) the width of a lane in each point of its centre line."""
+    return network.point_width_m[network.point_start[lane] : network.point_start[lane + 1]]
+
+
 def _lanes_of(network: RoadNetwork, *kinds: LaneKind) -> list[int]:
     return [int(k) for k in np.flatnonzero(np.isin(network.lane_kind, kinds))]
 
@@ -201,10 +207,10 @@ def _draw_surfaces(network: RoadNetwork, brush: Brush) -> None:
     """Junctions, then sidewalks, then the lanes themselves, so that a lane is never under a sidewalk."""
 
     def ribbons(lanes: list[int], extra_m: float = 0.0) -> list[F64]:
-        return [ribbon(lane_line(network, k), network.lane_width_m[k] + extra_m) for k in lanes]
+        return [ribbon(lane_line(network, k), lane_widths(network, k) + extra_m) for k in lanes]
 
     inside = network.lane_junction >= 0
-    driving = _lanes_of(network, LaneKind.DRIVING)
+    driving = _lanes_of(network, LaneKind.DRIVING, LaneKind.NARROW)
     fast = [k for k in driving if network.lane_limit_mps[k] > FAST_ROAD_MPS]
     brush.fill(ribbons(fast, 2.0 * PAVED_MARGIN_M), GroundClass.ROAD)
     brush.fill(network.junction_polygons, GroundClass.ROAD)
@@ -229,8 +235,8 @@ def _draw_surfaces(network: RoadNetwork, brush: Brush) -> None:
 def _drop_useless_road(network: RoadNetwork, brush: Brush, road: U8) -> None:
     """Turns road into terrain where a junction's polygon reaches far from every lane, or beyond its own sidewalks."""
     lanes = np.zeros_like(road)
-    for k in _lanes_of(network, LaneKind.DRIVING, LaneKind.CYCLE, LaneKind.CROSSING):
-        brush.fill([ribbon(lane_line(network, k), network.lane_width_m[k])], GroundClass.ROAD, lanes)
+    for k in _lanes_of(network, LaneKind.DRIVING, LaneKind.CYCLE, LaneKind.CROSSING, LaneKind.NARROW):
+        brush.fill([ribbon(lane_line(network, k), lane_widths(network, k))], GroundClass.ROAD, lanes)
     for polygon in network.junction_polygons:
         low = np.floor((polygon.min(axis=0) - brush.origin - FARTHEST_ROAD_M) / brush.cell_m).astype(int)
         high = np.ceil((polygon.max(axis=0) - brush.origin + FARTHEST_ROAD_M) / brush.cell_m).astype(int)
@@ -249,11 +255,12 @@ def _drop_useless_road(network: RoadNetwork, brush: Brush, road: U8) -> None:
 def _draw_lines(network: RoadNetwork, brush: Brush) -> None:
     """Dashed white between lanes of one direction, solid yellow between directions, solid white at the edges."""
     owner = _LaneOwners(network)
-    for lane in _lanes_of(network, LaneKind.DRIVING):
+    for lane in _lanes_of(network, LaneKind.DRIVING, LaneKind.NARROW):
         if network.lane_junction[lane] >= 0:
             continue
         line = lane_line(network, lane)
-        half = 0.5 * network.lane_width_m[lane]
+        half = 0.5 * lane_widths(network, lane)
+        marked = 2.0 * half > NARROWEST_MARKED_M
         for side, neighbour in ((1, network.lane_left[lane]), (-1, network.lane_right[lane])):
             border = offset(line, side * half)
             if neighbour >= 0:
@@ -262,15 +269,15 @@ def _draw_lines(network: RoadNetwork, brush: Brush) -> None:
                 continue
             other = owner.at(offset(line, side * (half + 0.6)), lane)
             turned = np.cos(owner.yaw(offset(line, side * (half + 0.6))) - headings(line)) < 0
-            opposite = (other >= 0) & turned
-            alone = other < 0
+            opposite = (other >= 0) & turned & marked
+            alone = (other < 0) & marked
             inset = offset(line, side * (half - 0.2))
             for first, last in _runs(opposite):
                 brush.fill([ribbon(border[first:last], LINE_WIDTH_M)], GroundClass.LINE_YELLOW)
             for first, last in _runs(alone):
                 brush.fill([ribbon(inset[first:last], LINE_WIDTH_M)], GroundClass.LINE_WHITE)
             if side > 0:
-                for first, last in _runs((other >= 0) & ~turned):
+                for first, last in _runs((other >= 0) & ~turned & marked):
                     brush.fill([ribbon(border[first:last], LINE_WIDTH_M)], GroundClass.LINE_WHITE)
 
 
@@ -287,7 +294,7 @@ def _draw_lines_through(network: RoadNetwork, brush: Brush) -> None:
     ways = {(before[k], after[k]) for k in through}
     for lane in through:
         origin, target = before[lane], after[lane]
-        line, half = lane_line(network, lane), 0.5 * network.lane_width_m[lane]
+        line, half = lane_line(network, lane), 0.5 * lane_widths(network, lane)
         if left[origin] >= 0 and (left[origin], left[target]) in ways:
             draw_dashes(brush, offset(line, half), network.lane_step_m[lane])
         elif left[origin] < 0 and left[target] < 0:
@@ -314,7 +321,7 @@ def draw_dashes(brush: Brush, border: F64, step_m: float, value: GroundClass = G
 
 
 class _LaneOwners:
-    """Which driving lane outside junctions covers a place, from a raster of half-metre cells."""
+    """Which lane for cars outside junctions covers a place, from a raster of half-metre cells."""
 
     CELL_M = 0.5
 
@@ -323,10 +330,10 @@ class _LaneOwners:
         columns, rows = np.ceil((network.bounds[2:] + MARGIN_M - self.origin) / self.CELL_M).astype(int)
         self.lane = np.full((rows, columns), -1, np.int32)
         self.heading = np.zeros((rows, columns), np.float32)
-        for k in _lanes_of(network, LaneKind.DRIVING):
+        for k in _lanes_of(network, LaneKind.DRIVING, LaneKind.NARROW):
             if network.lane_junction[k] >= 0:
                 continue
-            line, half = lane_line(network, k), 0.5 * network.lane_width_m[k]
+            line, half = lane_line(network, k), 0.5 * lane_widths(network, k)
             edge_left, edge_right = offset(line, half), offset(line, -half)
             yaw = headings(line)
             for i in range(len(line) - 1):
@@ -361,7 +368,7 @@ def _draw_stop_lines(network: RoadNetwork, brush: Brush) -> None:
         end, yaw = line[-1], headings(line)[-1]
         ahead, aside = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
         front, back = end - STOP_LINE_SETBACK_M * ahead, end - (STOP_LINE_SETBACK_M + STOP_LINE_DEPTH_M) * ahead
-        half = 0.5 * network.lane_width_m[lane] - 0.1
+        half = 0.5 * lane_widths(network, lane)[-1] - 0.1
         if controls & {LaneControl.SIGNAL, LaneControl.STOP}:
             pieces = [(-half, half)]
         elif LaneControl.YIELD in controls and network.lane_limit_mps[lane] <= FAST_ROAD_MPS:

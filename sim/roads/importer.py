@@ -21,13 +21,15 @@ from xml.etree.ElementTree import Element, tostring
 import numpy as np
 
 from sim.roads.cache import read_cached, write_cached
+from sim.roads.exact_lanes import NAMES_OPTION, TooManyLanes, bending_roads, with_exact_lanes
 from sim.roads.left_hand import LEFT_HAND, mirror_net_xml, mirror_opendrive
 from sim.roads.netconvert import NetconvertError, netconvert
 from sim.roads.network import LaneKind, RoadNetwork
+from sim.roads.opendrive_roads import OpenDriveRoad
 from sim.roads.sumo_reader import DRAWN_PATHS, MAX_FILE_BYTES, MapError, parse_map_xml, read_network
 
 # Raise it with every change of what a conversion gives: it is part of the name of the cached file.
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 2
 SUFFIXES = (".xodr", ".osm", ".net.xml")
 ROOT_TAGS = {".xodr": "OpenDRIVE", ".osm": "osm", ".net.xml": "net"}
 
@@ -143,6 +145,8 @@ def _converted(source: Path, suffix: str, data: bytes, root: Element | None, lef
         conversion = _convert(source, suffix, data, root, left_hand)
     except NetconvertError as error:
         raise MapError(f"{source}: netconvert cannot use it: {error}; check it in its editor") from error
+    except TooManyLanes as error:
+        raise MapError(f"{source}: {error}") from error
     write_cached(name, conversion.as_bytes())
     return conversion
 
@@ -173,7 +177,8 @@ def _convert(source: Path, suffix: str, data: bytes, root: Element, left_hand: b
         mirrored = rules.most_common(1)[0][0] == LEFT_HAND if left_hand is None else left_hand
         if mirrored:
             return _mirror_image(source, root, options, signals, notes)
-    return _converted_signals(reader, data, options, signals, notes)
+    roads = bending_roads(root) if suffix == ".xodr" else {}
+    return _converted_signals(reader, data, options, signals, notes, roads)
 
 
 def _mirror_image(source: Path, root: Element, options: tuple[str, ...], signals: bool, notes: list[str]) -> _Converted:
@@ -184,20 +189,34 @@ def _mirror_image(source: Path, root: Element, options: tuple[str, ...], signals
     except (ValueError, KeyError) as error:
         raise MapError(f"{source}: a number that is missing or none ({error}); export the map again") from error
     notes.append("everybody drives on the left")
-    image = _converted_signals("opendrive-files", tostring(mirrored), options, signals, notes)
+    roads = bending_roads(mirrored)
+    image = _converted_signals("opendrive-files", tostring(mirrored), options, signals, notes, roads)
     return replace(image, net_xml=mirror_net_xml(image.net_xml))
 
 
 def _converted_signals(
-    reader: str, data: bytes, options: tuple[str, ...], signals: bool, notes: list[str]
+    reader: str,
+    data: bytes,
+    options: tuple[str, ...],
+    signals: bool,
+    notes: list[str],
+    roads: dict[str, OpenDriveRoad],
 ) -> _Converted:
-    """Converted with the signals of the source, and where they control nothing or it has none, with guessed ones."""
+    """Converted with the signals of the source, and where they control nothing or it has none, with guessed ones.
+
+    roads: those of the source whose lanes have to be moved afterwards.
+    """
+    if roads:
+        options += (NAMES_OPTION,)
+        notes.append(
+            f"roads along which lanes change their width or place, put where the source has them: {len(roads)}"
+        )
     guess: tuple[str, ...] = () if signals else ("--tls.guess", "--tls.guess.threshold", "80")
     conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
     if signals and b"<tlLogic" not in conversion.net_xml:
         notes.append("the signals of the source control no junction here; signals were guessed from speeds and sizes")
         conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, "--tls.guess"])
-    net_xml = conversion.net_xml
+    net_xml = with_exact_lanes(conversion.net_xml, roads) if roads else conversion.net_xml
     if reader == "opendrive-files":
         net_xml = net_xml.replace(b"<net ", f'<net {DRAWN_PATHS}="true" '.encode(), 1)
     return _Converted(net_xml, conversion.warnings, tuple(notes))

@@ -23,6 +23,7 @@ class LaneKind(IntEnum):
     CYCLE = 1
     SIDEWALK = 2
     CROSSING = 3
+    NARROW = 4  # the end of a lane for cars where none fits into it: paved and marked, and driven on by nobody
 
 
 class LaneControl(IntEnum):
@@ -40,13 +41,14 @@ class RoadNetwork:
     """L lanes as arrays. World frame, metres, radians, SI. CSR: row k is `values[start[k]:start[k + 1]]`.
 
     First the lanes of kind DRIVING outside junctions, then one *junction lane* of kind DRIVING for each connection
-    through a junction (SUMO's chain of internal lanes merged into one), then lanes of kind CYCLE and SIDEWALK (outside
-    junctions) and CROSSING (inside one); those three have no successors, neighbours or conflicts. Lane centre lines are
+    through a junction (SUMO's chain of internal lanes merged into one), then lanes of kind CYCLE, SIDEWALK and NARROW (outside
+    junctions) and CROSSING (inside one); those four have no successors, neighbours or conflicts. Lane centre lines are
     resampled so that points of lane k stand exactly `lane_step_m[k]` apart (about 1 m): arc length s is at index
     s / lane_step_m[k].
 
     lane_name: SUMO ids (for messages and pictures only).
-    point_start: (L + 1,) int32; point_x, point_y, point_yaw: (P,) float64.
+    point_start: (L + 1,) int32; point_x, point_y, point_yaw: (P,) float64. point_width_m: (P,) float64, the lane's width
+        there, which changes along few lanes; lane_width_m is its mean.
     lane_length_m, lane_step_m, lane_width_m, lane_limit_mps: (L,) float64.
     lane_kind: (L,) int8. lane_junction: (L,) int32, junction index or -1 outside junctions.
     lane_left, lane_right: (L,) int32, neighbour in the same direction that one may change to, or -1.
@@ -79,6 +81,7 @@ class RoadNetwork:
     point_x: F64
     point_y: F64
     point_yaw: F64
+    point_width_m: F64
     lane_length_m: F64
     lane_step_m: F64
     lane_width_m: F64

@@ -47,12 +47,13 @@ def headings(points: F64) -> F64:
     return np.concatenate([[yaw[0]], 0.5 * (yaw[:-1] + yaw[1:]), [yaw[-1]]])
 
 
-def offset(points: F64, left_m: float) -> F64:
-    """The polyline (N, 2) moved sideways, to the left where positive, along the normals in its points."""
+def offset(points: F64, left_m: float | F64) -> F64:
+    """The polyline (N, 2) moved sideways, to the left where positive, along the normals in its points; left_m may be (N,)."""
     yaw = headings(points)
-    return points + left_m * np.stack([-np.sin(yaw), np.cos(yaw)], axis=1)
+    moved: F64 = points + np.reshape(left_m, (-1, 1)) * np.stack([-np.sin(yaw), np.cos(yaw)], axis=1)
+    return moved
 
 
-def ribbon(points: F64, width_m: float) -> F64:
-    """The polygon (2N, 2) that a line of that width covers along the polyline, with square ends."""
+def ribbon(points: F64, width_m: float | F64) -> F64:
+    """The polygon (2N, 2) that a line of that width, or widths (N,), covers along the polyline, with square ends."""
     return np.concatenate([offset(points, 0.5 * width_m), offset(points, -0.5 * width_m)[::-1]])

@@ -40,9 +40,11 @@ MAX_CHAIN = 16  # internal lanes of one connection
 MAX_JUNCTION_LANES = 400
 MAX_PHASE_LETTERS = 20_000_000
 DEFAULT_WIDTH_M = 3.2
+WIDEST_M = 30.0
 DRAWN_PATHS = (
     "drawnPaths"  # attribute of <net> that an import sets where the source has drawn the paths through junctions
 )
+WIDTHS_KEY = "widths"  # parameter of a lane whose width changes: its widths in metres, spread evenly from start to end
 SHORTEST_TURN_BACK_M = 9.0  # a tighter U-turn is beyond a car's turning circle
 
 TURNS = {"r": -1, "R": -1, "s": 0, "l": 1, "L": 1, "t": 2}
@@ -150,7 +152,9 @@ def _network_from(root: Element) -> RoadNetwork:
         for element in lanes:
             kind = _kind(element)
             if kind is not None:
-                lane = LaneRecord(element.attrib["id"], kind, _line(element), _width(element), _limit(element))
+                lane = LaneRecord(
+                    element.attrib["id"], kind, _line(element), _width(element), _limit(element), _widths(element)
+                )
                 (driving if kind is LaneKind.DRIVING else beside).append(lane)
     if not driving:
         raise MapError("holds no lane for passenger cars; choose a region with roads for cars")
@@ -235,7 +239,18 @@ def _number(element: Element, key: str, low: float, high: float, default: float 
 
 
 def _width(element: Element) -> float:
-    return _number(element, "width", 0.1, 30.0, DEFAULT_WIDTH_M)
+    return _number(element, "width", 0.1, WIDEST_M, DEFAULT_WIDTH_M)
+
+
+def _widths(element: Element) -> F64 | None:
+    """(N,) the widths of a lane along it, or None where it has but one."""
+    for param in element.iter("param"):
+        if param.get("key") == WIDTHS_KEY:
+            widths = np.array([float(value) for value in param.attrib["value"].split()])
+            if len(widths) == 0 or not ((widths >= 0.0) & (widths <= WIDEST_M)).all():
+                raise MapError(f"{element.get('id')}: widths must lie in [0, {WIDEST_M}]; write the network again")
+            return widths
+    return None
 
 
 def _limit(element: Element) -> float:
@@ -255,7 +270,9 @@ def _kind(element: Element) -> LaneKind | None:
         return LaneKind.DRIVING
     if _allows(element, "pedestrian"):
         return LaneKind.SIDEWALK
-    return LaneKind.CYCLE if _allows(element, "bicycle") else None
+    if _allows(element, "bicycle"):
+        return LaneKind.CYCLE
+    return LaneKind.NARROW if _widths(element) is not None else None
 
 
 def _junction(element: Element) -> JunctionRecord:
