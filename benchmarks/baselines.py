@@ -78,7 +78,7 @@ def main() -> None:
         for other in summaries:
             lend_references(arguments.out / other.replace(" ", "-"), folder)
         run = evaluate(
-            arguments.suite, policy, workers=arguments.workers, out=folder, resume=(folder / "run.json").is_file(),
+            arguments.suite, policy, workers=arguments.workers, out=folder, resume=(folder / "run.json").is_file(), worst=0,
             on_progress=lambda _, episodes, name=name: print(f"{name}: {episodes} more", flush=True),
         )  # fmt: skip
         summaries[name] = run.summary
