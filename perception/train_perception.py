@@ -53,7 +53,7 @@ class TaskWeights(BaseModel):
     heading: float = Field(0.5, ge=0)
     velocity: float = Field(0.1, ge=0)
     picture_semantic: float = Field(1.0, ge=0)
-    picture_signal: float = Field(0.5, ge=0)
+    picture_signal: float = Field(5.0, ge=0)  # with 1 it is not learned at all: docs/lab-notebook.md, 2026-11-26
     picture_depth: float = Field(1.0, ge=0)
     light: float = Field(0.5, ge=0)
     lane: float = Field(0.5, ge=0)
