@@ -91,6 +91,19 @@ class DrivenFrames:
         for place, town in enumerate(self._driven):
             town.begin(np.random.default_rng([self.seed, chapter, place]))
 
+    def shard(self, chapter: int, place: int, batches: int) -> list[LabelledFrames]:
+        """The part of a chapter's first batches that comes from its town number `place`, without the others."""
+        index = (chapter + place) % len(self.config.towns)
+        if index not in self._towns:
+            self._towns = {index: self._build(index)}
+        town = self._towns[index]
+        town.begin(np.random.default_rng([self.seed, chapter, place]))
+        frames = []
+        for _ in range(batches):
+            town.drive(self.config.ticks_between)
+            frames.append(joined([town.render()]))
+        return frames
+
     def next(self) -> LabelledFrames:
         """Drive on, and render all environments once."""
         assert self._driven, "begin a chapter first"

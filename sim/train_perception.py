@@ -6,7 +6,8 @@ Composes frames, network, heads, training loop, files and scores.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,13 @@ from perception.heads import HeadsConfig
 from perception.labels import LabelledFrames
 from perception.prediction_pictures import paint_predictions
 from perception.preprocess import ObservationSpec
-from perception.train_perception import PerceptionConfig, PerceptionError, PerceptionResult, train_perception
+from perception.train_perception import (
+    FrameSource,
+    PerceptionConfig,
+    PerceptionError,
+    PerceptionResult,
+    train_perception,
+)
 from planning.checkpoint import load_training_state, save_checkpoint, save_training_state
 from planning.network import DrivingNetwork, NetworkConfig, network_config
 from planning.perceiver import HEADS, NETWORK, Perceiver, save_perceiver
@@ -32,7 +39,7 @@ from sim.sensors.rig import rig as rig_by_name
 from sim.threads import limit_torch
 
 STATE, BEST = "resume.safetensors", "best.safetensors"
-_MAY_CHANGE = ("threads", "evaluation_frames", "evaluation_towns")
+_MAY_CHANGE = ("threads", "ray", "evaluation_frames", "evaluation_towns")
 
 
 class FrameTrainingConfig(BaseModel):
@@ -66,6 +73,10 @@ class TrainPerceptionConfig(FrameTrainingConfig):
 
     stage: Literal["perception"] = "perception"
     evaluation_frames: int = Field(default=128, ge=0, le=10_000, description="validation frames of each evaluation")
+    ray: str | None = Field(
+        default=None,
+        description="a Ray cluster that renders: auto, local, or its address (extra `ray`); by default this process",
+    )
 
 
 def train_stage(config: TrainPerceptionConfig, out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
@@ -79,13 +90,33 @@ def train_stage(config: TrainPerceptionConfig, out_dir: Path, resume: bool, cons
     """
     model = begin_run(config, out_dir, resume)
     model.freeze_policy()
-    source = DrivenFrames(config.frames, rig_by_name(config.rig), model.grid, config.seed, "train")
-    announce(model, source, console)
+    local = DrivenFrames(config.frames, rig_by_name(config.rig), model.grid, config.seed, "train")
+    announce(model, local, console)
     keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, _scores_of(config, model), _MAY_CHANGE)
-    result = train_perception(
-        model, source, config.perception, config.seed, out_dir, keeper, lambda f, p: paint_predictions(f, p, model.grid)
-    )
+    with _rendered_by(config, local) as source:
+        result = train_perception(
+            model,
+            source,
+            config.perception,
+            config.seed,
+            out_dir,
+            keeper,
+            lambda f, p: paint_predictions(f, p, model.grid),
+        )
     return report_of(result, out_dir)
+
+
+@contextmanager
+def _rendered_by(config: TrainPerceptionConfig, local: DrivenFrames) -> Iterator[FrameSource]:
+    """Who renders these frames: this process, or a cluster. Raises ConfigError where there is none at that address."""
+    if config.ray is None:
+        yield local
+        return
+    from sim.evaluation.ray_cluster import connected  # Ray is an extra, and loaded for nobody else
+    from sim.ray_frames import RayFrames
+
+    with connected(config.ray) as ray:
+        yield RayFrames(ray, local, math.ceil(config.perception.checkpoint_every / config.perception.repeats))
 
 
 def begin_run(config: FrameTrainingConfig, out_dir: Path, resume: bool) -> Perceiver:

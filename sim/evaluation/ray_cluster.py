@@ -1,12 +1,13 @@
 """Episodes of a suite over a Ray cluster: nodes drive and send back what to write, this process writes it.
 
-The only module that knows Ray (extra `ray`); loaded only where `--ray` asks for it. Ray runs the episodes of a worker that dies
+Knows Ray (extra `ray`); loaded only where `--ray` asks for it. Ray runs the episodes of a worker that dies
 again. Nodes need this package, and the checkpoint and map files at the same paths (or URLs).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ def run_on_ray(
 ) -> dict[int, str | None]:
     """Drive all chunks on the cluster; what went wrong with each episode, None where nothing did.
 
+    address: as `connected` takes it.
+
+    Raises:
+        ConfigError: Ray is not installed, or there is no cluster at that address.
+    """
+    with connected(address) as ray:
+        return _collect(ray, job, chunks, advance)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Ray, connected to a cluster while the body runs.
+
     address: of the cluster; `auto` for the one of this machine, `local` to start one for this run.
 
     Raises:
@@ -54,7 +68,7 @@ def run_on_ray(
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"no Ray cluster at {address!r} ({' '.join(str(error).split())[:120]})") from None
     try:
-        return _collect(ray, job, chunks, advance)
+        yield ray
     finally:
         ray.shutdown()
 
