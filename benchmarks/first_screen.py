@@ -1,6 +1,6 @@
 """Makes the moving picture on the README's first screen: the shipped network drives an episode.
 
-    python benchmarks/first_screen.py [--map town:10000] [--seed 10003] [--seconds 20] [--out docs/images/drive.webp]
+    python benchmarks/first_screen.py [--map grid-small] [--seed 0] [--seconds 20] [--out docs/images/drive.webp]
 
 Every second tick of the video that `automedon drive --video` would write, at half its size and in real time.
 """
@@ -47,8 +47,8 @@ class Film:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--map", default="town:10000")
-    parser.add_argument("--seed", type=int, default=10003)
+    parser.add_argument("--map", default="grid-small")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--weather", default="clear")
     parser.add_argument("--out", type=Path, default=Path("docs/images/drive.webp"))
