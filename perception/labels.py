@@ -135,8 +135,7 @@ def joined(parts: Sequence[LabelledFrames]) -> LabelledFrames:
 
 
 def picked(parts: Sequence[LabelledFrames], which: NDArray[np.intp]) -> LabelledFrames:
-    """Copies of some frames of parts that have `len` frames each; which (K,): their
-    numbers, counted through all parts."""
+    """Copies of some frames of parts that all have as many; which (K,): their numbers, counted through all parts."""
     part, row = np.divmod(which, len(parts[0]))
 
     def rows(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

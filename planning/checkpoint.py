@@ -76,26 +76,34 @@ def load_checkpoint(path: str | Path, max_bytes: int = MAX_BYTES) -> Checkpoint:
         raise CheckpointError(f"{path}: metrics or run_config in the header is malformed: {error}") from None
 
 
-def export_checkpoint(source: str | Path, target: str | Path) -> int:
+def export_checkpoint(source: str | Path, target: Path) -> int:
     """Write the network of a checkpoint with 16 bits a number, to hand it on; returns the size in bytes.
 
-    Metrics, commit and configuration of its run stay with it; of paths in that configuration, only the last part.
+    Metrics, commit and configuration of its run stay with it; of absolute paths in that configuration, only the end.
 
     Raises:
         CheckpointError: `source` is no usable checkpoint, or a number is too large for 16 bits.
     """
-    load_checkpoint(source)
+    run_config = load_checkpoint(source).run_config
     header, tensors = read_tensors(source)
     half = {name: t.half() if t.is_floating_point() and t.ndim else t for name, t in tensors.items()}
     for name, tensor in half.items():
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{source}: tensor {name} holds a number that is too large for 16 bits")
-    run_config = dict(header["run_config"])
-    for key in ("start_from", "teacher", "expert"):
-        if isinstance(run_config.get(key), str):
-            run_config[key] = "/".join(Path(run_config[key]).parts[-2:])
-    write_tensors(target, half, {**header, "run_config": run_config})
-    return Path(target).stat().st_size
+    write_tensors(target, half, {**header, "run_config": _without_folders(run_config)})
+    return target.stat().st_size
+
+
+def _without_folders(value: Any) -> Any:
+    """The JSON value with the last two parts of each absolute path in it: the others are of no use elsewhere."""
+    match value:
+        case str() if Path(value).is_absolute():
+            return "/".join(Path(value).parts[1:][-2:])
+        case dict():
+            return {key: _without_folders(part) for key, part in value.items()}
+        case list():
+            return [_without_folders(part) for part in value]
+    return value
 
 
 def save_training_state(

@@ -115,8 +115,10 @@ def _rendered_by(config: TrainPerceptionConfig, local: DrivenFrames) -> Iterator
     from sim.evaluation.ray_cluster import connected  # Ray is an extra, and loaded for nobody else
     from sim.ray_frames import RayFrames
 
+    perception = config.perception
+    steps = min(perception.checkpoint_every, max(1, perception.total_frames // local.batch_size))
     with connected(config.ray) as ray:
-        yield RayFrames(ray, local, math.ceil(config.perception.checkpoint_every / config.perception.repeats))
+        yield RayFrames(ray, local, math.ceil(steps / perception.repeats))
 
 
 def begin_run(config: FrameTrainingConfig, out_dir: Path, resume: bool) -> Perceiver:

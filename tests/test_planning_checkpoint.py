@@ -77,12 +77,13 @@ def test_the_same_policy_comes_back_and_half_precision_is_close(tmp_path: Path) 
     save_checkpoint(
         tmp_path / "a.safetensors",
         network,
-        {"start_from": str(tmp_path / "runs" / "stage-1"), "seed": 3},
+        {"start_from": str(tmp_path / "runs" / "stage-1"), "env": {"maps": [str(tmp_path / "a.net.xml")]}, "seed": 3},
         {"score": 2.0},
     )
     size = export_checkpoint(tmp_path / "a.safetensors", tmp_path / "half.safetensors")
     exported = load_checkpoint(tmp_path / "half.safetensors")
-    assert exported.run_config == {"start_from": "runs/stage-1", "seed": 3}  # nobody's home is handed on
+    kept = {"start_from": "runs/stage-1", "env": {"maps": [f"{tmp_path.name}/a.net.xml"]}, "seed": 3}
+    assert exported.run_config == kept  # nobody's home is handed on
     assert exported.metrics == {"score": 2.0}
     before = NetworkPolicy(network).act(observation(3), None)
     same = NetworkPolicy.load(tmp_path / "a.safetensors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import defusedxml.ElementTree as tree
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_sim_roads_opendrive_roads import lane_xml
 
+from sim.roads.driving_map import load_map, map_from_network
 from sim.roads.exact_lanes import bending_roads
 from sim.roads.ground import draw_ground
 from sim.roads.importer import import_map
@@ -186,3 +188,13 @@ def test_absurd_widths_and_offsets_are_imported_or_refused_in_one_line(tmp_path:
         said = ""
         assert np.isfinite(read_network(net_xml).point_width_m).all()
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("widths", ["", "3.0 wide", "3.0 nan", "3.0 -1.0", "3.0 1e9"])
+def test_a_network_with_absurd_widths_is_refused_in_one_line(widths: str) -> None:
+    net_xml = load_map("grid-small").net_xml.decode()
+    param = f'<param key="widths" value="{widths}"/>'
+    broken, count = re.subn(r'(<lane id="[^:][^>]*)/>', rf"\1>{param}</lane>", net_xml, count=1)
+    assert count == 1
+    with pytest.raises(MapError, match=r"widths must be numbers in \[0, 30.0\]"):
+        map_from_network("broken", broken.encode())

@@ -62,7 +62,7 @@ def connected(address: str) -> Iterator[Any]:
     try:
         import ray
     except ImportError:
-        raise ConfigError("--ray needs Ray, which is an extra: pip install 'automedon[ray]'") from None
+        raise ConfigError("a Ray cluster needs Ray, which is an extra: pip install 'automedon[ray]'") from None
     try:
         ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None)
     except (ConnectionError, ValueError, RuntimeError) as error:

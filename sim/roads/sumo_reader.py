@@ -246,9 +246,14 @@ def _widths(element: Element) -> F64 | None:
     """(N,) the widths of a lane along it, or None where it has but one."""
     for param in element.iter("param"):
         if param.get("key") == WIDTHS_KEY:
-            widths = np.array([float(value) for value in param.attrib["value"].split()])
+            try:
+                widths = np.array([float(value) for value in param.get("value", "").split()])
+            except ValueError:
+                widths = np.zeros(0)
             if len(widths) == 0 or not ((widths >= 0.0) & (widths <= WIDEST_M)).all():
-                raise MapError(f"{element.get('id')}: widths must lie in [0, {WIDEST_M}]; write the network again")
+                raise MapError(
+                    f"{element.get('id')}: widths must be numbers in [0, {WIDEST_M}]; write the network again"
+                )
             return widths
     return None
 
