@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from perception.labels import BoxField, LabelledFrames
+from perception.labels import Affordance, BoxField, LabelledFrames
 from perception.sensors import CameraCalibration, EgoField
 
 _MIRROR = np.diag([1.0, -1.0, 1.0, 1.0])
@@ -96,6 +96,8 @@ def mirror(frames: LabelledFrames, which: NDArray[np.bool_], partners: Mapping[s
     frames.lane[which] *= -1
     if frames.expert is not None:
         frames.expert[which, 0] = frames.expert[which, 0, ::-1]  # steering to the left becomes steering to the right
+    if frames.affordances is not None:
+        frames.affordances[which, Affordance.SWING] *= -1
 
 
 def _is_mirror(a: CameraCalibration, b: CameraCalibration) -> bool:

@@ -1,6 +1,6 @@
 """Heads that only training has: what a network must know of the scene if its features are any good.
 
-Bird's-eye semantics and centres (CenterPoint, Yin et al., CVPR 2021), semantics and depth of pictures, signal ahead, lane.
+Bird's-eye semantics and centres (CenterPoint, Yin et al., CVPR 2021), semantics and depth of pictures, signal ahead, lane, affordances.
 Knows features and the bird's-eye grid; knows nothing about encoders, fusion, losses or where labels come from.
 """
 
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from perception.camera import GroupNorm
 from perception.features import FusedFeatures, SensorFeatures
-from perception.labels import LABEL_STRIDE, LIGHT_STATES, BevClass, BoxClass, PictureClass
+from perception.labels import LABEL_STRIDE, LIGHT_STATES, Affordance, BevClass, BoxClass, PictureClass
 from perception.points import BevGrid
 
 RARE = 0.01  # share of cells that hold a centre, as the heat map first believes (focal loss, Lin et al., ICCV 2017)
@@ -58,7 +58,7 @@ class Predictions:
 
     bev: (B, len(BevClass), rows, columns) logits. centers: (B, len(CenterField), rows / 2, columns / 2).
     semantic: by camera, (B, len(PictureClass), H / 4, W / 4) logits. log_depth: by camera, (B, H / 4, W / 4), log metres.
-    light: (B, LIGHT_STATES) logits. lane: (B, 2) metres and radians.
+    light: (B, LIGHT_STATES) logits. lane: (B, 2) metres and radians. affordances: (B, len(Affordance)).
     """
 
     bev: Tensor
@@ -67,6 +67,7 @@ class Predictions:
     log_depth: Mapping[str, Tensor]
     light: Tensor
     lane: Tensor
+    affordances: Tensor
 
 
 class PerceptionHeads(nn.Module):
@@ -101,7 +102,9 @@ class PerceptionHeads(nn.Module):
                 nn.Conv2d(config.picture_width, (len(PictureClass) + 1) * _UP**2, 1),
             )
         self.state = nn.Sequential(
-            nn.Linear(latent, config.hidden), nn.ReLU(), nn.Linear(config.hidden, LIGHT_STATES + 2)
+            nn.Linear(latent, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, LIGHT_STATES + 2 + len(Affordance)),
         )
         with torch.no_grad():
             self.center_map.bias[: len(BoxClass)] = torch.logit(torch.tensor(RARE))  # type: ignore[index]
@@ -120,7 +123,8 @@ class PerceptionHeads(nn.Module):
             semantic=semantic,
             log_depth=log_depth,
             light=state[:, :LIGHT_STATES],
-            lane=state[:, LIGHT_STATES:],
+            lane=state[:, LIGHT_STATES : LIGHT_STATES + 2],
+            affordances=state[:, LIGHT_STATES + 2 :],
         )
 
     def _bird_view(self, features: SensorFeatures, fused: FusedFeatures) -> Tensor:

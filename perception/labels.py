@@ -55,6 +55,33 @@ class PictureClass(IntEnum):
     SIGNAL_RED = 15
     SIGNAL_YELLOW = 16
     SIGNAL_GREEN = 17
+    STOP_SIGN = 18  # that looks this way
+
+
+class Affordance(IntEnum):
+    """What the road ahead allows, as far as sensors can show it: columns of `LabelledFrames.affordances`, float32.
+
+    The reasons for which a careful driver slows down or swings out, as in DeepDriving (Chen et al., ICCV 2015) and conditional
+    affordance learning (Sauer et al., CoRL 2018). Distances d from the front bumper are told as `closeness`, 0 where there is none.
+    """
+
+    LEADER = 0  # closeness of who is in the car's corridor
+    LEADER_SPEED = 1  # m/s / 10 along the route, NaN where there is nobody
+    YIELD = 2  # closeness of the line at which right of way has to be given now
+    WALKER = 3  # and of the line at which somebody on foot has to be let by
+    BLOCKED = 4  # and of where to wait before what cannot be passed yet
+    STOP_SIGN = 5  # and of the line of a stop sign at which the car has not stopped yet
+    SIGNAL = 6  # and of the line of a signal that shows red or yellow
+    SWING = 7  # m / 2, how far left of the route the path lies some 10 m ahead, where it swings around something
+    SPEED_LIMIT = 8  # m/s / 20
+
+
+CLOSE_M = 10.0
+
+
+def closeness(distance_m: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 at once, 1/2 at CLOSE_M, 0 for inf."""
+    return CLOSE_M / (CLOSE_M + np.maximum(distance_m, 0.0))
 
 
 class BoxClass(IntEnum):
@@ -97,6 +124,7 @@ class LabelledFrames:
     lane: (B, 2) float32: metres left of the route's lane centre, and heading against it, radians; NaN where there is none.
     expert: (B, A, 2) float32, how a driver to be imitated would act: concentrations alpha and beta of each action, steering first.
         None where nobody is imitated.
+    affordances: (B, len(Affordance)) float32, NaN where unknown. None where nobody tells them.
     """
 
     observation: dict[str, NDArray[Any]]
@@ -109,6 +137,7 @@ class LabelledFrames:
     light: NDArray[np.int64]
     lane: NDArray[np.float32]
     expert: NDArray[np.float32] | None = None
+    affordances: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.bev)
@@ -118,6 +147,8 @@ class LabelledFrames:
             "light": (self.light.shape, (n,)),
             "lane": (self.lane.shape, (n, 2)),
         }
+        if self.affordances is not None:
+            shapes["affordances"] = (self.affordances.shape, (n, len(Affordance)))
         for name, (given, expected) in shapes.items():
             if given != expected:
                 raise ValueError(f"{name} must have shape {expected}, got {given}")
@@ -148,6 +179,7 @@ def _merged(parts: Sequence[LabelledFrames], merge: Callable[[list[NDArray[Any]]
     """Frames each of whose arrays is merged from those of all parts."""
     first = parts[0]
     experts = [p.expert for p in parts if p.expert is not None]
+    affordances = [p.affordances for p in parts if p.affordances is not None]
     return LabelledFrames(
         observation={k: merge([p.observation[k] for p in parts]) for k in first.observation},
         beam=merge([p.beam for p in parts]),
@@ -159,4 +191,5 @@ def _merged(parts: Sequence[LabelledFrames], merge: Callable[[list[NDArray[Any]]
         light=merge([p.light for p in parts]),
         lane=merge([p.lane for p in parts]),
         expert=merge(experts) if experts else None,
+        affordances=merge(affordances) if affordances else None,
     )

@@ -22,16 +22,17 @@ from perception.points import BevGrid
 _Class = TypeVar("_Class", BevClass, PictureClass)
 
 NEAREST_M, FURTHEST_M = 1.0, 80.0
+AFFORDANCE_SCALE = 0.1
 TASKS = (
     "bev", "heat", "offset", "height", "size", "heading", "velocity", "picture_semantic", "picture_signal", "picture_depth",
-    "light", "lane",
+    "light", "lane", "affordances",
 )  # fmt: skip
 # What is rare and matters weighs more; about the inverse root of how often it is seen.
 _BEV_WEIGHTS = {BevClass.LANE_MARKING: 2.0, BevClass.CROSSWALK: 2.0, BevClass.VEHICLE: 3.0, BevClass.WALKER: 6.0}
 _PICTURE_WEIGHTS = {
     PictureClass.LANE_MARKING: 2.0, PictureClass.CROSSWALK: 2.0, PictureClass.POLE: 2.0, PictureClass.TRAFFIC_LIGHT: 5.0,
     PictureClass.TRAFFIC_SIGN: 3.0, PictureClass.VEHICLE: 2.0, PictureClass.TWO_WHEELER: 5.0, PictureClass.PEDESTRIAN: 5.0,
-    PictureClass.SIGNAL_RED: 10.0, PictureClass.SIGNAL_YELLOW: 10.0, PictureClass.SIGNAL_GREEN: 10.0,
+    PictureClass.SIGNAL_RED: 10.0, PictureClass.SIGNAL_YELLOW: 10.0, PictureClass.SIGNAL_GREEN: 10.0, PictureClass.STOP_SIGN: 10.0,
 }  # fmt: skip
 _LIGHT_WEIGHTS = torch.tensor([0.5, 1.0, 2.0, 2.0])  # cars wait at red: it is seen twice as often as green
 
@@ -103,7 +104,18 @@ def task_losses(predictions: Predictions, frames: LabelledFrames, grid: BevGrid)
     if bool(known.any()):
         scaled = (predictions.lane[known] - lane[known]) / torch.tensor([0.3, 0.1])
         losses["lane"] = functional.smooth_l1_loss(scaled, torch.zeros_like(scaled))
+    if frames.affordances is not None and np.isfinite(frames.affordances).any():
+        losses["affordances"] = affordance_loss(predictions.affordances, torch.from_numpy(frames.affordances))
     return losses
+
+
+def affordance_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over the columns, both (B, len(Affordance)), wanted NaN where unknown; frames in which there is something (another value
+    than 0) count as much as all those together in which there is nothing: stop signs and people who cross are rare."""
+    error = functional.smooth_l1_loss(predicted / AFFORDANCE_SCALE, wanted.nan_to_num() / AFFORDANCE_SCALE, reduction="none")
+    kinds = torch.stack([(wanted != 0) & ~wanted.isnan(), wanted == 0])  # (2, B, columns)
+    means = (error * kinds).sum(1) / kinds.sum(1).clamp(min=1)
+    return (means.sum(0) / kinds.any(1).sum(0).clamp(min=1)).mean()
 
 
 def focal_loss(logits: Tensor, heat: Tensor, weight: Tensor) -> Tensor:
@@ -131,7 +143,7 @@ def _center_losses(centers: Tensor, targets: CenterTargets) -> dict[str, Tensor]
 
 
 def _picture_losses(predictions: Predictions, frames: LabelledFrames) -> dict[str, Tensor]:
-    """Semantics and depth of all pixels; and of the few that show a signal, what it shows, as a mean over these alone: of
+    """Semantics and depth of all pixels; and of the few that show a signal or a stop sign, what they show, as a mean over these alone: of
     a thousand pixels one is a lamp, so in the loss of all its colour would hardly count."""
     weights = _weights(PictureClass, _PICTURE_WEIGHTS)
     semantic, depth, signal = [], [], []

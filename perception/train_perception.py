@@ -57,6 +57,7 @@ class TaskWeights(BaseModel):
     picture_depth: float = Field(1.0, ge=0)
     light: float = Field(0.5, ge=0)
     lane: float = Field(0.5, ge=0)
+    affordances: float = Field(1.0, ge=0)
 
 
 class PerceptionConfig(BaseModel):

@@ -14,11 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from perception.labels import LabelledFrames
+from perception.labels import Affordance, LabelledFrames, closeness
 from perception.points import BevGrid
+from planning.policy import SignalState, Situation
 from sim.labelled_frames import DrivenFrames, FramesConfig, Town
 from sim.observation import PRIVILEGED_SIZE, PrivilegedObserver
 from sim.sensors.rig import RigConfig
+from sim.sight import Road, Sight
+
+SWING_AHEAD = 4  # point of the path at which a swing is told
 
 Student = Callable[[Mapping[str, NDArray[Any]]], NDArray[np.float32]]
 """Batched observation to actions (N, 2) float32 in [-1, 1]."""
@@ -38,6 +42,9 @@ class ImitationFramesConfig(FramesConfig):
     )
     student_share: float = Field(
         default=0.6, ge=0, le=1, description="of the environments that the student drives after the warm-up"
+    )
+    student_ticks: int = Field(
+        default=1, ge=1, le=10, description="ticks for which the student keeps to what it decided: deciding takes most of the time"
     )
     expert_chapters: int = Field(
         default=3, ge=0, description="chapters at the start in which the expert drives everywhere (behaviour cloning)"
@@ -90,6 +97,7 @@ class _SharedTown(Town):
         self.observer = PrivilegedObserver(self.world.map, self.world)
         self.privileged = np.zeros((num_envs, PRIVILEGED_SIZE), np.float32)
         self.followed = np.zeros(num_envs, np.bool_)
+        self._decided = np.zeros((num_envs, 2), np.float32)  # what the student has decided last
         self._wanted: NDArray[np.float32] | None = None  # (N, A, 2) of this tick, once it was asked for
         self._rendered = False  # whether the sensors show this tick
 
@@ -114,15 +122,21 @@ class _SharedTown(Town):
 
     def drive(self, ticks: int) -> None:
         """Drive on; whoever is finished, or in trouble, starts another episode."""
-        for _ in range(ticks):
+        for tick in range(ticks):
             actions = self.expert_actions()
             if self.followed.any():
-                if not self._rendered:
-                    self.suite.observe(self.world.state, self.followed)
-                observation = self.labeller.observation()
-                mine = {key: values[self.followed] for key, values in observation.items()}
-                actions[self.followed] = self.source.student(mine)
+                if tick % self.source.config.student_ticks == 0:
+                    self._decide()
+                actions[self.followed] = self._decided[self.followed]
             self._step(actions)
+
+    def _decide(self) -> None:
+        """Ask the student, in the environments that it drives."""
+        if not self._rendered:
+            self.suite.observe(self.world.state, self.followed)
+        observation = self.labeller.observation()
+        mine = {key: values[self.followed] for key, values in observation.items()}
+        self._decided[self.followed] = self.source.student(mine)
 
     def _step(self, actions: NDArray[np.float32]) -> None:
         super()._step(actions)
@@ -133,4 +147,34 @@ class _SharedTown(Town):
         frames = super().render()
         self._rendered = True
         label = self.source.label
-        return replace(frames, expert=wanted.copy() if label is None else label(frames.observation))
+        affordances = affordances_of(self.world.situation(), self.observer.sight)
+        return replace(
+            frames,
+            expert=wanted.copy() if label is None else label(frames.observation),
+            affordances=affordances,
+        )
+
+
+def affordances_of(situation: Situation, sight: Sight) -> NDArray[np.float32]:
+    """(N, len(Affordance)) float32 of what sensors can see now."""
+    a, road = Affordance, sight.road
+    result = np.zeros((len(road), len(Affordance)), np.float32)
+    stops = (situation.signal == SignalState.RED) | (situation.signal == SignalState.YELLOW)
+    unheeded = road[:, Road.STOPPED_AT_SIGN] == 0
+    for column, distance in (
+        (a.LEADER, road[:, Road.LEADER_GAP]),
+        (a.YIELD, road[:, Road.YIELD_DISTANCE]),
+        (a.WALKER, road[:, Road.WALKER_DISTANCE]),
+        (a.BLOCKED, road[:, Road.DETOUR_DISTANCE]),
+        (a.STOP_SIGN, np.where(unheeded, road[:, Road.STOP_SIGN_DISTANCE], np.inf)),
+        (a.SIGNAL, np.where(stops, situation.stop_line_distance_m, np.inf)),
+    ):
+        result[:, column] = closeness(distance)
+    result[:, a.LEADER_SPEED] = np.where(np.isfinite(road[:, Road.LEADER_GAP]), road[:, Road.LEADER_SPEED] / 10.0, np.nan)
+    route, path = situation.route_in_ego, sight.path_in_ego
+    aside = path[:, SWING_AHEAD] - route[:, SWING_AHEAD]
+    ahead = route[:, SWING_AHEAD] - route[:, SWING_AHEAD - 1]
+    left = ahead[:, 0] * aside[:, 1] - ahead[:, 1] * aside[:, 0]
+    result[:, a.SWING] = np.where(np.abs(left) > 1e-4, left / np.maximum(np.hypot(*ahead.T), 1e-6) / 2.0, 0.0)
+    result[:, a.SPEED_LIMIT] = situation.speed_limit_mps / 20.0
+    return result

@@ -171,6 +171,11 @@ class PrivilegedObserver:
         frame.write_walkers(sight.walkers, out[:, _WALKERS:].reshape(num_envs, SEEN_WALKERS, len(WalkerField)))
         np.clip(out, -PRIVILEGED_BOUND, PRIVILEGED_BOUND, out=out)
 
+    @property
+    def sight(self) -> Sight:
+        """What was observed last."""
+        return self._observer.sight
+
     def seen(self, situation: Situation) -> Situation:
         """The situation for a rule-based driver who knows only what was observed last."""
         sight = self._observer.sight

@@ -27,6 +27,7 @@ from planning.policy import SignalState
 from sim.observation import ROUTE_RANGE_M, ego_vector
 from sim.roads.ground import GroundClass
 from sim.roads.roadside import FIRST_INSTANCE
+from sim.roads.scenery import stop_signs
 from sim.sensors.cast import FAR_M
 from sim.sensors.parts import SIGNAL_INSTANCE
 from sim.sensors.suite import SensorSuite
@@ -57,6 +58,11 @@ class PerceptionLabeller:
         self.world, self.suite, self.grid = world, suite, grid
         self.parked, self.parked_instance = parked_vehicles(world.map.scenery)
         self._heads = world.map.signal_heads
+        scenery = world.map.scenery
+        signs = stop_signs(scenery)
+        order = np.argsort(scenery.instance[signs])
+        self._signs = signs[order]
+        self._sign_instance = scenery.instance[self._signs]
         self._agents = world.state.x_m.shape[1]
         self._things = int(world.map.scenery.instance.max(initial=FIRST_INSTANCE)) + 1 - FIRST_INSTANCE
 
@@ -88,8 +94,9 @@ class PerceptionLabeller:
         )
 
     def _picture_classes(self, camera: str, picked: slice) -> NDArray[np.uint8]:
-        """(E, rows, columns) `PictureClass`; a signal head counts in each field of LABEL_STRIDE pixels that any of it is in."""
-        suite, state = self.suite, self.world.state
+        """(E, rows, columns) `PictureClass`; signal heads and stop signs that look this way count in each field of LABEL_STRIDE
+        pixels that any of them is in."""
+        suite, state, scenery = self.suite, self.world.state, self.world.map.scenery
         classes = suite.semantic[camera][:, picked, picked].copy()
         rows, columns = classes.shape[1] * LABEL_STRIDE, classes.shape[2] * LABEL_STRIDE
         if suite.semantic[camera].shape[1:] != (rows, columns):
@@ -103,6 +110,14 @@ class PerceptionLabeller:
         told = (away_x * np.cos(yaw) + away_y * np.sin(yaw) > 0) & (shown != SignalState.NONE)
         e, row, column, shown = e[told], row[told], column[told], shown[told]
         classes[e, row // LABEL_STRIDE, column // LABEL_STRIDE] = PictureClass.SIGNAL_RED - SignalState.RED + shown
+        if len(self._signs):
+            e, row, column = np.nonzero(suite.semantic[camera] == SemanticClass.TRAFFIC_SIGN)
+            instance = suite.instance[camera][e, row, column]
+            found = np.minimum(np.searchsorted(self._sign_instance, instance), len(self._signs) - 1)
+            sign, yaw = self._signs[found], scenery.yaw_rad[self._signs[found]] - 0.5 * np.pi
+            away_x, away_y = state.x_m[e, EGO] - scenery.center[sign, 0], state.y_m[e, EGO] - scenery.center[sign, 1]
+            told = (self._sign_instance[found] == instance) & (away_x * np.cos(yaw) + away_y * np.sin(yaw) < 0)
+            classes[e[told], row[told] // LABEL_STRIDE, column[told] // LABEL_STRIDE] = PictureClass.STOP_SIGN
         return classes
 
     def observation(self) -> dict[str, NDArray[Any]]:

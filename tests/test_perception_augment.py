@@ -7,7 +7,7 @@ import pytest
 
 from perception.augment import AugmentConfig, augment, mirror, mirror_partners
 from perception.geometry import rotation_from_euler, se3
-from perception.labels import MAX_BOXES, BevClass, BoxField, LabelledFrames
+from perception.labels import MAX_BOXES, Affordance, BevClass, BoxField, LabelledFrames
 from perception.preprocess import project_rays
 from perception.sensors import CameraCalibration, SemanticClass
 
@@ -44,6 +44,7 @@ def frames(n: int = 4, seed: int = 0) -> LabelledFrames:
         semantic={name: rng.integers(0, len(SemanticClass), (n, 8, 12)).astype(np.uint8) for name in PAIR},
         light=rng.integers(0, 4, n),
         lane=rng.normal(size=(n, 2)).astype(np.float32),
+        affordances=rng.normal(size=(n, len(Affordance))).astype(np.float32),
     )
 
 
@@ -53,7 +54,7 @@ def assert_equal(a: LabelledFrames, b: LabelledFrames) -> None:
     for name in a.depth:
         np.testing.assert_array_equal(a.depth[name], b.depth[name])
         np.testing.assert_array_equal(a.semantic[name], b.semantic[name])
-    for field in ("bev", "boxes", "box_count", "light", "lane"):
+    for field in ("bev", "boxes", "box_count", "light", "lane", "affordances"):
         np.testing.assert_array_equal(getattr(a, field), getattr(b, field), err_msg=field)
 
 
@@ -82,6 +83,10 @@ def test_a_mirror_changes_all_and_undoes_itself() -> None:
     assert (given.boxes[0, :, BoxField.Y] == -before.boxes[0, :, BoxField.Y]).all()
     assert (given.boxes[0, :, BoxField.X] == before.boxes[0, :, BoxField.X]).all()
     assert (given.lane[0] == -before.lane[0]).all()
+    assert given.affordances is not None
+    assert before.affordances is not None
+    turned = given.affordances[0] == -before.affordances[0]
+    assert list(np.flatnonzero(turned)) == [Affordance.SWING]
     mirror(given, which, PARTNERS)
     assert_equal(given, before)
 

@@ -17,12 +17,14 @@ from perception.labels import (
     UNKNOWN,
     BevClass,
     BoxClass,
+    Affordance,
     BoxField,
     LabelledFrames,
     PictureClass,
+    closeness,
     joined,
 )
-from perception.losses import TASKS, center_targets, focal_loss, task_losses
+from perception.losses import TASKS, affordance_loss, center_targets, focal_loss, task_losses
 from perception.points import BevGrid
 from perception.sensors import SemanticClass
 from planning.policy import SignalState
@@ -58,6 +60,7 @@ def labelled(rng: np.random.Generator, frames: int = 3) -> LabelledFrames:
         semantic={"camera": rng.integers(0, len(PictureClass), (frames, 8, 12)).astype(np.uint8)},
         light=rng.integers(0, LIGHT_STATES, frames),
         lane=rng.normal(size=(frames, 2)).astype(np.float32),
+        affordances=(rng.random((frames, len(Affordance))) * rng.integers(0, 2, (frames, len(Affordance)))).astype(np.float32),
     )
 
 
@@ -79,6 +82,9 @@ def perfect(frames: LabelledFrames) -> Predictions:
         log_depth={name: torch.from_numpy(d).log() for name, d in frames.depth.items()},
         light=sure(frames.light, LIGHT_STATES),
         lane=torch.from_numpy(frames.lane),
+        affordances=torch.zeros(len(frames), len(Affordance))
+        if frames.affordances is None
+        else torch.from_numpy(frames.affordances).nan_to_num(),
     )
 
 
@@ -137,11 +143,28 @@ def test_what_nobody_could_see_is_neither_wanted_nor_forbidden() -> None:
 
 def test_frames_without_labels_of_a_kind_have_no_such_loss() -> None:
     frames = labelled(np.random.default_rng(4), frames=2)
-    frames.light[:], frames.lane[:], frames.box_count[:] = UNKNOWN, np.nan, 0
+    assert frames.affordances is not None
+    frames.light[:], frames.lane[:], frames.box_count[:], frames.affordances[:] = UNKNOWN, np.nan, 0, np.nan
     frames.observation["camera"][:] = 0
     losses = task_losses(perfect(labelled(np.random.default_rng(5), frames=2)), frames, GRID)
     assert set(losses) == {"bev", "heat"}
     assert all(torch.isfinite(loss) for loss in losses.values())
+    nobody = replace(labelled(np.random.default_rng(4)), affordances=None)
+    assert "affordances" not in task_losses(perfect(nobody), nobody, GRID)
+
+
+def test_what_is_rare_on_the_road_counts_as_much_as_that_it_is_not_there() -> None:
+    wanted = torch.zeros(10, len(Affordance))
+    wanted[0, Affordance.STOP_SIGN], wanted[:, Affordance.LEADER_SPEED] = 0.5, torch.nan
+    missed, imagined = torch.zeros_like(wanted), wanted.nan_to_num().clone()
+    imagined[:, Affordance.STOP_SIGN] = 0.5
+    assert affordance_loss(wanted.nan_to_num() + 0.0, wanted) == 0
+    assert affordance_loss(missed, wanted) > 0
+    torch.testing.assert_close(affordance_loss(missed, wanted), affordance_loss(imagined, wanted))
+    guessed = missed.clone()
+    guessed[:, Affordance.LEADER_SPEED] = 7.0  # nobody knows better
+    torch.testing.assert_close(affordance_loss(guessed, wanted), affordance_loss(missed, wanted))
+    assert closeness(np.array([0.0, 10.0, 30.0, np.inf, -2.0])) == pytest.approx([1.0, 0.5, 0.25, 0.0, 1.0])
 
 
 def test_every_head_hands_gradients_to_the_features_it_needs() -> None:
@@ -155,7 +178,8 @@ def test_every_head_hands_gradients_to_the_features_it_needs() -> None:
     losses = task_losses(predictions, frames, GRID)
     leaves = {"points": points[0], "coarse": points[2], "picture": picture, "bev": bev, "latent": latent}
     needs = {"bev": {"points", "coarse", "bev"}, "heat": {"points", "coarse", "bev"}, "picture_depth": {"picture"},
-             "picture_semantic": {"picture"}, "picture_signal": {"picture"}, "light": {"latent"}, "lane": {"latent"}}  # fmt: skip
+             "picture_semantic": {"picture"}, "picture_signal": {"picture"}, "light": {"latent"}, "lane": {"latent"},
+             "affordances": {"latent"}}  # fmt: skip
     for task, wanted in needs.items():
         gradients = torch.autograd.grad(losses[task], list(leaves.values()), retain_graph=True, allow_unused=True)
         reached = {name for name, g in zip(leaves, gradients, strict=True) if g is not None and g.abs().max() > 0}

@@ -23,6 +23,7 @@ from sim.solids import Boxes, Color, Material, Shape
 
 F64 = NDArray[np.float64]
 
+STOP_RIM_M = 0.42
 SIGN_BACK_M, SIGN_AFTER_M = 0.5, 12.0  # before a line, after a junction
 SIGN_LEEWAY_M = 10.0  # so much earlier at most
 
@@ -142,8 +143,15 @@ def _add_plate(yard: Yard, foot: F64, yaw: float, ahead_m: float, plate: tuple[f
     yard.box(spot, half, yaw, bottom, Material.SIGN, SemanticClass.TRAFFIC_SIGN, color)
 
 
+def stop_signs(scenery: Boxes) -> NDArray[np.intp]:
+    """Rows (N,) of the scenery that are the rims of stop signs: no other sign has a disc as large. They turn their backs, as
+    wheels do, along yaw_rad - pi / 2."""
+    discs = (scenery.semantic == SemanticClass.TRAFFIC_SIGN) & (scenery.shape == Shape.WHEEL)
+    return np.flatnonzero(discs & np.isclose(scenery.half_size[:, 0], STOP_RIM_M))
+
+
 def _add_stop_sign(yard: Yard, foot: F64, yaw: float) -> None:
-    _add_disc(yard, foot, yaw, 0.04, 0.42, (232, 228, 222))
+    _add_disc(yard, foot, yaw, 0.04, STOP_RIM_M, (232, 228, 222))
     _add_disc(yard, foot, yaw, 0.06, 0.38, SIGN_RED)
     _add_plate(yard, foot, yaw, 0.075, (0.0, 0.27, 2.43, 0.07), (232, 228, 222))
 
