@@ -1,6 +1,7 @@
 """Heads that only training has: what a network must know of the scene if its features are any good.
 
-Bird's-eye semantics and centres (CenterPoint, Yin et al., CVPR 2021), semantics and depth of pictures, signal ahead, lane, affordances.
+Bird's-eye semantics and centres (CenterPoint, Yin et al., CVPR 2021), semantics and depth of pictures, signal
+ahead, lane, affordances.
 Knows features and the bird's-eye grid; knows nothing about encoders, fusion, losses or where labels come from.
 """
 

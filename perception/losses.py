@@ -112,7 +112,9 @@ def task_losses(predictions: Predictions, frames: LabelledFrames, grid: BevGrid)
 def affordance_loss(predicted: Tensor, wanted: Tensor) -> Tensor:
     """Mean over the columns, both (B, len(Affordance)), wanted NaN where unknown; frames in which there is something (another value
     than 0) count as much as all those together in which there is nothing: stop signs and people who cross are rare."""
-    error = functional.smooth_l1_loss(predicted / AFFORDANCE_SCALE, wanted.nan_to_num() / AFFORDANCE_SCALE, reduction="none")
+    error = functional.smooth_l1_loss(
+        predicted / AFFORDANCE_SCALE, wanted.nan_to_num() / AFFORDANCE_SCALE, reduction="none"
+    )
     kinds = torch.stack([(wanted != 0) & ~wanted.isnan(), wanted == 0])  # (2, B, columns)
     means = (error * kinds).sum(1) / kinds.sum(1).clamp(min=1)
     return (means.sum(0) / kinds.any(1).sum(0).clamp(min=1)).mean()
@@ -143,8 +145,8 @@ def _center_losses(centers: Tensor, targets: CenterTargets) -> dict[str, Tensor]
 
 
 def _picture_losses(predictions: Predictions, frames: LabelledFrames) -> dict[str, Tensor]:
-    """Semantics and depth of all pixels; and of the few that show a signal or a stop sign, what they show, as a mean over these alone: of
-    a thousand pixels one is a lamp, so in the loss of all its colour would hardly count."""
+    """Semantics and depth of all pixels; and of the few that show a signal or a stop sign, what they show, as a mean over these
+    alone: of a thousand pixels one is a lamp, so in the loss of all its colour would hardly count."""
     weights = _weights(PictureClass, _PICTURE_WEIGHTS)
     semantic, depth, signal = [], [], []
     for name, logits in predictions.semantic.items():

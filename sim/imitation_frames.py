@@ -44,7 +44,10 @@ class ImitationFramesConfig(FramesConfig):
         default=0.6, ge=0, le=1, description="of the environments that the student drives after the warm-up"
     )
     student_ticks: int = Field(
-        default=1, ge=1, le=10, description="ticks for which the student keeps to what it decided: deciding takes most of the time"
+        default=1,
+        ge=1,
+        le=10,
+        description="ticks for which the student keeps to what it decided: deciding takes most of the time",
     )
     expert_chapters: int = Field(
         default=3, ge=0, description="chapters at the start in which the expert drives everywhere (behaviour cloning)"
@@ -170,7 +173,9 @@ def affordances_of(situation: Situation, sight: Sight) -> NDArray[np.float32]:
         (a.SIGNAL, np.where(stops, situation.stop_line_distance_m, np.inf)),
     ):
         result[:, column] = closeness(distance)
-    result[:, a.LEADER_SPEED] = np.where(np.isfinite(road[:, Road.LEADER_GAP]), road[:, Road.LEADER_SPEED] / 10.0, np.nan)
+    result[:, a.LEADER_SPEED] = np.where(
+        np.isfinite(road[:, Road.LEADER_GAP]), road[:, Road.LEADER_SPEED] / 10.0, np.nan
+    )
     route, path = situation.route_in_ego, sight.path_in_ego
     aside = path[:, SWING_AHEAD] - route[:, SWING_AHEAD]
     ahead = route[:, SWING_AHEAD] - route[:, SWING_AHEAD - 1]

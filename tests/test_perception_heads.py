@@ -15,9 +15,9 @@ from perception.labels import (
     LIGHT_STATES,
     MAX_BOXES,
     UNKNOWN,
+    Affordance,
     BevClass,
     BoxClass,
-    Affordance,
     BoxField,
     LabelledFrames,
     PictureClass,
@@ -60,7 +60,9 @@ def labelled(rng: np.random.Generator, frames: int = 3) -> LabelledFrames:
         semantic={"camera": rng.integers(0, len(PictureClass), (frames, 8, 12)).astype(np.uint8)},
         light=rng.integers(0, LIGHT_STATES, frames),
         lane=rng.normal(size=(frames, 2)).astype(np.float32),
-        affordances=(rng.random((frames, len(Affordance))) * rng.integers(0, 2, (frames, len(Affordance)))).astype(np.float32),
+        affordances=(rng.random((frames, len(Affordance))) * rng.integers(0, 2, (frames, len(Affordance)))).astype(
+            np.float32
+        ),
     )
 
 
@@ -122,7 +124,7 @@ def test_one_lamp_of_the_wrong_colour_counts_however_little_of_the_picture_it_is
     assert losses["picture_signal"] == pytest.approx(30.0, rel=1e-3)
     frames.semantic["camera"][0, 0, 0] = PictureClass.SIGNAL_GREEN  # called a building: not the colour's fault
     missed = task_losses(red, frames, GRID)
-    assert missed["picture_signal"] == pytest.approx((30.0 + np.log(3)) / 2, rel=1e-3)
+    assert missed["picture_signal"] == pytest.approx((30.0 + np.log(4)) / 2, rel=1e-3)
 
 
 def test_what_nobody_could_see_is_neither_wanted_nor_forbidden() -> None:

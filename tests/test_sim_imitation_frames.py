@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from perception.labels import LabelledFrames
+from perception.labels import Affordance, LabelledFrames, closeness
 from perception.points import BevGrid
+from perception.sensors import ROUTE_POINTS
 from planning.imitation import expert_distribution
-from sim.imitation_frames import ImitationFrames, ImitationFramesConfig
+from planning.policy import Situation
+from sim.imitation_frames import ImitationFrames, ImitationFramesConfig, affordances_of
 from sim.roads.driving_map import MapError
 from sim.sensors.rig import rig
+from sim.sight import Road, Sight
 from sim.world import EGO, WorldConfig
 
 GRID = BevGrid.of_cells(48)
@@ -77,6 +80,60 @@ def test_the_student_drives_its_share_after_the_first_chapters() -> None:
     own = town.world.state.last_action[followed & (town.world.state.tick > 1)]
     np.testing.assert_array_equal(own, np.tile([-1.0, 1.0], (len(own), 1)))
     assert (town.world.state.last_action[~followed] != [-1.0, 1.0]).any(1).all()
+
+
+def test_the_student_keeps_to_its_decision_for_as_long_as_is_said() -> None:
+    student = Student()
+    frames = source(student, student_share=1.0, ticks_between=5, student_ticks=2)
+    frames.begin(1)
+    frames.next()
+    assert student.asked == [6] * 3  # in ticks 0, 2 and 4
+    town = frames._driven[0]
+    own = town.world.state.last_action[town.world.state.tick > 1]
+    np.testing.assert_array_equal(own, np.tile([-1.0, 1.0], (len(own), 1)))
+
+
+def test_affordances_say_why_the_expert_slows_down() -> None:
+    """Where nothing is close the expert does not brake; near a red line, a leader or a line to give way at it mostly does."""
+    frames = source(Student(), student_share=0.0, ticks_between=10, envs=8, scenario_share=0.6)
+    frames.begin(0)
+    batches = [frames.next() for _ in range(25)]
+    assert all(b.affordances is not None for b in batches)
+    a = np.concatenate([b.affordances for b in batches if b.affordances is not None])
+    pedal = np.concatenate([modes(b)[:, 1] for b in batches])
+    speed = np.concatenate([b.observation["ego"][:, 0] for b in batches])
+    of = Affordance
+    distances = [of.LEADER, of.YIELD, of.WALKER, of.BLOCKED, of.STOP_SIGN, of.SIGNAL]
+    assert ((a[:, distances] >= 0) & (a[:, distances] <= 1)).all()
+    assert np.array_equal(np.isnan(a[:, Affordance.LEADER_SPEED]), a[:, Affordance.LEADER] == 0)
+    assert np.nanmin(a[:, Affordance.SPEED_LIMIT]) * 20 > 5
+    nearest = a[:, distances].max(1)
+    free = (nearest < 0.15) & (speed < 4.0)
+    assert free.any()
+    assert (pedal[free] > 0).mean() > 0.9
+    stop = closeness(np.array([4.0]))[0]
+    close = (a[:, [Affordance.YIELD, Affordance.SIGNAL]].max(1) > stop) & (speed > 2.0)
+    assert close.any()
+    assert (pedal[close] < 0).all()
+
+
+def test_a_swing_is_told_to_the_side_it_goes() -> None:
+    path = np.zeros((2, ROUTE_POINTS, 2), np.float32)
+    path[..., 0] = np.arange(1, ROUTE_POINTS + 1) * 2.5
+    route = path.copy()
+    path[0, :, 1] = 1.5
+    road = np.full((2, len(Road)), np.inf)
+    road[:, Road.LEADER_SPEED] = road[:, Road.STOPPED_AT_SIGN] = 0.0
+    road[1, [Road.STOPPED_AT_SIGN, Road.STOP_SIGN_DISTANCE]] = 1.0, 10.0
+    road[0, Road.STOP_SIGN_DISTANCE] = 10.0
+    limit, none = np.full(2, 10.0), np.full(2, np.inf)
+    situation = Situation(limit, limit, route, none, none, none, np.full(2, 10.0), np.array([1, 3], np.int8), none)
+    sight = Sight(road, path, np.zeros((2, 0), np.int32), np.zeros((2, 0), np.int32))
+    found = affordances_of(situation, sight)
+    assert found[:, Affordance.SWING] == pytest.approx([0.75, 0.0])
+    assert found[:, Affordance.STOP_SIGN] == pytest.approx([0.5, 0.0])
+    assert found[:, Affordance.SIGNAL] == pytest.approx([0.5, 0.0])
+    assert found[:, Affordance.SPEED_LIMIT] == pytest.approx([0.5, 0.5])
 
 
 def test_a_network_that_is_imitated_labels_what_it_sees_and_does_not_drive() -> None:

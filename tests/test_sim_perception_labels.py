@@ -13,13 +13,14 @@ from perception.sensors import SemanticClass
 from sim.config import ConfigError
 from sim.labelled_frames import DrivenFrames, FramesConfig, jittered
 from sim.perception_labels import PerceptionLabeller, parked_vehicles
-from sim.roads.driving_map import DrivingMap, GroundClass
+from sim.roads.driving_map import DrivingMap, GroundClass, load_map
+from sim.roads.scenery import stop_signs
 from sim.roads.sumo_reader import MapError
 from sim.sensors.cast import FAR_M
 from sim.sensors.labels import Labeller
 from sim.sensors.rig import rig
 from sim.sensors.suite import SensorSuite
-from sim.world import ActorKind, World, WorldConfig
+from sim.world import EGO, ActorKind, World, WorldConfig
 
 GRID = BevGrid()
 CONFIG = FramesConfig(towns=("grid-small",), towns_at_once=1, envs=4, warm_up_ticks=20, world=WorldConfig(agents=16))
@@ -163,6 +164,34 @@ def test_heads_of_signals_are_labelled_by_the_colour_that_is_seen() -> None:
     for kind, found in seen.items():
         assert len(found) >= 3, kind
         assert np.mean(found) > 0.8, kind
+
+
+def test_stop_signs_are_labelled_where_they_look_this_way() -> None:
+    """A car before each sign sees it ahead; one that has passed it, and looks back, sees the back of a sign like any other."""
+    town = load_map("grid-large:1")
+    signs = stop_signs(town.scenery)
+    assert len(signs) >= 4
+    world = World(town, WorldConfig(agents=2), len(signs))
+    world.reset(np.ones(len(signs), np.bool_), np.arange(len(signs)).astype(np.uint64), np.zeros(len(signs), np.int64))
+    state, suite = world.state, SensorSuite(rig("small"), town, len(signs), 2, labels=True, weather="clear")
+    state.active[:, 1:] = 0
+    yaw = town.scenery.yaw_rad[signs] - 0.5 * np.pi
+    left = 2.5 * np.column_stack([-np.sin(yaw), np.cos(yaw)])
+    for side, expected in ((-1.0, True), (1.0, False)):
+        spot = town.scenery.center[signs, :2] + left + side * 14.0 * np.column_stack([np.cos(yaw), np.sin(yaw)])
+        state.x_m[:, EGO], state.y_m[:, EGO] = spot[:, 0], spot[:, 1]
+        state.yaw_rad[:, EGO] = yaw if side < 0 else yaw + np.pi
+        suite.observe(state)
+        frames = PerceptionLabeller(world, suite, GRID).frames()
+        for e, sign in enumerate(signs):
+            fields = frames.semantic["camera_wide"][e] == PictureClass.STOP_SIGN
+            pixels = np.repeat(np.repeat(fields, 4, 0), 4, 1)
+            mine = suite.instance["camera_wide"][e] == town.scenery.instance[sign]
+            mine &= suite.semantic["camera_wide"][e] == SemanticClass.TRAFFIC_SIGN
+            if mine.sum() >= 4:  # nothing stands before it
+                assert pixels[mine].all() if expected else not pixels[mine].any(), (sign, side)
+        found = (frames.semantic["camera_wide"] == PictureClass.STOP_SIGN).any((1, 2))
+        assert not expected or found.mean() > 0.5
 
 
 def test_lane_and_light_say_what_the_world_knows(observed: tuple[World, SensorSuite, LabelledFrames]) -> None:
