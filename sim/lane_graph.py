@@ -26,7 +26,7 @@ LANE = np.dtype(
         ("point", "i4"), ("points", "i4"), ("junction", "i4"), ("link", "i4"),
         ("next", "i4"), ("next_end", "i4"), ("sibling", "i4"), ("sibling_end", "i4"), ("conflict", "i4"), ("conflict_end", "i4"),
         ("left", "i4"), ("right", "i4"),
-        ("control", "i1"), ("turn", "i1"), ("endless", "i1"),
+        ("control", "i1"), ("turn", "i1"), ("endless", "i1"), ("leaves", "i1"),
     ],
     align=True,
 )  # fmt: skip
@@ -43,7 +43,8 @@ APART_M = 2.3
 
 
 class LaneGraph(NamedTuple):
-    """lanes: (L,) `LANE`; `next` to `next_end` is the row in `onward`, `conflict` to `conflict_end` in `conflicts`.
+    """lanes: (L,) `LANE`; `next` to `next_end` is the row in `onward`, `conflict` to `conflict_end` in `conflicts`; leaves is 1 where
+        the road ends with the map, so that traffic drives on beyond it until nobody sees it.
 
     points: (P,) `POINT`; cap is the speed in m/s from which every later curve of the lane is still reached in comfort.
     onward: lanes that follow, without those that end in a dead end or turn back where there is a choice.
@@ -85,6 +86,19 @@ def _endless(usable: NDArray[np.bool_], followers: list[list[int]]) -> NDArray[n
             if alive[lane] and count[lane] == 0:
                 dead.append(lane)
     return alive
+
+
+def _leaves(network: RoadNetwork, driving: NDArray[np.bool_], all_next: list[list[int]]) -> NDArray[np.bool_]:
+    """Lanes outside junctions that nothing follows, nor any lane beside them, to which one would have to change in time."""
+    dead = np.array([not row for row in all_next])
+    leaves = driving & dead & (network.lane_junction < 0)
+    for k in np.flatnonzero(leaves):
+        for beside in (network.lane_left, network.lane_right):
+            lane = int(beside[k])
+            while lane >= 0 and leaves[k]:
+                leaves[k] = dead[lane]
+                lane = int(beside[lane])
+    return leaves
 
 
 def _curve_caps(network: RoadNetwork) -> NDArray[np.float64]:
@@ -195,6 +209,7 @@ def build_lane_graph(network: RoadNetwork) -> LaneGraph:
     lanes["conflict"], lanes["conflict_end"] = network.conflict_start[:-1], network.conflict_start[1:]
     lanes["control"], lanes["turn"] = network.lane_control, network.lane_turn
     lanes["endless"] = endless if endless.any() else driving
+    lanes["leaves"] = _leaves(network, driving, all_next)
     lanes["left"], lanes["right"] = network.lane_left, network.lane_right
 
     points = np.zeros(len(network.point_x), POINT)

@@ -145,7 +145,8 @@ def _decide(
         line = min(line, bus_stop_distance(graph, car, paths[i]))
         for k in range(BEHIND + 1, PATH):
             if paths[i, k] < 0:
-                line = min(line, path_distance(graph, paths[i], car.s, k))
+                if graph.lanes[paths[i, k - 1]].leaves == 0:
+                    line = min(line, path_distance(graph, paths[i], car.s, k))
                 break
         if line < np.inf:
             at_line = idm(car.speed, wanted, line - LINE_GAP_M + STANDSTILL_GAP_M, 0.0, 0.6, car.most)
@@ -234,7 +235,8 @@ def _move_traffic(
         path = paths[i]
         while car.s > graph.lanes[path[BEHIND]].length:
             if path[BEHIND + 1] < 0:
-                car.s, car.speed = graph.lanes[path[BEHIND]].length, 0.0
+                if graph.lanes[path[BEHIND]].leaves == 0:
+                    car.s, car.speed = graph.lanes[path[BEHIND]].length, 0.0
                 break
             car.s -= graph.lanes[path[BEHIND]].length
             for k in range(PATH - 1):
@@ -270,7 +272,8 @@ def _recycle(
     scripts: NDArray[np.void],
     scene: np.void,
 ) -> None:
-    """Take away vehicles that are too far from the ego, or have stood too long out of its sight, and put others in."""
+    """Take away vehicles that are too far from the ego, or out of its sight and beyond the map or standing for too long, and put
+    others in."""
     furthest = rules.spawn_radius_m * DESPAWN_FACTOR
     last = len(cars) - len(walkers)
     vehicles, people = _num_wanted(rules, last - 1), _num_wanted(rules, len(walkers))
@@ -280,7 +283,8 @@ def _recycle(
             d2 = (car.x - cars[0].x) ** 2 + (car.y - cars[0].y) ** 2
             hidden = d2 > rules.respawn_distance_m * rules.respawn_distance_m
             staged = scripts[i].mode != UNSCRIPTED and scripts[i].stage != DONE
-            if not staged and (d2 > furthest * furthest or (hidden and car.wait > GIVE_UP_TICKS)):
+            gone = i < last and scripts[i].mode == UNSCRIPTED and car.s > graph.lanes[paths[i, BEHIND]].length
+            if not staged and (d2 > furthest * furthest or (hidden and (gone or car.wait > GIVE_UP_TICKS))):
                 car.active, scripts[i].mode = 0, UNSCRIPTED
         elif i >= last:
             if i - last < people:
