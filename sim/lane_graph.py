@@ -43,8 +43,8 @@ APART_M = 2.3
 
 
 class LaneGraph(NamedTuple):
-    """lanes: (L,) `LANE`; `next` to `next_end` is the row in `onward`, `conflict` to `conflict_end` in `conflicts`; leaves is 1 where
-        the road ends with the map, so that traffic drives on beyond it until nobody sees it.
+    """lanes: (L,) `LANE`; `next` to `next_end` is the row in `onward`, `conflict` to `conflict_end` in `conflicts`; leaves is 1
+        where the road ends with the map, so that traffic drives on beyond it until nobody sees it.
 
     points: (P,) `POINT`; cap is the speed in m/s from which every later curve of the lane is still reached in comfort.
     onward: lanes that follow, without those that end in a dead end or turn back where there is a choice.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from straight_road import straight_road
 
 from planning.route_follower import RouteFollower
 from sim.roads.driving_map import load_map
@@ -47,6 +48,22 @@ def test_every_kind_of_vehicle_is_on_the_road_in_its_share():
     assert (bicycles["speed"] <= 7.0).all()
     assert 0.04 < np.mean(vehicles["breaks"] != 0) < 0.12
     assert (vehicles["siren"] == 1).sum() >= 1
+
+
+@pytest.mark.parametrize(("width_m", "passes"), [(3.0, False), (3.5, True)])
+def test_bicycles_are_passed_within_a_lane_only_where_it_is_wide_enough(tmp_path, width_m, passes):
+    """Nobody's box reaches over the middle of the road, where somebody who comes may be passing, too."""
+    road = straight_road(tmp_path, width_m)
+    world = World(road, WorldConfig(agents=30, spawn_radius_m=300.0, route_min_m=300.0, route_max_m=550.0), 8)
+    start(world, 0)
+    driver, moved_over = RouteFollower(), 0
+    for _ in range(300):
+        world.step(driver.act({}, world.situation()))
+        cars = world._hidden.cars[:, 1:]
+        usual = (cars["active"] == 1) & (cars["kind"] == ActorKind.CAR) & (cars["siren"] == 0)
+        moved_over += (usual & (cars["offset"] > 0.0)).sum()
+        assert (cars["lateral"] + 0.5 * cars["width"])[usual].max() < 0.5 * width_m
+    assert (moved_over > 0) == passes
 
 
 def lane_changes(network, cars, lanes):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from straight_road import straight_road
 
 from planning.route_follower import RouteFollower
 from sim.lane_graph import build_lane_graph
@@ -15,23 +16,11 @@ from sim.traffic.vehicles import BEHIND
 from sim.world import EGO, World, WorldConfig
 
 ENVS, TICKS = 6, 900
-ROAD = """<?xml version="1.0"?>
-<OpenDRIVE><header revMajor="1" revMinor="4"/>
-<road id="1" junction="-1" length="600"><link/>
-<type s="0" type="town"><speed max="13.9" unit="m/s"/></type>
-<planView><geometry s="0" x="0" y="0" hdg="0.3" length="600"><line/></geometry></planView>
-<lanes><laneSection s="0"><left>{left}</left><center><lane id="0" type="none"/></center><right>{right}</right>
-</laneSection></lanes></road></OpenDRIVE>
-"""
-LANE = '<lane id="{}" type="driving"><width sOffset="0" a="3.5" b="0" c="0" d="0"/></lane>'
 
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory) -> DrivingMap:
-    """One straight road of 600 m with a lane in each direction."""
-    path = tmp_path_factory.mktemp("map") / "road.xodr"
-    path.write_text(ROAD.format(left=LANE.format(1), right=LANE.format(-1)))
-    return load_map(str(path))
+    return straight_road(tmp_path_factory.mktemp("map"))
 
 
 def test_only_lanes_that_end_with_the_map_leave_it(road: DrivingMap) -> None:

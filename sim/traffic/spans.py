@@ -22,6 +22,7 @@ PASSING_MARGIN_M = 14.0  # of lane that is left when the bicycle has been passed
 AFTER_PASSING_M = 3.0
 PULLED_OUT_M = 0.3  # to the side of the leader on the lane that one is leaving
 WIDEST_PASSING_M = 2.1
+PASSING_SPARE_M = 0.1  # to the edge of the lane: somebody who comes towards the car may be passing, too
 ASIDE = 2
 ASIDE_M = 1.6  # from the middle of the lane, on purpose, not on the way to another
 
@@ -109,6 +110,7 @@ def find_leader(
     start = -me.s
     passing = False
     low, high = me.lateral - 0.5 * me.width, me.lateral + 0.5 * me.width
+    widest = 2.0 * (graph.lanes[path[BEHIND]].half_width - PASSING_OFFSET_M - PASSING_SPARE_M)
     for k in range(BEHIND, PATH):
         lane = path[k]
         if lane < 0 or start > horizon:
@@ -121,7 +123,7 @@ def find_leader(
             if span.car == i or (span.car == 0 and me.blind == 1):
                 continue
             beside = False
-            if k == BEHIND and span.narrow == 1 and me.narrow == 0 and me.width < WIDEST_PASSING_M:
+            if k == BEHIND and span.narrow == 1 and me.narrow == 0 and me.width < min(WIDEST_PASSING_M, widest):
                 near = span.rear - me.s < PASSING_RANGE_M and span.front > me.s - me.length - AFTER_PASSING_M
                 beside = near and _has_room_to_pass(me, span, record.length, record.limit, record.junction)
                 passing = passing or beside
