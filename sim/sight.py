@@ -28,7 +28,7 @@ from sim.traffic.right_of_way import IGNORES_SIGNALS, list_claims, stop_distance
 from sim.traffic.vehicles import BEHIND, CAR, CLAIM, CLAIMS
 from sim.traffic.walk_graph import CROSSWALK, WalkGraph
 from sim.traffic.walkers import walker_stop_distance
-from sim.visibility import BoxGrid, scratch_for, visible_actors
+from sim.visibility import BoxGrid, hiding, scratch_for, visible_actors
 from sim.world import World
 from sim.world_arrays import Hidden, State
 
@@ -201,7 +201,7 @@ class Observer:
     def __init__(self, driving_map: DrivingMap, world: World) -> None:
         num_envs, agents = world.state.x_m.shape
         self._world, self._everybody = world, np.arange(num_envs)
-        self._grid = BoxGrid(driving_map.scenery)
+        self._grid = BoxGrid(hiding(driving_map.scenery))
         self._boxes = scratch_for(agents)
         self._seen = np.full((num_envs, agents), -1, np.int32)
         self._count = np.zeros(num_envs, np.int32)

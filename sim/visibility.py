@@ -7,6 +7,7 @@ knows nothing about cameras, LiDAR models or policies.
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import numpy as np
 from numba import njit
@@ -17,7 +18,10 @@ from sim.solids import Boxes
 from sim.threads import MOST_THREADS
 
 ROOF_HEIGHT_M = 1.8
+HANGS_ABOVE_M = 3.0
 MAX_NEAR_BOXES = 1024
+# What is lower, or thinner, hides nobody: a line from the roof to the upper half of an actor passes above it or beside it.
+LEAST_TOP_M, LEAST_WIDTH_M, LEAST_THICKNESS_M = 1.0, 0.5, 0.1
 # Rows of the scratch: boxes near an ego, x and y as seen from its roof.
 _X, _Y, _Z, _YAW, _HALF_X, _HALF_Y, _HALF_Z, _RADIUS, _TOUCHED, _DISTANCE, _PLACE, _ROWS = range(12)
 
@@ -48,6 +52,16 @@ class BoxGrid:
         counts = np.bincount(index, minlength=self.columns * self.rows)
         self.start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         self.reach_m = float(radius.max()) if len(solids) else 0.0
+
+
+def hiding(solids: Boxes) -> Boxes:
+    """Those of the solids that can hide an actor: not poles, panes and plates, nor what is low, such as wheels and bonnets, or
+    hangs above."""
+    across = 2.0 * solids.half_size[:, :2]
+    z, half_z = solids.center[:, 2], solids.half_size[:, 2]
+    high = (z + half_z >= LEAST_TOP_M) & (z - half_z <= HANGS_ABOVE_M)
+    rows = high & (across.max(axis=1) >= LEAST_WIDTH_M) & (across.min(axis=1) >= LEAST_THICKNESS_M)
+    return Boxes(**{field.name: getattr(solids, field.name)[rows] for field in fields(Boxes)})
 
 
 @njit(**INNER)
@@ -141,7 +155,7 @@ def visible_actors(
             for row in range(r0, r1 + 1):
                 for b in range(start[row * columns + c0], start[row * columns + c1 + 1] if c1 >= c0 else 0):
                     dx, dy, far = boxes[b, 0] - eye_x, boxes[b, 1] - eye_y, range_m + boxes[b, 7]
-                    if dx * dx + dy * dy > far * far or boxes[b, 2] - boxes[b, 6] > 3.0 or count >= most:
+                    if dx * dx + dy * dy > far * far or boxes[b, 2] - boxes[b, 6] > HANGS_ABOVE_M or count >= most:
                         continue
                     near[_X, count], near[_Y, count], near[_Z, count] = dx, dy, boxes[b, 2]
                     near[_YAW, count], near[_RADIUS, count] = boxes[b, 3], boxes[b, 7]

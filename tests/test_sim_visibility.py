@@ -7,10 +7,12 @@ import pytest
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
+from sim.roads.driving_map import load_map
 from sim.sensors.cast import BOX_COLUMNS, COS, CX, CZ, HX, HZ, SIN
 from sim.sensors.embree_oracle import EmbreeScene
 from sim.solids import Boxes, Material
-from sim.visibility import ROOF_HEIGHT_M, BoxGrid, scratch_for, visible_actors
+from sim.visibility import ROOF_HEIGHT_M, BoxGrid, hiding, scratch_for, visible_actors
+from sim.world import World, WorldConfig
 
 RANGE_M = 60.0
 REAR_AXLE_M = 1.4
@@ -64,6 +66,30 @@ def test_a_low_wall_hides_no_car_that_stands_out_above_it() -> None:
 def test_what_hangs_above_hides_nothing() -> None:
     bridge = [20.0, 0.0, 6.0, 0.0, 0.5, 6.0, 1.0]
     assert Street(np.array([[30.0, 0.0, 0.0]]), np.array([bridge])).seen() == [1]
+
+
+def test_left_out_is_only_what_hides_nobody() -> None:
+    """Over a whole town the same actors are in sight past what hides as past all solids, but for one in some hundred."""
+    town = load_map("grid-small")
+    fewer = hiding(town.scenery)
+    assert len(fewer) < 0.4 * len(town.scenery)
+    world = World(town, WorldConfig(agents=40), 40)
+    world.reset(np.ones(40, np.bool_), np.arange(40, dtype=np.uint64), np.zeros(40, np.int64))
+    state, found = world.state, []
+    for solids in (town.scenery, fewer):
+        grid = BoxGrid(solids)
+        nearest, count = np.zeros((40, 40), np.int32), np.zeros(40, np.int32)
+        visible_actors(
+            0, np.arange(40), state.active, state.x_m, state.y_m, state.yaw_rad, state.length_m, state.width_m, state.height_m,
+            state.rear_axle_m, grid.boxes, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows, grid.reach_m, RANGE_M,
+            scratch_for(8000), nearest, count,
+        )  # fmt: skip
+        found.append([set(nearest[e, : count[e]].tolist()) for e in range(40)])
+    both = sum(len(a & b) for a, b in zip(*found, strict=True))
+    either = sum(len(a | b) for a, b in zip(*found, strict=True))
+    assert either > 200
+    assert both >= 0.97 * either
+    assert all(a <= b for a, b in zip(*found, strict=True))
 
 
 def test_beyond_the_range_and_inactive_is_not_seen() -> None:
