@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from planning.shipped import SHIPPED
 from sim.drive import load_policy
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.episode import run_episodes
 from sim.step import Step
 from sim.view import ViewContext, compose

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from perception.sensors import SemanticClass
 from planning.route_follower import RouteFollower
 from sim.drawing import Rect, text, text_width
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.sensors.light import WeatherName
 from sim.sensors.rig import CameraConfig, Mount, RigConfig, rig
 from sim.sensors.suite import SensorSuite

@@ -20,7 +20,7 @@ from typing import Any, get_args
 import numpy as np
 
 from sim.config import ConfigError
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.evaluation.suite import CONDITIONS, Condition, Suite, SuiteEpisode, SuiteSettings
 from sim.roads.driving_map import load_map
 from sim.roads.towns import SPLITS

@@ -22,7 +22,7 @@ from rich.table import Table
 from planning.blind import BlindDriver
 from planning.policy import Policy
 from planning.route_follower import RouteFollower
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.episode import EpisodeResult, run_episodes
 from sim.scenarios.catalogue import NAMES
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.logs.log import cpu_model, git_commit
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.sensors.cast import COS, CX, CZ, HX, HZ, SHAPE, SIN

@@ -27,7 +27,8 @@ from torch import nn
 from planning.network import DrivingNetwork, build_network, network_config
 from planning.network_policy import NetworkPolicy
 from planning.ppo import PPOConfig, train
-from sim.env import DriveBatch, DriveVectorEnv, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
+from sim.env import DriveVectorEnv
 from sim.feature_env import FeatureVectorEnv
 from sim.logs.log import cpu_model, git_commit
 from sim.mixed_env import MixedVectorEnv

@@ -20,8 +20,8 @@ from planning.constant import CONSTANT, IDLE
 from planning.policy import Policy
 from planning.shipped import SHIPPED, SHIPPED_FILE, SHIPPED_RIG
 from sim.config import ConfigError
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.dynamics import SEDAN, Vehicle, vehicle_of
-from sim.env import DriveBatch, EnvConfig
 from sim.episode import EpisodeResult, run_episodes
 from sim.playback.scene_bytes import pack_scene
 from sim.roads.driving_map import DrivingMap

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from planning.action import Action
 from planning.policy import Policy
-from sim.env import DriveBatch
+from sim.drive_batch import DriveBatch
 from sim.scenarios.checks import EVERYWHERE
 from sim.scenarios.recorder import TraceRecorder
 from sim.step import StepObserver

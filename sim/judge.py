@@ -12,7 +12,7 @@ import numpy as np
 
 from planning.network import ActorCritic
 from planning.network_policy import NetworkPolicy
-from sim.env import INFRACTIONS, DriveBatch
+from sim.drive_batch import INFRACTIONS, DriveBatch
 from sim.episode import run_episodes
 
 EVALUATION_SEED = 10_000  # the first validation seed; training seeds lie below

@@ -14,7 +14,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from sim.config import ConfigError
-from sim.env import DriveBatch, DriveVectorEnv, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
+from sim.env import DriveVectorEnv
 from sim.roads.driving_map import load_map
 from sim.scenarios.mixture import Mixture
 

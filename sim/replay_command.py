@@ -21,7 +21,7 @@ from perception.sensors import SensorFrame
 from planning.network_policy import NetworkPolicy
 from sim.config import ConfigError
 from sim.drive import RULE_BASED, load_policy
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.logs.log import Log, LogError
 from sim.logs.reader import open_log
 from sim.playback.scene_bytes import unpack_scene

@@ -29,8 +29,8 @@ from planning.ppo import train as train_ppo
 from planning.rollout import Teacher
 from sim.config import ConfigError
 from sim.drive import load_policy
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.dynamics import vehicle_of
-from sim.env import DriveBatch, EnvConfig
 from sim.feature_env import FeatureVectorEnv
 from sim.judge import Judge
 from sim.mixed_env import MixedVectorEnv, mixed_batch

@@ -22,7 +22,7 @@ from planning.imitation import ImitationConfig, expert_distribution, imitation_o
 from planning.network import DrivingNetwork, PrivilegedNetwork
 from planning.perceiver import Perceiver, load_perceiver
 from sim.config import ConfigError
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.imitation_frames import Expert, ImitationFrames, ImitationFramesConfig, Label, Student
 from sim.judge import Judge
 from sim.mixed_env import mixed_batch

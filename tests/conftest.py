@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from synthetic_recordings import write_waymo
 
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.world import World, WorldState
 

@@ -13,7 +13,7 @@ import torch
 
 from planning.checkpoint import save_checkpoint
 from planning.network import build_network, network_config
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.train import observation_spec
 
 SHORT = ["--set", "env.rig=smoke", "--set", "env.max_steps=25"]

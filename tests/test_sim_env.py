@@ -16,7 +16,8 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import sim.env  # noqa: F401 (registers the environment)
 from planning.route_follower import RouteFollower
 from sim.config import ConfigError
-from sim.env import ENV_ID, DriveBatch, DriveEnv, DriveVectorEnv, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
+from sim.env import ENV_ID, DriveEnv, DriveVectorEnv
 from sim.sensors.rig import rig
 
 SMALL = {"rig": "smoke", "max_steps": 40}

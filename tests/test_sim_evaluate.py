@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from planning.checkpoint import save_checkpoint
 from planning.network import build_network, network_config
 from sim.config import ConfigError
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.evaluate import EvaluationReport, chunks, evaluate
 from sim.evaluation.episode_run import Job
 from sim.evaluation.intervals import estimate

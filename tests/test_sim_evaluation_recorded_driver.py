@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from synthetic_recordings import SPEED_MPS, TICKS, YAW_RAD, placed, scene_of, waymo_scenario
 
 from sim.drive import load_policy
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.evaluate import evaluate
 from sim.evaluation.episode_run import drive_episode
 from sim.evaluation.episode_scores import score_episode

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from sim.config import ConfigError
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.evaluation.suite import CONDITIONS, Suite, SuiteEpisode, env_config, load_suite
 from sim.evaluation.tables import show_suites
 from sim.roads.towns import SPLITS, TOWN_KINDS

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from perception.geometry import se2_as_se3
 from perception.sensors import EgoState, SensorFrame
 from planning.route_follower import RouteFollower
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.episode import run_episodes
 from sim.evaluation.episode_scores import FAILURES, as_plain, min_speed_shares, route_record, score_episode
 from sim.evaluation.rates import episode_rates, latency_of, mean_time_between, per_100_km

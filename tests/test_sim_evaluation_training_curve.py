@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from planning.checkpoint import save_checkpoint
 from planning.network import build_network, network_config
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.evaluation.training_curve import FILE, keep_training_curves, read_training_curves, thinned, training_curves
 from sim.train import observation_spec
 

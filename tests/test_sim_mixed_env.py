@@ -8,7 +8,8 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 
 from sim.config import ConfigError
-from sim.env import DriveBatch, DriveVectorEnv, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
+from sim.env import DriveVectorEnv
 from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.scenarios.mixture import FREE, Mixture

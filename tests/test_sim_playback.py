@@ -11,7 +11,7 @@ from synthetic_recordings import FOLLOWER, ONCOMING, WALKER, scene_of, waymo_sce
 from perception.sensors import SemanticClass
 from planning.action import Action
 from sim.drive import DriveConfig, drive, load_policy
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.episode import run_episodes
 from sim.playback.playback_arrays import along_path
 from sim.playback.recorded_scene import RecordedScene

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from planning.route_follower import RouteFollower
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.episode import run_episodes
 from sim.rerouting import AGAINST, CORRIDOR_M
 from sim.route_planning import shortest_route

@@ -15,7 +15,7 @@ from planning.blind import BlindDriver
 from planning.constant import IDLE
 from planning.route_follower import RouteFollower
 from sim.config import ConfigError
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.episode import EpisodeResult, run_episodes
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.roads.network import LaneKind

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from perception.geometry import inverse, rotation_from_euler, se3, transform
 from perception.sensors import CameraCalibration, DistortionModel
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.roads.driving_map import load_map
 from sim.sensors.camera_effects import CameraEffects, EffectsConfig, image_flow
 from sim.sensors.cast import FAR_M

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from perception.geometry import inverse, transform
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.roads.driving_map import load_map
 from sim.sensors.labels import Labeller, PictureBoxes, points_in_boxes
 from sim.sensors.rig import CameraConfig, LidarConfig, Mount, RigConfig

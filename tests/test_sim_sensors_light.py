@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from perception.sensors import SemanticClass
 from sim.config import ConfigError
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.roads.driving_map import DrivingMap
 from sim.sensors.cast import FAR_M, GROUND
 from sim.sensors.light import DIRECT, HORIZON, LIGHT_COLUMNS, SUN, WeatherName, draw_weather, light_of

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from perception.geometry import rotation_from_euler
 from perception.sensors import SemanticClass
 from sim.config import ConfigError
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.open3d_loader import load_open3d
 from sim.roads.driving_map import DrivingMap
 from sim.sensors.cast import FAR_M

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from perception.geometry import inverse, require_rigid, rotation_from_euler, se3, transform
 from perception.sensors import CameraCalibration
 from sim.config import ConfigError
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.logs.reader import open_log
 from sim.sensors.recorded_rigs import kitti, nuscenes, pandaset
 from sim.sensors.rig import CameraConfig, Mount, RigError, RigName, rig

@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.roads.driving_map import DrivingMap
 from sim.sensors.camera import cast_camera
 from sim.sensors.cast import BOX_COLUMNS, COS, CX, CZ, FAR_M, FAST, GROUND, HX, HZ, SHAPE, SIN, cast_ground

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.roads.driving_map import DrivingMap
 from sim.sensors.cast import CX, CY, FAR_M
 from sim.sensors.embree_oracle import EmbreeScene

@@ -17,7 +17,7 @@ from sim.sensors.warm_up import compile_sensors, kernels_are_cached, sensors_com
 def test_what_it_compiles_is_what_an_environment_uses() -> None:
     """A second signature of the kernels would mean that the environment compiles them all again."""
     code = """
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.sensors import suite
 from sim.sensors.rig import rig
 from sim.sensors.warm_up import compile_sensors

@@ -13,7 +13,7 @@ from planning.network_policy import NetworkPolicy
 from planning.shipped import SHIPPED, SHIPPED_FILE, SHIPPED_RIG
 from sim.config import ConfigError
 from sim.drive import DriveConfig, drive, load_policy
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.sensors.rig import rig
 from sim.train_perception import spec_of
 

@@ -10,7 +10,7 @@ import pytest
 
 from planning.blind import BlindDriver
 from planning.route_follower import RouteFollower
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.episode import run_episodes
 from sim.evaluation.track_observer import TrackObserver
 from sim.observation import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from planning.route_follower import RouteFollower
-from sim.env import DriveBatch, EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.events import boxes_overlap
 from sim.roads.driving_map import DrivingMap
 from sim.roads.network import LaneControl

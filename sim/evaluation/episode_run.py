@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from planning.policy import Observation, Policy, Situation
 from sim.drive import RULE_BASED, load_policy
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.dynamics import vehicle_of
-from sim.env import DriveBatch, EnvConfig
 from sim.episode import run_episodes
 from sim.evaluation.episode_scores import as_plain, score_episode
 from sim.evaluation.rates import episode_rates, latency_of

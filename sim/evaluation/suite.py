@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sim.config import ConfigError, load_config
-from sim.env import EnvConfig
+from sim.drive_batch import EnvConfig
 from sim.roads.driving_map import RECORDING_SUFFIX
 from sim.roads.importer import SUFFIXES
 from sim.roads.towns import SPLITS, TOWN_KINDS, seed_split

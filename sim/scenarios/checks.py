@@ -29,7 +29,7 @@ class Trace:
     ego_s_m: (T,) float64 along the route. x_m, y_m, yaw_rad, speed_mps, acceleration_mps2: (T, 1 + K) float64. active: (T, 1 + K)
     bool, stage: (T, 1 + K) int8, 0 while a script waits for its trigger. length_m, width_m: (1 + K,) float64. stop_line_m,
     signal: (T,) to the next stop line with a signal, and what it showed. arrived: whether the goal was reached. infractions:
-    kinds (`sim.env.INFRACTIONS`) that occurred.
+    kinds (`sim.drive_batch.INFRACTIONS`) that occurred.
     """
 
     ego_s_m: Float
