@@ -178,7 +178,7 @@ def drive(name: str, kilometres: float, envs: int, config: WorldConfig, verbose:
         "hours": ticks * envs * TICK_S / 3600.0,
         "episodes": int(episode.sum()) + envs,
         "longest_wait_s": longest_wait * TICK_S,
-        "map": name,
+        "map": Path(name).name,
         "speeds": watch.speeds.sum(axis=0),
         "brakes": watch.brakes.sum(axis=0),
         **dict(zip(COUNTS, watch.count.sum(axis=0).tolist(), strict=True)),
