@@ -28,7 +28,7 @@ from rich.table import Table
 from planning.route_follower import RouteFollower
 from sim.events import boxes_overlap
 from sim.logs.log import git_commit
-from sim.roads.driving_map import load_map
+from sim.roads.driving_map import MapError, load_map
 from sim.roads.towns import TOWN_KINDS
 from sim.traffic.vehicles import BEHIND
 from sim.world import TICK_S, World, WorldConfig
@@ -278,10 +278,13 @@ def main() -> int:
     config = WorldConfig(agents=args.agents, spawn_radius_m=200.0, route_min_m=2000.0, route_max_m=4000.0)
     kinds = args.kinds
     names = [f"{kinds[k % len(kinds)]}:{k // len(kinds)}" for k in range(args.towns)] + args.maps
-    rows = [
-        drive(name, args.kilometres / len(names), args.envs, config, args.verbose)
-        for name in track(names, description="Driving", disable=args.verbose)
-    ]
+    try:
+        rows = [
+            drive(name, args.kilometres / len(names), args.envs, config, args.verbose)
+            for name in track(names, description="Driving", disable=args.verbose)
+        ]
+    except MapError as error:
+        parser.error(str(error))
     result = figures(rows)
     table = Table("figure", "value", title=f"Traffic over {len(names)} maps")
     for name, value in result.items():
