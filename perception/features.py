@@ -30,8 +30,10 @@ class SensorFeatures:
 @dataclass(frozen=True)
 class FusedFeatures:
     """latent: (B, F) float32, what the policy sees. bev: (B, C, r, c), what fusion knows of places on the bird's-eye grid, for
-    heads that only training has; one cell where a fusion knows no places.
+    heads that only training has; one cell where a fusion knows no places. outlook: (B, OUTLOOK_SIZE) as
+    `perception.heads.outlook_head` says it, where the policy sees that too.
     """
 
     latent: Tensor
     bev: Tensor
+    outlook: Tensor | None = None

@@ -23,6 +23,7 @@ from perception.points import BevGrid
 
 RARE = 0.01  # share of cells that hold a centre, as the heat map first believes (focal loss, Lin et al., ICCV 2017)
 VELOCITY_MPS = 5.0
+OUTLOOK_SIZE = LIGHT_STATES + 2 + len(Affordance)  # state of the signal ahead, place in the lane, affordances
 _UP = 16 // LABEL_STRIDE  # from features of stride 16 to labels
 
 
@@ -76,7 +77,8 @@ class PerceptionHeads(nn.Module):
 
     Args:
         config: widths. grid: of the bird's-eye maps. cameras: names, whose features have `picture_channels`. point_channels: of
-        the maps with strides 2, 4 and 8, empty without a LiDAR. bev_channels, latent: sizes of what fusion gives.
+        the maps with strides 2, 4 and 8, empty without a LiDAR. bev_channels, latent: sizes of what fusion gives; latent is None
+        where the network itself has an outlook.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class PerceptionHeads(nn.Module):
         picture_channels: int,
         point_channels: tuple[int, ...],
         bev_channels: int,
-        latent: int,
+        latent: int | None,
     ) -> None:
         super().__init__()
         self.grid, self.cameras = grid, cameras
@@ -102,11 +104,8 @@ class PerceptionHeads(nn.Module):
                 _block(picture_channels, config.picture_width),
                 nn.Conv2d(config.picture_width, (len(PictureClass) + 1) * _UP**2, 1),
             )
-        self.state = nn.Sequential(
-            nn.Linear(latent, config.hidden),
-            nn.ReLU(),
-            nn.Linear(config.hidden, LIGHT_STATES + 2 + len(Affordance)),
-        )
+        if latent is not None:
+            self.state = outlook_head(latent, config.hidden)
         with torch.no_grad():
             self.center_map.bias[: len(BoxClass)] = torch.logit(torch.tensor(RARE))  # type: ignore[index]
 
@@ -117,7 +116,7 @@ class PerceptionHeads(nn.Module):
         for name in self.cameras:
             decoded = functional.pixel_shuffle(self.picture(features.pictures[name].float()), _UP)
             semantic[name], log_depth[name] = decoded[:, :-1], decoded[:, -1] + 2.5  # 12 m to begin with
-        state = self.state(fused.latent)
+        state = self.state(fused.latent) if fused.outlook is None else fused.outlook
         return Predictions(
             bev=functional.pixel_shuffle(self.bev(x), 2),
             centers=self.center_map(self.center_block(x)),
@@ -142,6 +141,11 @@ class PerceptionHeads(nn.Module):
         if features.points:
             x = x + self.lateral[0](features.points[0].float())
         return self.at_half(x)  # type: ignore[no-any-return]
+
+
+def outlook_head(latent: int, hidden: int) -> nn.Sequential:
+    """What is ahead, (B, OUTLOOK_SIZE) of a latent (B, latent): logits of the signal, lane and affordances of `Predictions`."""
+    return nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, OUTLOOK_SIZE))
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from fusion.attention import BEV_TOKENS, AttentionFusion
 from fusion.late import LateFusion
 from fusion.lift import LiftFusion
+from fusion.route import RouteFusion
 from perception.camera import CameraEncoder, feature_size
 from perception.features import FusedFeatures, SensorFeatures
+from perception.heads import OUTLOOK_SIZE, outlook_head
 from perception.points import BevGrid, PointEncoder
 from perception.precision import Precision, autocast
 from perception.preprocess import ObservationSpec
@@ -58,9 +60,14 @@ class NetworkConfig(BaseModel):
     points_width: Annotated[int, Field(ge=8, le=256, multiple_of=8, description="channels of a pillar")]
     bev_cells: Annotated[Literal[48, 96], Field(description="cells along each side of the bird's-eye grid, 48 m long")]
     points_blocks: Annotated[int, Field(ge=1, le=4, description="basic blocks per stage of the bird's-eye ResNet")]
-    fusion: Literal["attention", "lift", "late"] = Field(
+    fusion: Literal["attention", "route", "lift", "late"] = Field(
         "attention",
-        description="attention: tokens of all sensors; lift: pictures on the bird's-eye grid; late: a vector for each sensor",
+        description="attention: tokens of all sensors; route: the same, and what the maps hold along the route; "
+        "lift: pictures on the bird's-eye grid; late: a vector for each sensor",
+    )
+    outlook: bool = Field(
+        False,
+        description="the policy sees what the network says of signal, lane and affordances, and has two hidden layers",
     )
     token_width: Annotated[int, Field(ge=8, le=1024, multiple_of=8, description="width of the fusion")]
     layers: Annotated[int, Field(ge=1, le=8, description="layers of the fusion transformer")]
@@ -144,8 +151,12 @@ class DrivingNetwork(nn.Module):
         if spec.max_points:
             self.points = PointEncoder(config.points_width, config.points_blocks, BevGrid.of_cells(config.bev_cells))
         self.fusion = self._fusion()
-        latent = self.fusion.out_features
-        self.policy = _head(latent, config.hidden, 2 * ACTION_SIZE, POLICY_GAIN)
+        self.latent_size = latent = self.fusion.out_features + (OUTLOOK_SIZE + spec.ego_size if config.outlook else 0)
+        if config.outlook:
+            self.outlook = outlook_head(self.fusion.out_features, config.hidden // 2)
+            self.policy = _head(latent, config.hidden, 2 * ACTION_SIZE, POLICY_GAIN, 2, nn.ReLU)
+        else:
+            self.policy = _head(latent, config.hidden, 2 * ACTION_SIZE, POLICY_GAIN)
         critic_size = spec.privileged_size if config.critic_privileged else 0
         self.statistics = RunningStatistics(critic_size) if critic_size else None
         self.value = _head(latent + critic_size, config.hidden, 1, 1.0)
@@ -153,7 +164,7 @@ class DrivingNetwork(nn.Module):
         scales[: len(EGO_SCALES)] = torch.tensor(EGO_SCALES)[: spec.ego_size]
         self.register_buffer("ego_scales", scales, persistent=False)
 
-    def _fusion(self) -> AttentionFusion | LiftFusion | LateFusion:
+    def _fusion(self) -> AttentionFusion | RouteFusion | LiftFusion | LateFusion:
         config, spec = self.config, self.spec
         vectors: dict[str, tuple[int, int]] = {}
         if spec.ego_size:
@@ -162,17 +173,23 @@ class DrivingNetwork(nn.Module):
             vectors["route"] = (spec.route_points, 2)
         picture_channels = self.camera.out_channels if spec.cameras else 0
         point_channels = self.points.out_channels if spec.max_points else 0
+        sources: dict[str, tuple[int, int]] = {}
+        for name, c in spec.cameras.items():
+            rows, columns = feature_size(c.height_px, c.width_px)
+            sources[name] = (rows * columns, picture_channels)
+        if spec.max_points:
+            sources["points"] = (BEV_TOKENS**2, point_channels)
         match config.fusion:
             case "attention":
-                sources: dict[str, tuple[int, int]] = {}
-                for name, c in spec.cameras.items():
-                    rows, columns = feature_size(c.height_px, c.width_px)
-                    sources[name] = (rows * columns, picture_channels)
-                if spec.max_points:
-                    sources["points"] = (BEV_TOKENS**2, point_channels)
                 return AttentionFusion(
                     {**sources, **vectors}, config.token_width, config.layers, config.heads, config.queries
                 )
+            case "route":
+                finer = (point_channels // 4, point_channels // 2) if spec.max_points else ()
+                return RouteFusion(
+                    sources, vectors, spec.cameras, picture_channels, finer, BevGrid.of_cells(config.bev_cells),
+                    spec.route_points * ROUTE_SPACING_M / 2, config.token_width, config.layers, config.heads, config.queries,
+                )  # fmt: skip
             case "lift":
                 points = (point_channels // 2, point_channels) if spec.max_points else ()
                 latent = config.queries * config.token_width
@@ -212,12 +229,18 @@ class DrivingNetwork(nn.Module):
         """Fused features (B, F) float32 of a batched observation, or those that it already holds as `latent`."""
         if LATENT in observation:
             return observation[LATENT]
-        return self.fusion.latent(self.features(observation))
+        features = self.features(observation)
+        latent = self.fusion.latent(features)
+        return self._with_outlook(latent, self.outlook(latent), features) if self.config.outlook else latent
+
+    @staticmethod
+    def _with_outlook(latent: Tensor, outlook: Tensor, features: SensorFeatures) -> Tensor:
+        return torch.cat([latent, outlook, features.vectors["ego"].flatten(1)], dim=1)
 
     def cached_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of each key of an observation (without batch) that holds features worked out before."""
         privileged = {key: shape for key, shape in self.spec.shapes().items() if key == "privileged"}
-        return {LATENT: ((self.fusion.out_features,), "float32"), **privileged}
+        return {LATENT: ((self.latent_size,), "float32"), **privileged}
 
     def freeze_features(self) -> None:
         """Encoders and fusion have no gradients from now on; policy and value do."""
@@ -241,7 +264,11 @@ class DrivingNetwork(nn.Module):
     def perceive(self, observation: Tensors) -> tuple[SensorFeatures, FusedFeatures]:
         """What the encoders and what fusion make of a batched observation, maps included: what perception is trained on."""
         features = self.features(observation)
-        return features, self.fusion.fuse(features)
+        fused = self.fusion.fuse(features)
+        if self.config.outlook:
+            outlook = self.outlook(fused.latent)
+            fused = FusedFeatures(self._with_outlook(fused.latent, outlook, features), fused.bev, outlook)
+        return features, fused
 
     def act(self, observation: Tensors) -> BetaActions:
         """Distribution over actions; never looks at `privileged`."""
@@ -320,12 +347,14 @@ def build_network(config: NetworkConfig, spec: ObservationSpec, pretrained: bool
             return PrivilegedNetwork(config, spec)
 
 
-def _head(inputs: int, hidden: int, outputs: int, gain: float, layers: int = 1) -> nn.Sequential:
-    """A perceptron with tanh, orthogonal weights (gain sqrt 2 inside, `gain` at the end) and no bias at first."""
+def _head(
+    inputs: int, hidden: int, outputs: int, gain: float, layers: int = 1, activation: type[nn.Module] = nn.Tanh
+) -> nn.Sequential:
+    """A perceptron with orthogonal weights (gain sqrt 2 inside, `gain` at the end) and no bias at first."""
     sizes = [inputs, *[hidden] * layers]
     modules: list[nn.Module] = []
     for a, b in pairwise(sizes):
-        modules += [_orthogonal(nn.Linear(a, b), 2**0.5), nn.Tanh()]
+        modules += [_orthogonal(nn.Linear(a, b), 2**0.5), activation()]
     return nn.Sequential(*modules, _orthogonal(nn.Linear(sizes[-1], outputs), gain))
 
 

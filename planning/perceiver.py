@@ -40,7 +40,7 @@ class Perceiver(PerceivingModule):
             network.camera.out_channels if self.spec.cameras else 0,
             (width, 2 * width, 4 * width) if self.spec.max_points else (),
             network.fusion.bev_channels,
-            network.fusion.out_features,
+            None if network.config.outlook else network.fusion.out_features,
         )
 
     def forward(self, observation: Mapping[str, Tensor]) -> Predictions:

@@ -37,7 +37,7 @@ class FeatureVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         )
         self.single_action_space, self.action_space = env.single_action_space, env.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.latents = np.zeros((self.num_envs, network.fusion.out_features), np.float32)
+        self.latents = np.zeros((self.num_envs, network.latent_size), np.float32)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
