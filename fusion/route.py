@@ -2,9 +2,8 @@
 
 How far it is to a leader, a stop line or somebody on a crosswalk is a matter of places on the route. Attention over coarse cells
 has to learn where these lie; here each point of the route brings what the bird's-eye maps hold at and beside it, and what the
-cameras see where it lies on the ground. The idea is that of TransFuser++'s and LAV's features along waypoints (sources in
-docs/architecture.md); queries, ego and route look at all tokens of the sensors, which stay as they are (Perceiver, Jaegle et al.,
-ICML 2021). Knows torch and calibrations.
+cameras see where it lies on the ground. Queries, ego and route look at all tokens of the sensors, which stay as they are
+(Perceiver, Jaegle et al., ICML 2021). Knows torch and calibrations.
 """
 
 from __future__ import annotations

@@ -235,7 +235,8 @@ class DrivingNetwork(nn.Module):
 
     @staticmethod
     def _with_outlook(latent: Tensor, outlook: Tensor, features: SensorFeatures) -> Tensor:
-        return torch.cat([latent, outlook, features.vectors["ego"].flatten(1)], dim=1)
+        """What the policy sees: a speed that counts beside a distance must not get lost on the way through fusion."""
+        return torch.cat([latent, outlook, *[v.flatten(1) for n, v in features.vectors.items() if n == "ego"]], dim=1)
 
     def cached_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of each key of an observation (without batch) that holds features worked out before."""

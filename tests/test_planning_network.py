@@ -10,9 +10,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from perception.heads import OUTLOOK_SIZE, HeadsConfig
 from perception.preprocess import ObservationSpec
 from perception.sensors import CameraCalibration
 from planning.network import (
+    LATENT,
     ActorCritic,
     DrivingNetwork,
     NetworkConfig,
@@ -20,6 +22,7 @@ from planning.network import (
     build_network,
     network_config,
 )
+from planning.perceiver import Perceiver
 
 CAMERA = CameraCalibration(
     48, 32, np.array([[24.0, 0, 23.5], [0, 24.0, 15.5], [0, 0, 1]]),
@@ -28,7 +31,7 @@ CAMERA = CameraCalibration(
 SPEC = ObservationSpec({"camera_wide": CAMERA, "camera_tele": CAMERA}, max_points=200, privileged_size=6)
 
 
-FUSIONS = ("attention", "lift", "late")
+FUSIONS = ("attention", "route", "lift", "late")
 
 
 def observation(n: int, seed: int = 0) -> dict[str, Tensor]:
@@ -155,9 +158,30 @@ def test_heads_get_the_latent_of_the_policy_and_a_map(fusion: str) -> None:
         features, fused = built.perceive(given)
         torch.testing.assert_close(fused.latent, built.latent(given), rtol=1e-4, atol=1e-5)
     assert fused.latent.shape == (2, built.fusion.out_features)
-    sides = {"attention": 6, "lift": 12, "late": 1}
+    sides = {"attention": 6, "route": 6, "lift": 12, "late": 1}
     assert fused.bev.shape == (2, built.fusion.bev_channels, sides[fusion], sides[fusion])
     assert [p.shape[2] for p in features.points] == [24, 12, 6]
+
+
+def test_with_an_outlook_the_policy_and_the_heads_see_what_the_network_says_of_the_road() -> None:
+    built, given = network(fusion="route", outlook=True), observation(2)
+    assert isinstance(built, DrivingNetwork)
+    with torch.no_grad():
+        features, fused = built.perceive(given)
+        seen = built.latent(given)
+    size = built.fusion.out_features
+    assert seen.shape == (2, built.latent_size) == (2, size + OUTLOOK_SIZE + 5)
+    assert fused.outlook is not None
+    torch.testing.assert_close(fused.latent, seen, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen[:, size : size + OUTLOOK_SIZE], built.outlook(seen[:, :size]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen[:, size + OUTLOOK_SIZE :], features.vectors["ego"][:, 0])
+    assert built.cached_shapes()[LATENT][0] == (built.latent_size,)
+    built.freeze_features()
+    assert not any(p.requires_grad for p in built.outlook.parameters())
+    heads = Perceiver(built, HeadsConfig()).heads
+    assert not any(name.startswith("state.") for name in heads.state_dict())
+    said = heads(features, fused)
+    assert torch.equal(torch.cat([said.light, said.lane, said.affordances], dim=1), fused.outlook)
 
 
 def test_the_privileged_network_learns_its_normalisation_and_looks_at_nothing_else() -> None:

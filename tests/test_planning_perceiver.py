@@ -41,7 +41,7 @@ def observation(spec: ObservationSpec = SPEC) -> dict[str, Tensor]:
     return {key: torch.from_numpy(v) for key, v in values.items()}
 
 
-@pytest.mark.parametrize("fusion", ["attention", "lift", "late"])
+@pytest.mark.parametrize("fusion", ["attention", "route", "lift", "late"])
 def test_tasks_reach_the_encoders_through_every_fusion(fusion: str) -> None:
     model = perceiver(fusion)
     model.freeze_policy()
@@ -57,7 +57,7 @@ def test_tasks_reach_the_encoders_through_every_fusion(fusion: str) -> None:
     assert all(p.grad is None for part in (network.policy, network.value) for p in part.parameters())
 
 
-@pytest.mark.parametrize("fusion", ["attention", "lift", "late"])
+@pytest.mark.parametrize("fusion", ["attention", "route", "lift", "late"])
 @pytest.mark.parametrize("missing", ["camera", "lidar"])
 def test_a_car_without_one_kind_of_sensor_is_perceived_too(fusion: str, missing: str) -> None:
     spec = ObservationSpec({}, 200) if missing == "camera" else ObservationSpec({"camera": CAMERA}, 0)
