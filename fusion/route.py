@@ -22,7 +22,7 @@ from perception.points import BevGrid
 from perception.preprocess import project_rays
 from perception.sensors import CameraCalibration
 
-ROUTE, EGO = "route", "ego"
+ROUTE = "route"
 NEAR_ASIDE_M = (-3.5, -1.75, 0.0, 1.75, 3.5)  # left of the route: its lane, the edges of that, and the next lanes
 NEAR_ALONG = (0.0, 0.5)  # of the way to the next point
 WIDE_ASIDE_M = (-3.5, 0.0, 3.5)
@@ -33,7 +33,7 @@ class RouteFusion(nn.Module):
 
     Args:
         sources: name of a group of sensor tokens to (number, channels), pictures and `points`.
-        vectors: the same of `ego` and `route`, which must be there.
+        vectors: the same of `route`, which must be there, and `ego`.
         cameras: geometry of each camera. picture_channels: of their features.
         points: channels of the bird's-eye maps with strides 2 and 4, empty without a LiDAR.
         route_scale_m: what a route of 1 stands for.
