@@ -36,9 +36,13 @@ class TransformerLayer(nn.Module):
         wanted: only that many tokens, the first ones, are worked out and returned.
         """
         batch, count, width = tokens.shape
-        qkv = self.query_key_value(self.norm_attention(tokens))
-        q, k, v = qkv.view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(q[:, :, :wanted], k, v, attn_mask=mask)
+        normed = self.norm_attention(tokens)
+        weight, bias = self.query_key_value.weight, self.query_key_value.bias
+        asked = functional.linear(normed[:, :wanted], weight[:width], bias[:width])
+        told = functional.linear(normed, weight[width:], bias[width:])
+        q = asked.view(batch, -1, self.heads, width // self.heads).transpose(1, 2)
+        k, v = told.view(batch, count, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         tokens = tokens[:, :wanted]
         tokens = tokens + self.project(attended.transpose(1, 2).reshape(tokens.shape))
         return tokens + self.mlp(self.norm_mlp(tokens))  # type: ignore[no-any-return]
@@ -71,12 +75,15 @@ class AttentionFusion(nn.Module):
 
     def latent(self, features: SensorFeatures) -> Tensor:
         """Latent (B, queries * width) float32 of the features of all sensors."""
-        return self.forward(tokens_of(features), features.present)
+        return self.forward(self.tokens(features), features.present)
+
+    def tokens(self, features: SensorFeatures) -> dict[str, Tensor]:
+        """Tokens (B, T, channels) float32 of all sources."""
+        return tokens_of(features)
 
     def fuse(self, features: SensorFeatures) -> FusedFeatures:
         """The latent, and the values of the tokens of the bird's-eye grid, (B, width, 6, 6)."""
-        tokens = tokens_of(features)
-        x = self._attend(tokens, features.present, None)
+        x = self._attend(self.tokens(features), features.present, None)
         first = len(self.queries)
         for name, (count, _) in self.sources.items():
             if name == POINTS:

@@ -63,11 +63,15 @@ class RouteFusion(nn.Module):
         self.cameras, self.grid, self.route_scale_m = dict(cameras), grid, route_scale_m
         self.sources, self.readers = dict(sources), dict(vectors)
         self.out_features, self.bev_channels = queries * width, width if POINTS in sources else queries * width
-        looked = len(cameras) * picture_channels
+        looked: dict[str, int] = {}
         if points:
-            looked += len(NEAR_ALONG) * len(NEAR_ASIDE_M) * points[0] + len(WIDE_ASIDE_M) * points[1]
+            looked[POINTS] = len(NEAR_ALONG) * len(NEAR_ASIDE_M) * points[0] + len(WIDE_ASIDE_M) * points[1]
+        self._looked = {
+            **looked,
+            **dict.fromkeys(cameras, picture_channels),
+        }  # channels a token of the route has of each
         inputs = {name: channels for name, (_, channels) in {**sources, **vectors}.items()}
-        inputs[ROUTE] += looked
+        inputs[ROUTE] += sum(self._looked.values())
         self.embed = nn.ModuleDict({name: nn.Linear(channels, width) for name, channels in inputs.items()})
         self.position = nn.ParameterDict(
             {name: nn.Parameter(0.02 * torch.randn(n, width)) for name, (n, _) in {**sources, **vectors}.items()}
@@ -78,7 +82,15 @@ class RouteFusion(nn.Module):
 
     def latent(self, features: SensorFeatures) -> Tensor:
         """Latent (B, queries * width) float32 of the features of all sensors."""
-        return self._read(features, len(self.queries), ())[:, : len(self.queries)].flatten(1)
+        return self.forward(self.tokens(features), features.present)
+
+    def forward(self, tokens: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """Latent (B, queries * width) of `tokens`; present[name] (B,) bool, True if left out."""
+        return self._read(tokens, present, len(self.queries), ())[:, : len(self.queries)].flatten(1)
+
+    def tokens(self, features: SensorFeatures) -> dict[str, Tensor]:
+        """Tokens (B, T, channels) float32 of all sources and vectors; those of the route with what the maps hold along it."""
+        return {**tokens_of(features), ROUTE: self.along_route(features)}
 
     def fuse(self, features: SensorFeatures) -> FusedFeatures:
         """The latent, and what the tokens of the bird's-eye grid read in all sensors, (B, width, 6, 6)."""
@@ -86,23 +98,25 @@ class RouteFusion(nn.Module):
         if POINTS not in self.sources:
             latent = self.latent(features)
             return FusedFeatures(latent, latent[:, :, None, None])
-        read = self._read(features, None, (POINTS,))
+        read = self._read(self.tokens(features), features.present, None, (POINTS,))
         places = read[:, -(BEV_TOKENS**2) :].transpose(1, 2)
         return FusedFeatures(read[:, :count].flatten(1), places.reshape(*places.shape[:2], BEV_TOKENS, BEV_TOKENS))
 
-    def _read(self, features: SensorFeatures, wanted: int | None, more: Sequence[str]) -> Tensor:
+    def _read(
+        self, tokens: Mapping[str, Tensor], present: Mapping[str, Tensor], wanted: int | None, more: Sequence[str]
+    ) -> Tensor:
         """(B, wanted or all readers, width): queries, then ego and route, then copies of the sensors in `more`, who read too.
 
         Nobody reads those copies, so the others find the same with and without them.
         """
-        tokens = {**tokens_of(features), ROUTE: self.along_route(features)}
+        tokens = {**tokens, ROUTE: self._without_silent(tokens[ROUTE], present)}
         embedded = {name: self.embed[name](tokens[name]) + self.position[name] for name in self.embed}
         batch = len(tokens[ROUTE])
         own = torch.cat([self.queries.expand(batch, -1, -1), *[embedded[name] for name in self.readers]], dim=1)
         rest = torch.cat([own[:, :0], *[embedded[name] for name in self.sources]], dim=1)
         seen = [torch.ones(batch, len(self.queries), dtype=torch.bool)]
         for name in (*self.readers, *self.sources):
-            here = features.present.get(name, torch.ones(batch, dtype=torch.bool))
+            here = present.get(name, torch.ones(batch, dtype=torch.bool))
             seen.append(here.view(batch, 1).expand(batch, embedded[name].shape[1]))
         mask = torch.cat(seen, dim=1)[:, None, None, :]
         copies = [embedded[name] for name in more]
@@ -122,20 +136,26 @@ class RouteFusion(nn.Module):
         return layer(torch.cat([copy, own, rest], dim=1), torch.cat([nobody, mask], dim=3), n)  # type: ignore[no-any-return]
 
     def along_route(self, features: SensorFeatures) -> Tensor:
-        """(B, T, channels) float32: each point of the route, and what the maps hold there; 0 of a sensor that is silent."""
+        """(B, T, channels) float32: each point of the route, and what the maps and pictures hold there."""
         route = features.vectors[ROUTE]
         metres = route * self.route_scale_m
         parts = [route]
         if features.points:
-            here = features.present[POINTS][:, None, None] if POINTS in features.present else 1.0
             half, quarter = features.points[0].float(), features.points[1].float()
-            parts.append(self._on_map(half, beside(metres, NEAR_ASIDE_M, NEAR_ALONG)) * here)
-            parts.append(self._on_map(quarter, beside(metres, WIDE_ASIDE_M, (0.0,))) * here)
+            parts.append(self._on_map(half, beside(metres, NEAR_ASIDE_M, NEAR_ALONG)))
+            parts.append(self._on_map(quarter, beside(metres, WIDE_ASIDE_M, (0.0,))))
         for name, camera in self.cameras.items():
-            here = features.present[name][:, None, None] if name in features.present else 1.0
             where = torch.from_numpy(on_ground(camera, metres.detach().numpy()))
             looked = functional.grid_sample(features.pictures[name].float(), where[:, :, None], align_corners=False)
-            parts.append(looked[..., 0].transpose(1, 2) * here)
+            parts.append(looked[..., 0].transpose(1, 2))
+        return torch.cat(parts, dim=2)
+
+    def _without_silent(self, route: Tensor, present: Mapping[str, Tensor]) -> Tensor:
+        """Tokens of the route (B, T, channels) with 0 for what sensors that are silent would hold there."""
+        parts = list(torch.split(route, [2, *self._looked.values()], dim=2))
+        for k, name in enumerate(self._looked, start=1):
+            if name in present:
+                parts[k] = parts[k] * present[name][:, None, None]
         return torch.cat(parts, dim=2)
 
     def _on_map(self, bev: Tensor, places: Tensor) -> Tensor:

@@ -28,6 +28,14 @@ class SensorFeatures:
 
 
 @dataclass(frozen=True)
+class SensorTokens:
+    """The same as what attention looks at. values: by sensor or vector, (B, T, C) float32. present: as in `SensorFeatures`."""
+
+    values: Mapping[str, Tensor]
+    present: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
 class FusedFeatures:
     """latent: (B, F) float32, what the policy sees. bev: (B, C, r, c), what fusion knows of places on the bird's-eye grid, for
     heads that only training has; one cell where a fusion knows no places. outlook: (B, OUTLOOK_SIZE) as

@@ -116,15 +116,15 @@ class PerceptionHeads(nn.Module):
         for name in self.cameras:
             decoded = functional.pixel_shuffle(self.picture(features.pictures[name].float()), _UP)
             semantic[name], log_depth[name] = decoded[:, :-1], decoded[:, -1] + 2.5  # 12 m to begin with
-        state = self.state(fused.latent) if fused.outlook is None else fused.outlook
+        light, lane, affordances = outlook_parts(self.state(fused.latent) if fused.outlook is None else fused.outlook)
         return Predictions(
             bev=functional.pixel_shuffle(self.bev(x), 2),
             centers=self.center_map(self.center_block(x)),
             semantic=semantic,
             log_depth=log_depth,
-            light=state[:, :LIGHT_STATES],
-            lane=state[:, LIGHT_STATES : LIGHT_STATES + 2],
-            affordances=state[:, LIGHT_STATES + 2 :],
+            light=light,
+            lane=lane,
+            affordances=affordances,
         )
 
     def _bird_view(self, features: SensorFeatures, fused: FusedFeatures) -> Tensor:
@@ -141,6 +141,12 @@ class PerceptionHeads(nn.Module):
         if features.points:
             x = x + self.lateral[0](features.points[0].float())
         return self.at_half(x)  # type: ignore[no-any-return]
+
+
+def outlook_parts(outlook: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Light, lane and affordances, as in `Predictions`, of an outlook (B, OUTLOOK_SIZE)."""
+    light, lane, affordances = torch.split(outlook, [LIGHT_STATES, 2, len(Affordance)], dim=1)
+    return light, lane, affordances
 
 
 def outlook_head(latent: int, hidden: int) -> nn.Sequential:

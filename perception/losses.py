@@ -96,16 +96,24 @@ def task_losses(predictions: Predictions, frames: LabelledFrames, grid: BevGrid)
     losses = {"bev": bev, **_center_losses(predictions.centers, targets)}
     if predictions.semantic:
         losses |= _picture_losses(predictions, frames)
-    light = torch.from_numpy(frames.light)
+    affordances = None if frames.affordances is None else torch.from_numpy(frames.affordances)
+    said = (predictions.light, predictions.lane, predictions.affordances)
+    return losses | outlook_losses(said, torch.from_numpy(frames.light), torch.from_numpy(frames.lane), affordances)
+
+
+def outlook_losses(
+    said: tuple[Tensor, Tensor, Tensor], light: Tensor, lane: Tensor, affordances: Tensor | None
+) -> dict[str, Tensor]:
+    """Of what is `said` of light, lane and affordances (as in `Predictions`), where `LabelledFrames` has such labels."""
+    losses = {}
     if bool((light != UNKNOWN).any()):
-        losses["light"] = functional.cross_entropy(predictions.light, light, _LIGHT_WEIGHTS, ignore_index=UNKNOWN)
-    lane = torch.from_numpy(frames.lane)
+        losses["light"] = functional.cross_entropy(said[0], light, _LIGHT_WEIGHTS, ignore_index=UNKNOWN)
     known = torch.isfinite(lane).all(1)
     if bool(known.any()):
-        scaled = (predictions.lane[known] - lane[known]) / torch.tensor([0.3, 0.1])
+        scaled = (said[1][known] - lane[known]) / torch.tensor([0.3, 0.1])
         losses["lane"] = functional.smooth_l1_loss(scaled, torch.zeros_like(scaled))
-    if frames.affordances is not None and np.isfinite(frames.affordances).any():
-        losses["affordances"] = affordance_loss(predictions.affordances, torch.from_numpy(frames.affordances))
+    if affordances is not None and bool(torch.isfinite(affordances).any()):
+        losses["affordances"] = affordance_loss(said[2], affordances)
     return losses
 
 

@@ -169,7 +169,7 @@ def train_perception(
     clock = _Clock()
     evaluation: dict[str, float] = {}
     model.train()
-    with SummaryWriter(str(out_dir / "tensorboard"), purge_step=start) as writer, _progress_bar(quiet) as bar:
+    with SummaryWriter(str(out_dir / "tensorboard"), purge_step=start) as writer, progress_bar(quiet) as bar:
         task = bar.add_task("training", total=total, completed=start, info="")
         for step in range(start, total):
             clock.start()
@@ -195,7 +195,7 @@ def train_perception(
                 continue
             writer.add_scalar("speed/frames_per_s", clock.rate, step)
             writer.add_image("predictions", paint(frames, predictions), step, dataformats="HWC")
-            recent = _means(history[-config.checkpoint_every :])
+            recent = means(history[-config.checkpoint_every :])
             if done == total or done // config.checkpoint_every % config.evaluate_every == 0:
                 # Whoever stops the run while it is evaluated loses no chapter.
                 keeper.save(optimizer, done, {**recent, "frames": float(done * source.batch_size)})
@@ -216,8 +216,8 @@ def train_perception(
         seconds=clock.total,
         frames_per_s=clock.rate,
         render_share=clock.render_share,
-        first_losses=_means(history[:tenth]),
-        last_losses=_means(history[-tenth:]),
+        first_losses=means(history[:tenth]),
+        last_losses=means(history[-tenth:]),
         evaluation=evaluation,
     )
 
@@ -311,13 +311,14 @@ class _Clock:
         return self.render_s / max(self.total, 1e-9)
 
 
-def _means(history: list[dict[str, float]]) -> dict[str, float]:
+def means(history: list[dict[str, float]]) -> dict[str, float]:
     """Mean of each curve over the steps that have it."""
     names = dict.fromkeys(name for losses in history for name in losses)
     return {name: float(np.mean([losses[name] for losses in history if name in losses])) for name in names}
 
 
-def _progress_bar(quiet: bool) -> Progress:
+def progress_bar(quiet: bool) -> Progress:
+    """Of a training, on standard error; `info` is a field for figures."""
     return Progress(
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[info]}"),
         TimeRemainingColumn(), console=Console(stderr=True), disable=quiet,

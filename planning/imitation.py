@@ -43,6 +43,12 @@ def expert_distribution(actions: NDArray[np.float32], concentration: float) -> N
     return torch.stack([around.alpha, around.beta], dim=-1).numpy()  # type: ignore[no-any-return]
 
 
+def mode_of(expert: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The actions (B, A) that such a driver takes, the modes of its distribution."""
+    above = expert - 1.0
+    return np.asarray(2.0 * above[..., 0] / np.maximum(above.sum(-1), 1e-6) - 1.0, np.float32)
+
+
 def imitation_objective(model: Perceiver, config: ImitationConfig, weights: TaskWeights) -> Objective:
     """The expert's distribution over actions, and all tasks of perception that the frames have labels for.
 

@@ -18,7 +18,7 @@ from fusion.late import LateFusion
 from fusion.lift import LiftFusion
 from fusion.route import RouteFusion
 from perception.camera import CameraEncoder, feature_size
-from perception.features import FusedFeatures, SensorFeatures
+from perception.features import FusedFeatures, SensorFeatures, SensorTokens
 from perception.heads import OUTLOOK_SIZE, outlook_head
 from perception.points import BevGrid, PointEncoder
 from perception.precision import Precision, autocast
@@ -231,12 +231,30 @@ class DrivingNetwork(nn.Module):
             return observation[LATENT]
         features = self.features(observation)
         latent = self.fusion.latent(features)
-        return self._with_outlook(latent, self.outlook(latent), features) if self.config.outlook else latent
+        return self._with_outlook(latent, self.outlook(latent), features.vectors) if self.config.outlook else latent
 
     @staticmethod
-    def _with_outlook(latent: Tensor, outlook: Tensor, features: SensorFeatures) -> Tensor:
+    def _with_outlook(latent: Tensor, outlook: Tensor, vectors: Tensors) -> Tensor:
         """What the policy sees: a speed that counts beside a distance must not get lost on the way through fusion."""
-        return torch.cat([latent, outlook, *[v.flatten(1) for n, v in features.vectors.items() if n == "ego"]], dim=1)
+        return torch.cat([latent, outlook, *[v.flatten(1) for n, v in vectors.items() if n == "ego"]], dim=1)
+
+    def tokens(self, observation: Tensors) -> SensorTokens:
+        """What fusion by attention looks at: all that the encoders do, so that it can be kept while the rest learns.
+
+        Raises ValueError for a fusion without tokens."""
+        if not isinstance(self.fusion, AttentionFusion | RouteFusion):
+            raise ValueError(f"fusion {self.config.fusion!r} has no tokens; take attention or route")
+        features = self.features(observation)
+        return SensorTokens(self.fusion.tokens(features), dict(features.present))
+
+    def act_on(self, tokens: SensorTokens) -> tuple[BetaActions, Tensor | None]:
+        """Distribution over actions, and the outlook where the network has one, from tokens worked out before."""
+        assert isinstance(self.fusion, AttentionFusion | RouteFusion)
+        latent = self.fusion(tokens.values, tokens.present)
+        if not self.config.outlook:
+            return BetaActions.from_logits(self.policy(latent)), None
+        outlook = self.outlook(latent)
+        return BetaActions.from_logits(self.policy(self._with_outlook(latent, outlook, tokens.values))), outlook
 
     def cached_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of each key of an observation (without batch) that holds features worked out before."""
@@ -268,7 +286,7 @@ class DrivingNetwork(nn.Module):
         fused = self.fusion.fuse(features)
         if self.config.outlook:
             outlook = self.outlook(fused.latent)
-            fused = FusedFeatures(self._with_outlook(fused.latent, outlook, features), fused.bev, outlook)
+            fused = FusedFeatures(self._with_outlook(fused.latent, outlook, features.vectors), fused.bev, outlook)
         return features, fused
 
     def act(self, observation: Tensors) -> BetaActions:

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from perception.labels import Affordance, LabelledFrames, closeness
 from perception.points import BevGrid
+from planning.imitation import mode_of
 from planning.policy import SignalState, Situation
 from sim.labelled_frames import DrivenFrames, FramesConfig, Town
 from sim.observation import PRIVILEGED_SIZE, PrivilegedObserver
@@ -88,10 +89,10 @@ class ImitationFrames(DrivenFrames):
 
     def town(self, name: str, rig: RigConfig, num_envs: int, seeds: range) -> Town:
         """The environments on one map."""
-        return _SharedTown(self, name, rig, num_envs, seeds)
+        return SharedTown(self, name, rig, num_envs, seeds)
 
 
-class _SharedTown(Town):
+class SharedTown(Town):
     """The environments on one map, some of them driven by the student."""
 
     def __init__(self, source: ImitationFrames, name: str, rig: RigConfig, num_envs: int, seeds: range) -> None:
@@ -100,7 +101,7 @@ class _SharedTown(Town):
         self.observer = PrivilegedObserver(self.world.map, self.world)
         self.privileged = np.zeros((num_envs, PRIVILEGED_SIZE), np.float32)
         self.followed = np.zeros(num_envs, np.bool_)
-        self._decided = np.zeros((num_envs, 2), np.float32)  # what the student has decided last
+        self.decided = np.zeros((num_envs, 2), np.float32)  # what the student has decided last
         self._wanted: NDArray[np.float32] | None = None  # (N, A, 2) of this tick, once it was asked for
         self._rendered = False  # whether the sensors show this tick
 
@@ -111,10 +112,9 @@ class _SharedTown(Town):
 
     def expert_actions(self) -> NDArray[np.float32]:
         """What the expert does now (N, 2)."""
-        above = self._distribution() - 1.0
-        return np.asarray(2.0 * above[..., 0] / np.maximum(above.sum(-1), 1e-6) - 1.0, np.float32)
+        return mode_of(self.wanted())
 
-    def _distribution(self) -> NDArray[np.float32]:
+    def wanted(self) -> NDArray[np.float32]:
         """How the expert, who sees no more than the sensors, would act now: (N, A, 2)."""
         if self._wanted is None:
             situation = self.world.situation()
@@ -130,8 +130,13 @@ class _SharedTown(Town):
             if self.followed.any():
                 if tick % self.source.config.student_ticks == 0:
                     self._decide()
-                actions[self.followed] = self._decided[self.followed]
+                actions[self.followed] = self.decided[self.followed]
             self._step(actions)
+
+    def hold(self, ticks: int) -> None:
+        """Drive on while the student keeps to what it has decided."""
+        for _ in range(ticks):
+            self._step(np.where(self.followed[:, None], self.decided, self.expert_actions()))
 
     def _decide(self) -> None:
         """Ask the student, in the environments that it drives."""
@@ -139,14 +144,14 @@ class _SharedTown(Town):
             self.suite.observe(self.world.state, self.followed)
         observation = self.labeller.observation()
         mine = {key: values[self.followed] for key, values in observation.items()}
-        self._decided[self.followed] = self.source.student(mine)
+        self.decided[self.followed] = self.source.student(mine)
 
     def _step(self, actions: NDArray[np.float32]) -> None:
         super()._step(actions)
         self._wanted, self._rendered = None, False
 
     def render(self) -> LabelledFrames:
-        wanted = self._distribution()
+        wanted = self.wanted()
         frames = super().render()
         self._rendered = True
         label = self.source.label

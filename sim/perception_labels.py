@@ -89,8 +89,8 @@ class PerceptionLabeller:
             box_count=count,
             depth=depth,
             semantic={name: self._picture_classes(name, picked) for name in cameras},
-            light=self._light(),
-            lane=self._lane(),
+            light=self.light(),
+            lane=self.lane(),
         )
 
     def _picture_classes(self, camera: str, picked: slice) -> NDArray[np.uint8]:
@@ -225,13 +225,13 @@ class PerceptionLabeller:
         )  # fmt: skip
         return np.asarray(drawn, np.uint8)
 
-    def _light(self) -> NDArray[np.int64]:
+    def light(self) -> NDArray[np.int64]:
         situation = self.world.situation()
         distance = situation.stop_line_distance_m
         told = np.where(distance <= SIGNAL_TOLD_M, situation.signal, UNKNOWN)
         return np.where(distance > SIGNAL_NONE_M, SignalState.NONE, told).astype(np.int64)
 
-    def _lane(self) -> NDArray[np.float32]:
+    def lane(self) -> NDArray[np.float32]:
         lateral, heading = self.world.events.lateral_m, self.world.route_heading_rad
         lane = np.column_stack([lateral, heading]).astype(np.float32)
         lane[np.abs(lateral) > FURTHEST_FROM_LANE_M] = np.nan

@@ -23,10 +23,11 @@ from sim.sensors.rig import RigConfig
 from sim.sensors.rig import rig as rig_by_name
 from sim.train import TrainConfig, train
 from sim.train_distill import TrainDistillConfig, distill_stage
+from sim.train_fuse import TrainFuseConfig, fuse_stage
 from sim.train_perception import TrainPerceptionConfig, spec_of, train_stage
 
 REPORT = "report.json"  # in the folder of a step that is done
-StageConfig = TrainConfig | TrainPerceptionConfig | TrainDistillConfig
+StageConfig = TrainConfig | TrainPerceptionConfig | TrainDistillConfig | TrainFuseConfig
 
 
 class RecipeStep(BaseModel):
@@ -69,8 +70,10 @@ def _stage_config(path: Path, overrides: Sequence[str]) -> StageConfig:
             return load_config(TrainPerceptionConfig, path, overrides)
         case "distill":
             return load_config(TrainDistillConfig, path, overrides)
+        case "fuse":
+            return load_config(TrainFuseConfig, path, overrides)
         case other:
-            raise ConfigError(f"{path}: no stage {other!r}; there are: policy, perception, distill, all")
+            raise ConfigError(f"{path}: no stage {other!r}; there are: policy, perception, distill, fuse, all")
 
 
 def _run(config: StageConfig, out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
@@ -81,6 +84,8 @@ def _run(config: StageConfig, out_dir: Path, resume: bool, console: Console) -> 
             return train_stage(config, out_dir, resume, console)
         case TrainDistillConfig():
             return distill_stage(config, out_dir, resume, console)
+        case TrainFuseConfig():
+            return fuse_stage(config, out_dir, resume, console)
 
 
 def _run_recipe(path: Path, recipe: RecipeConfig, out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
@@ -137,6 +142,8 @@ def measured_rate(config: StageConfig) -> tuple[int, str, float]:
                 short["start_from"] = _untrained(config, out / "start.safetensors")
             report = train(config.model_copy(update=short), out / "run", False, quiet)
             return config.ppo.total_steps, "steps", float(report["steps_per_s"])
+        if isinstance(config, TrainFuseConfig):
+            return _measured_fuse(config, out)
         frames = 4 * config.frames.envs
         perception = config.perception.model_copy(update={"total_frames": frames, "checkpoint_every": 2})
         if isinstance(config, TrainPerceptionConfig):
@@ -147,6 +154,25 @@ def measured_rate(config: StageConfig) -> tuple[int, str, float]:
             driven = config.frames.model_copy(update={"expert_chapters": 0})
             report = distill_stage(config.model_copy(update={**short, "frames": driven}), out, False, quiet)
         return config.perception.total_frames, "frames", float(report["frames_per_s"])
+
+
+def _measured_fuse(config: TrainFuseConfig, out: Path) -> tuple[int, str, float]:
+    """A shard takes as long as its town and its moments, learning as long as its steps: two short pieces tell these apart."""
+    training, report = config.training, {}
+    pieces = (10, 50)
+    for moments in pieces:
+        short = {
+            "first_shards": 1, "validation_shards": 0, "evaluation_episodes": 0, "start_from": None,
+            "frames": config.frames.model_copy(update={"moments": moments}),
+            "training": training.model_copy(update={"rounds": 1, "steps": 4}),
+        }  # fmt: skip
+        report[moments] = fuse_stage(config.model_copy(update=short), out / str(moments), False, Console(quiet=True))
+    few, many = (float(report[moments]["collect_seconds"]) for moments in pieces)
+    moment_s = max(many - few, 0.0) / (pieces[1] - pieces[0])
+    shard_s = max(many - pieces[1] * moment_s, 0.0) + config.frames.moments * moment_s
+    shards = config.first_shards + (training.rounds - 1) * config.shards
+    steps = training.rounds * training.steps
+    return steps, "steps", steps / (shards * shard_s + float(report[pieces[1]]["learn_seconds"]) / 4 * steps)
 
 
 def _untrained(config: TrainConfig, path: Path) -> str:

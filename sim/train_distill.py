@@ -16,7 +16,7 @@ from pydantic import Field
 from rich.console import Console
 
 from perception.prediction_pictures import paint_predictions
-from perception.train_perception import train_perception
+from perception.train_perception import PerceptionConfig, train_perception
 from planning.checkpoint import load_checkpoint
 from planning.imitation import ImitationConfig, expert_distribution, imitation_objective
 from planning.network import DrivingNetwork, PrivilegedNetwork
@@ -30,13 +30,12 @@ from sim.observation import PRIVILEGED_SIZE
 from sim.sensors.rig import rig as rig_by_name
 from sim.train_perception import FrameTrainingConfig, RunKeeper, announce, begin_run, report_of
 
-_MAY_CHANGE = ("threads", "evaluation_episodes", "evaluation_towns", "evaluation_max_steps")
+MAY_CHANGE = ("threads", "evaluation_episodes", "evaluation_towns", "evaluation_max_steps")
 
 
-class TrainDistillConfig(FrameTrainingConfig):
-    """What `automedon train` runs where `stage = "distill"`."""
+class ImitatingConfig(FrameTrainingConfig):
+    """What stages that imitate an expert have in common."""
 
-    stage: Literal["distill"] = "distill"
     start_from: str | None = Field(
         default=None, description="folder of a run of perception, or of this stage, whose weights the run begins with"
     )
@@ -44,16 +43,23 @@ class TrainDistillConfig(FrameTrainingConfig):
         default="rules",
         description="who is imitated: rules, the rule-based expert who knows what sensors can see; or a privileged checkpoint",
     )
-    teacher: str | None = Field(
-        default=None,
-        description="checkpoint of a sensor network that is imitated in place of the expert, to make a smaller one",
-    )
     evaluation_episodes: int = Field(
         default=4, ge=0, le=1000, description="validation seeds driven on each of its towns"
     )
     evaluation_max_steps: int = Field(default=1200, ge=1, description="ticks after which such an episode has failed")
     frames: ImitationFramesConfig = ImitationFramesConfig()
     imitation: ImitationConfig = ImitationConfig.model_validate({})
+
+
+class TrainDistillConfig(ImitatingConfig):
+    """What `automedon train` runs where `stage = "distill"`."""
+
+    stage: Literal["distill"] = "distill"
+    teacher: str | None = Field(
+        default=None,
+        description="checkpoint of a sensor network that is imitated in place of the expert, to make a smaller one",
+    )
+    perception: PerceptionConfig = PerceptionConfig.model_validate({})
 
 
 def distill_stage(config: TrainDistillConfig, out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
@@ -72,11 +78,11 @@ def distill_stage(config: TrainDistillConfig, out_dir: Path, resume: bool, conso
     network.value.requires_grad_(False)
     teacher = None if config.teacher is None else _teacher(config.teacher, network)
     label = None if teacher is None else _label_by(teacher)
-    rig, expert = rig_by_name(config.rig), _expert(config)
+    rig, expert = rig_by_name(config.rig), expert_of(config)
     source = ImitationFrames(config.frames, rig, model.grid, config.seed, "train", student_of(network), expert, label)
     announce(model, source, console)
-    drives = _Drives(config)
-    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, lambda: drives(network), _MAY_CHANGE)
+    drives = Drives(config)
+    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, lambda: drives(network), MAY_CHANGE)
     result = train_perception(
         model, source, config.perception, config.seed, out_dir, keeper, lambda f, p: paint_predictions(f, p, model.grid),
         objective=imitation_objective(model, config.imitation, config.perception.weights),
@@ -128,7 +134,7 @@ def _label_by(teacher: DrivingNetwork) -> Label:
     return label
 
 
-def _expert(config: TrainDistillConfig) -> Expert:
+def expert_of(config: ImitatingConfig) -> Expert:
     """Raises ConfigError where the checkpoint holds no privileged network that fits, CheckpointError where it is none."""
     if config.expert == "rules":
         return lambda actions, privileged: expert_distribution(actions, config.imitation.concentration)
@@ -147,10 +153,10 @@ def _expert(config: TrainDistillConfig) -> Expert:
     return act
 
 
-class _Drives:
+class Drives:
     """Validation drives of networks; environments are built when they are needed first."""
 
-    def __init__(self, config: TrainDistillConfig) -> None:
+    def __init__(self, config: ImitatingConfig) -> None:
         self._config = config
         self._judge: Judge | None = None
 

@@ -55,7 +55,6 @@ class FrameTrainingConfig(BaseModel):
     frames: FramesConfig = FramesConfig()
     network: NetworkConfig = network_config("small")
     heads: HeadsConfig = HeadsConfig.model_validate({})
-    perception: PerceptionConfig = PerceptionConfig.model_validate({})
 
     @model_validator(mode="before")
     @classmethod
@@ -77,6 +76,7 @@ class TrainPerceptionConfig(FrameTrainingConfig):
         default=None,
         description="a Ray cluster that renders: auto, local, or its address (extra `ray`); by default this process",
     )
+    perception: PerceptionConfig = PerceptionConfig.model_validate({})
 
 
 def train_stage(config: TrainPerceptionConfig, out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
@@ -154,9 +154,13 @@ def report_of(result: PerceptionResult, out_dir: Path) -> dict[str, Any]:
     for when in ("first", "last"):
         report |= {f"{when}_loss_{name}": value for name, value in report.pop(f"{when}_losses").items()}
     figures = {name: value for name, value in report.pop("evaluation").items() if math.isfinite(value)}
+    return {**report, **figures, **files_of(out_dir)}
+
+
+def files_of(out_dir: Path) -> dict[str, str]:
+    """The files of a run that is done."""
     best = {"best_checkpoint": str(out_dir / BEST)} if (out_dir / BEST).exists() else {}
-    files = {"checkpoint": str(out_dir / NETWORK), **best, "heads": str(out_dir / HEADS), "out": str(out_dir)}
-    return {**report, **figures, **files}
+    return {"checkpoint": str(out_dir / NETWORK), **best, "heads": str(out_dir / HEADS), "out": str(out_dir)}
 
 
 def spec_of(rig: RigConfig) -> ObservationSpec:

@@ -20,7 +20,7 @@ from sim.config import ConfigError, load_config
 from sim.imitation_frames import ImitationFrames
 from sim.sensors.rig import rig
 from sim.stages import run_stage
-from sim.train_distill import TrainDistillConfig, _expert, distill_stage
+from sim.train_distill import TrainDistillConfig, distill_stage, expert_of
 from sim.train_perception import BEST, STATE
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -107,7 +107,7 @@ def test_the_smoke_configuration_comes_nearer_to_the_expert(tmp_path: Path) -> N
 def far_from_the_expert(model: Perceiver) -> float:
     """Mean divergence on roads of another seed on which only the expert has driven."""
     c = config()
-    source = ImitationFrames(c.frames, rig("smoke"), model.grid, 1, "train", lambda o: o["ego"][:, :2], _expert(c))
+    source = ImitationFrames(c.frames, rig("smoke"), model.grid, 1, "train", lambda o: o["ego"][:, :2], expert_of(c))
     divergence = []
     for chapter in range(2):
         source.begin(chapter)

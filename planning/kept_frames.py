@@ -1,0 +1,128 @@
+"""Frames as frozen encoders see them, on disk, for all that lies behind the encoders to learn from again and again.
+
+Knows files and tokens; knows nothing about who drives or where frames come from. A shard is a folder of `.npy` files, read as
+memory maps and never as pickles: what is learned from may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from perception.features import SensorTokens
+from perception.labels import Affordance
+from planning.action import ACTION_SIZE
+
+_TOKENS, _PRESENT = "tokens-", "present-"
+_LABELS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "expert": ("float32", (ACTION_SIZE, 2)),
+    "light": ("int64", ()),
+    "lane": ("float32", (2,)),
+    "affordances": ("float32", (len(Affordance),)),
+}
+
+
+class KeptFramesError(ValueError):
+    """A folder that holds no usable shard; the message is one line."""
+
+
+@dataclass(frozen=True)
+class KeptFrames:
+    """B frames: tokens, and the labels `expert`, `light`, `lane`, `affordances` of `perception.labels.LabelledFrames`."""
+
+    tokens: SensorTokens
+    expert: Tensor
+    light: Tensor
+    lane: Tensor
+    affordances: Tensor
+
+    def __len__(self) -> int:
+        return len(self.expert)
+
+
+def write_shard(folder: Path, parts: Sequence[KeptFrames]) -> int:
+    """Write frames as one shard, all or nothing; tokens with 16 bits a number. Returns how many."""
+    unfinished = folder.with_name(f".{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for name in parts[0].tokens.values:
+        _write(unfinished / f"{_TOKENS}{name}", [part.tokens.values[name].half() for part in parts])
+    for name in parts[0].tokens.present:
+        _write(unfinished / f"{_PRESENT}{name}", [part.tokens.present[name] for part in parts])
+    for name in _LABELS:
+        _write(unfinished / name, [getattr(part, name) for part in parts])
+    os.replace(unfinished, folder)
+    return sum(len(part) for part in parts)
+
+
+def _write(path: Path, parts: Sequence[Tensor]) -> None:
+    np.save(path.with_suffix(".npy"), torch.cat(list(parts)).numpy(), allow_pickle=False)
+
+
+class FrameStore:
+    """Shards of one run, opened as they are added."""
+
+    def __init__(self) -> None:
+        self._shards: list[dict[str, NDArray[np.generic]]] = []
+        self._first = [0]  # number of each shard's first frame, and of the frame after the last
+
+    def __len__(self) -> int:
+        return self._first[-1]
+
+    def add(self, folder: Path) -> None:
+        """Open one more shard.
+
+        Raises:
+            KeptFramesError: files are missing, damaged, or do not belong to the shards before.
+        """
+        try:
+            arrays = {
+                path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(folder.glob("*.npy"))
+            }
+        except (OSError, ValueError, EOFError) as error:
+            raise KeptFramesError(f"{folder}: {' '.join(str(error).split())[:200]}; delete this shard") from None
+        like = self._shards[0] if self._shards else arrays
+        shapes = {name: (array.dtype, array.shape[1:]) for name, array in arrays.items()}
+        fits = shapes == {name: (array.dtype, array.shape[1:]) for name, array in like.items()}
+        told = {name: (np.dtype(dtype), shape) for name, (dtype, shape) in _LABELS.items()}
+        fits &= told.items() <= shapes.items() and len({len(array) for array in arrays.values()}) == 1
+        if not fits:
+            raise KeptFramesError(
+                f"{folder}: no shard of frames like those before; delete it, or start in a new folder"
+            )
+        self._shards.append(arrays)
+        self._first.append(self._first[-1] + len(arrays["expert"]))
+
+    def frames(self, numbers: NDArray[np.intp]) -> KeptFrames:
+        """The frames with these numbers (B,), in that order, copied."""
+        order = np.argsort(numbers, kind="stable")
+        ordered = numbers[order]
+        bounds = np.searchsorted(ordered, self._first)
+        arrays = {
+            name: np.empty((len(numbers), *array.shape[1:]), array.dtype) for name, array in self._shards[0].items()
+        }
+        for k, shard in enumerate(self._shards):
+            mine = slice(bounds[k], bounds[k + 1])
+            for name, array in shard.items():
+                arrays[name][order[mine]] = array[ordered[mine] - self._first[k]]
+        return _frames_of({name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def affordances(self) -> NDArray[np.float32]:
+        """(number of frames, len(Affordance)) float32 of all frames."""
+        return np.concatenate([shard["affordances"] for shard in self._shards])
+
+
+def _frames_of(arrays: Mapping[str, Tensor]) -> KeptFrames:
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+    values = {name: array.float() for name, array in under(_TOKENS).items()}
+    return KeptFrames(SensorTokens(values, under(_PRESENT)), **{name: arrays[name] for name in _LABELS})

@@ -1,0 +1,146 @@
+"""Frames from many towns and drives, chosen for what they show, as frozen encoders see them.
+
+Composes worlds, sensors, labels, expert, student and encoders. An expert drives without sensors some hundred times as fast as
+encoders look, and most of what it meets is an empty road. So it drives far, and what is looked at are the moments with a reason to
+slow down. The student (DAgger: Ross, Gordon and Bagnell, AISTATS 2011) needs its sensors all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from perception.features import SensorTokens
+from perception.labels import Affordance
+from perception.points import BevGrid
+from planning.imitation import BRAKES_BELOW, THROTTLE, mode_of
+from planning.kept_frames import KeptFrames
+from sim.imitation_frames import Expert, ImitationFrames, ImitationFramesConfig, SharedTown, affordances_of
+from sim.labelled_frames import jittered
+from sim.roads.towns import SPLITS
+from sim.sensors.rig import RigConfig
+from sim.world import EGO
+
+KINDS = ("town", "grid-small", "radial", "town", "grid-large")  # stop signs are more frequent in the first
+TOWNS = tuple(f"{kind}:{100 * part + number}" for number in range(1, 100) for part, kind in enumerate(KINDS))
+TICKS = 2  # between two moments, 0.1 s each; the student decides as often
+STANDS_MPS = 0.3
+
+Look = Callable[[Mapping[str, NDArray[np.generic]]], SensorTokens]
+"""Batched observation to what the encoders make of it."""
+Act = Callable[[SensorTokens], NDArray[np.float32]]
+"""Those to the actions of the student (N, 2) float32 in [-1, 1]."""
+
+# What share of the moments with a reason to slow down that is so near is kept; several reasons add up.
+REASONS = {
+    Affordance.STOP_SIGN: (0.25, 0.35),  # closeness of 0.25: 30 m
+    Affordance.WALKER: (0.25, 0.6),
+    Affordance.BLOCKED: (0.25, 0.3),
+    Affordance.SIGNAL: (0.25, 0.12),
+    Affordance.YIELD: (0.25, 0.12),
+    Affordance.LEADER: (0.4, 0.12),
+}
+BRAKING_SHARE, STARTS_SHARE = 0.2, 0.4
+
+
+class ChosenFramesConfig(ImitationFramesConfig):
+    """Where, how far and by whom is driven, and how much of that is kept."""
+
+    towns: tuple[str, ...] = Field(default=TOWNS, min_length=1, description="each shard is driven in the next one")
+    towns_at_once: Literal[1] = 1
+    envs: int = Field(default=48, ge=1, le=1024, description="cars that drive at once")
+    moments: int = Field(default=240, ge=1, le=100_000, description="of a shard, 0.2 s apart")
+    other_share: float = Field(
+        default=0.05, gt=0, le=1, description="of the moments without a reason to slow down that are kept"
+    )
+    student_keeps: float = Field(
+        default=2.0,
+        gt=0,
+        le=100,
+        description="of a student's moments so many times as much is kept: they are seen anyway",
+    )
+
+
+class ChosenFrames(ImitationFrames):
+    """Shards of kept frames. A shard is a pure function of config, seed, its number and the student."""
+
+    config: ChosenFramesConfig
+
+    def __init__(
+        self,
+        config: ChosenFramesConfig,
+        rig: RigConfig,
+        grid: BevGrid,
+        seed: int,
+        split: Literal["train", "validation"],
+        look: Look,
+        act: Act,
+        expert: Expert,
+    ) -> None:
+        """Raises ConfigError for numbers that do not fit each other, MapError for a town kept for another split."""
+        super().__init__(config, rig, grid, seed, split, _nobody, expert)
+        self.look, self.act = look, act
+
+    def kept(self, number: int, student_share: float) -> Iterator[KeptFrames]:
+        """Drive shard `number`, the student in its share of the cars: what is kept of each moment, if anything."""
+        config, rng = self.config, np.random.default_rng([self.seed, number])
+        self.student_share = student_share
+        rig = jittered(self.rig, config.jitter_deg, config.jitter_m, rng)
+        town = SharedTown(self, config.towns[number % len(config.towns)], rig, config.envs, SPLITS[self.split])
+        town.begin(rng)
+        for _ in range(config.moments):
+            frames = self._moment(town, rng)
+            if frames is not None:
+                yield frames
+            town.hold(TICKS)
+
+    def _moment(self, town: SharedTown, rng: np.random.Generator) -> KeptFrames | None:
+        """Look, let the student decide, and keep what is chosen."""
+        expert, affordances = town.wanted(), affordances_of(town.world.situation(), town.observer.sight)
+        share = share_kept(expert, affordances, town.world.state.speed_mps[:, EGO], self.config.other_share)
+        share[town.followed] *= self.config.student_keeps
+        chosen = rng.random(len(share)) < share
+        seen = chosen | town.followed
+        if not seen.any():
+            return None
+        town.suite.observe(town.world.state, seen)
+        tokens = self.look({key: values[seen] for key, values in town.labeller.observation().items()})
+        if town.followed.any():
+            town.decided[town.followed] = self.act(_of(tokens, town.followed[seen]))
+        if not chosen.any():
+            return None
+        light, lane = town.labeller.light(), town.labeller.lane()
+        labels = [torch.from_numpy(array[chosen]) for array in (expert, light, lane, affordances)]
+        return KeptFrames(_of(tokens, chosen[seen]), *labels)
+
+
+def share_kept(
+    expert: NDArray[np.float32], affordances: NDArray[np.float32], speed_mps: NDArray[np.floating], other: float
+) -> NDArray[np.float64]:
+    """(N,) chance that a moment is kept: `other`, and more for each reason to slow down and where a car that stands may go; a
+    quarter while it stands and stays so, as one red light looks like itself for half a minute."""
+    share = np.full(len(affordances), other)
+    for column, (near, more) in REASONS.items():
+        share += more * (affordances[:, column] > near)
+    throttle = mode_of(expert)[:, THROTTLE]
+    stands = speed_mps < STANDS_MPS
+    share += BRAKING_SHARE * (throttle < BRAKES_BELOW) + STARTS_SHARE * (stands & (throttle > 0))
+    share[stands & (throttle < 0)] *= 0.25
+    return share
+
+
+def _of(tokens: SensorTokens, which: NDArray[np.bool_]) -> SensorTokens:
+    mine = torch.from_numpy(which)
+    return SensorTokens(
+        {name: values[mine] for name, values in tokens.values.items()},
+        {name: here[mine] for name, here in tokens.present.items()},
+    )
+
+
+def _nobody(observation: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
+    raise AssertionError("a student drives by tokens here")

@@ -1,0 +1,143 @@
+"""Stage 3b of `train`: fusion, outlook and policy imitate the expert on frames kept as frozen encoders see them.
+
+Composes frames, network, expert, training loop, files and validation drives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from rich.console import Console
+
+from perception.features import SensorTokens
+from planning.kept_frames import FrameStore, write_shard
+from planning.network import DrivingNetwork
+from planning.perceiver import Perceiver, load_perceiver
+from planning.train_kept import KeptTrainingConfig, kept_scores, train_on_kept
+from sim.chosen_frames import ChosenFrames, ChosenFramesConfig
+from sim.config import ConfigError
+from sim.sensors.rig import rig as rig_by_name
+from sim.train_distill import MAY_CHANGE, Drives, ImitatingConfig, expert_of
+from sim.train_perception import RunKeeper, begin_run, files_of
+
+FRAMES, VALIDATION = "frames", "validation"
+
+
+class TrainFuseConfig(ImitatingConfig):
+    """What `automedon train` runs where `stage = "fuse"`."""
+
+    stage: Literal["fuse"] = "fuse"
+    first_shards: int = Field(
+        default=60,
+        ge=1,
+        le=9999,
+        description="of frames.moments each, driven before the first round, by the expert alone",
+    )
+    shards: int = Field(default=6, ge=0, le=9999, description="driven before each later round, by expert and student")
+    validation_shards: int = Field(
+        default=4, ge=0, le=1000, description="driven on validation towns by the expert, for curves; first_shards' kind"
+    )
+    frames: ChosenFramesConfig = ChosenFramesConfig()
+    training: KeptTrainingConfig = KeptTrainingConfig.model_validate({})
+
+
+def fuse_stage(config: TrainFuseConfig, out_dir: Path, resume: bool, console: Console) -> dict[str, Any]:
+    """Train, and drive validation seeds with the network.
+
+    Returns: figures of the run: losses at the start and at the end, seconds, scores, success, files.
+
+    Raises:
+        ConfigError: the parts of the configuration do not fit each other, or the folder holds a run already.
+        MapError: a town kept for validation or tests. PerceptionError, KeptFramesError, CheckpointError: as loop and files say.
+    """
+    if config.network.fusion not in ("attention", "route"):
+        raise ConfigError(f"this stage needs network.fusion 'attention' or 'route', got {config.network.fusion!r}")
+    model = begin_run(config, out_dir, resume)
+    network = model.network
+    if config.start_from is not None:
+        _take_encoders(model, config.start_from)
+    _freeze(model)
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    console.print(f"{learning:,} parameters learn; {config.training.batch_size} frames a step")
+    source = _frames(config, model, "train")
+    validation = FrameStore()
+    for number in range(config.validation_shards):
+        validation.add(_shard(_frames(config, model, "validation"), out_dir / VALIDATION, number, 0.0))
+    drives = Drives(config)
+
+    def collect(number: int) -> Sequence[Path]:
+        first = 0 if number == 0 else config.first_shards + (number - 1) * config.shards
+        count = config.first_shards if number == 0 else config.shards
+        share = 0.0 if number == 0 else config.frames.student_share
+        return [_shard(source, out_dir / FRAMES, k, share) for k in range(first, first + count)]
+
+    def evaluate() -> dict[str, float]:
+        seen = kept_scores(network, validation) if len(validation) else {}
+        return {**{f"validation_{name}": value for name, value in seen.items()}, **drives(network)}
+
+    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, evaluate, MAY_CHANGE)
+    result = train_on_kept(network, collect, config.training, config.imitation, config.seed, out_dir, keeper)
+    report: dict[str, Any] = asdict(result)
+    for when in ("first", "last"):
+        report |= {f"{when}_loss_{name}": value for name, value in report.pop(f"{when}_losses").items()}
+    report |= report.pop("evaluation")
+    return {**report, **files_of(out_dir), "parameters": sum(p.numel() for p in network.parameters())}
+
+
+def _frames(config: TrainFuseConfig, model: Perceiver, split: Literal["train", "validation"]) -> ChosenFrames:
+    frames = config.frames
+    if split == "validation":
+        frames = frames.model_copy(update={"towns": config.evaluation_towns})
+    network, rig = model.network, rig_by_name(config.rig)
+
+    def look(observation: Mapping[str, NDArray[np.generic]]) -> SensorTokens:
+        keys = (key for key in network.spec.shapes() if key != "privileged")
+        with torch.inference_mode():
+            return network.tokens({key: torch.from_numpy(observation[key]) for key in keys})
+
+    def act(tokens: SensorTokens) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return network.act_on(tokens)[0].mode().numpy()  # type: ignore[no-any-return]
+
+    return ChosenFrames(frames, rig, model.grid, config.seed, split, look, act, expert_of(config))
+
+
+def _shard(source: ChosenFrames, folder: Path, number: int, student_share: float) -> Path:
+    """The folder of that shard, driven unless it is there."""
+    shard = folder / f"shard-{number:04d}"
+    if not shard.exists():
+        write_shard(shard, list(source.kept(number, student_share)))
+    return shard
+
+
+def _freeze(model: Perceiver) -> None:
+    """Fusion, outlook and policy learn; encoders, heads and value stay."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith(("network.fusion.", "network.outlook.", "network.policy.")))
+
+
+def _take_encoders(model: Perceiver, folder: str) -> None:
+    """The encoders of another run, and whatever else has the same shape where it was a run of this stage.
+
+    Raises ConfigError where its encoders have another shape, CheckpointError where there is no run.
+    """
+    other, _ = load_perceiver(Path(folder))
+    if model.network.same_shape(other.network) and model.heads_config == other.heads_config:
+        model.load_state_dict(other.state_dict())
+        return
+    mine: DrivingNetwork = model.network
+    parts = [name for name in ("camera", "points") if hasattr(mine, name)]
+    try:
+        for name in parts:
+            getattr(mine, name).load_state_dict(getattr(other.network, name).state_dict())
+    except (AttributeError, RuntimeError):
+        raise ConfigError(
+            f"start_from: the network in {folder} has other encoders; give widths, blocks and cells of [network] as there"
+        ) from None

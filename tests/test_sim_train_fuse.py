@@ -1,0 +1,96 @@
+"""Learning from kept frames, small: encoders stay, the rest comes nearer to the expert, resumed runs end equal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from killed_runs import kill_at_step
+from rich.console import Console
+
+import planning.train_kept as loop
+from planning.checkpoint import load_checkpoint, read_tensors
+from planning.network import DrivingNetwork
+from planning.perceiver import NETWORK, load_perceiver
+from sim.config import ConfigError, load_config
+from sim.stages import measured_rate, run_stage
+from sim.train_fuse import FRAMES, TrainFuseConfig, fuse_stage
+from sim.train_perception import BEST, STATE
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+QUIET = Console(quiet=True)
+# Two rounds of two steps; the student drives before the second one.
+SHORT = (
+    "training.rounds=2", "training.steps=2", "training.batch_size=8", "frames.envs=6", "frames.moments=6", "frames.warm_up_ticks=5",
+    "frames.student_share=1.0", "first_shards=1", "validation_shards=0", "evaluation_episodes=0", "threads=1",
+)  # fmt: skip
+
+
+def config(*overrides: str) -> TrainFuseConfig:
+    return load_config(TrainFuseConfig, CONFIGS / "smoke-fuse.toml", overrides)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    fuse_stage(config(*SHORT), folder, False, QUIET)
+    return folder
+
+
+@pytest.mark.parametrize("killed_at", [1, 4])
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(unbroken: Path, tmp_path: Path, killed_at: int) -> None:
+    kill_at_step(loop, killed_at, lambda: fuse_stage(config(*SHORT), tmp_path, False, QUIET))
+    if killed_at == 4:
+        with pytest.raises(ConfigError, match="already holds a training run; add --resume"):
+            fuse_stage(config(*SHORT), tmp_path, False, QUIET)
+    fuse_stage(config(*SHORT), tmp_path, True, QUIET)
+    expected, got = read_tensors(unbroken / STATE)[1], read_tensors(tmp_path / STATE)[1]
+    assert set(expected) == set(got)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_encoders_and_heads_stay_and_all_behind_them_learns(unbroken: Path, tmp_path: Path) -> None:
+    fuse_stage(config(*SHORT, f"start_from={unbroken}"), tmp_path, False, QUIET)
+    before, after = load_perceiver(unbroken)[0].state_dict(), load_perceiver(tmp_path)[0].state_dict()
+    for name, tensor in after.items():
+        learns = name.startswith(("network.fusion.", "network.outlook.", "network.policy."))
+        assert torch.equal(before[name], tensor) != learns or name.endswith("bias"), name
+
+
+def test_encoders_of_a_run_with_another_fusion_are_taken(unbroken: Path, tmp_path: Path) -> None:
+    fuse_stage(config(*SHORT, f"start_from={unbroken}", "network.fusion=attention"), tmp_path / "a", False, QUIET)
+    before, after = load_checkpoint(unbroken / NETWORK).network, load_checkpoint(tmp_path / "a" / NETWORK).network
+    assert isinstance(before, DrivingNetwork)
+    assert isinstance(after, DrivingNetwork)
+    for part in ("camera", "points"):
+        expected, got = getattr(before, part).state_dict(), getattr(after, part).state_dict()
+        assert all(torch.equal(expected[name], got[name]) for name in expected)
+    with pytest.raises(ConfigError, match="has other encoders; give widths"):
+        fuse_stage(config(*SHORT, f"start_from={unbroken}", "network.camera_width=24"), tmp_path / "b", False, QUIET)
+
+
+def test_what_cannot_be_is_said_before_anything_is_driven(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'attention' or 'route', got 'lift'"):
+        fuse_stage(config(*SHORT, "network.fusion=lift"), tmp_path, False, QUIET)
+    with pytest.raises(ConfigError, match="kind 'sensor'"):
+        fuse_stage(config(*SHORT, "network.kind=privileged"), tmp_path, False, QUIET)
+    assert not (tmp_path / FRAMES).exists()
+
+
+def test_what_it_will_take_is_measured() -> None:
+    steps, unit, rate = measured_rate(config(*SHORT))
+    assert (steps, unit) == (4, "steps")
+    assert 0 < rate < 1000
+
+
+def test_the_smoke_configuration_comes_nearer_to_the_expert(tmp_path: Path) -> None:
+    report = run_stage(CONFIGS / "smoke-fuse.toml", ["threads=1"], tmp_path, False, QUIET)
+    assert report["frames"] > 500
+    for name in ("affordances", "light"):  # not the policy: what the student meets is harder than what the expert does
+        assert report[f"last_loss_{name}"] < report[f"first_loss_{name}"], name
+    assert report["validation_throttle_correlation"] > 0.5
+    best = load_checkpoint(tmp_path / BEST)
+    assert isinstance(best.network, DrivingNetwork)
+    assert best.metrics["score"] == pytest.approx(report["score"])
+    assert best.run_config["stage"] == "fuse"
