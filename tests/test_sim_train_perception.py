@@ -100,7 +100,7 @@ def test_the_smoke_configuration_learns_every_task(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no stage 'perceptoin'; there are: policy, perception, distill, all"):
+    with pytest.raises(ConfigError, match="no stage 'perceptoin'; there are: policy, perception, distill, fuse, all"):
         run_stage(CONFIGS / "smoke-perception.toml", ["stage=perceptoin"], tmp_path, False, QUIET)
     with pytest.raises(ConfigError, match="kind 'sensor'"):
         train_stage(config(*SHORT, "network.kind=privileged"), tmp_path, False, QUIET)
