@@ -29,12 +29,15 @@ SHORT = (
 )  # fmt: skip
 
 
+NETWORK = network_config("smoke", fusion="route", outlook=True)  # as in the configuration
+
+
 @pytest.fixture(scope="module")
 def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network as stage 3 leaves it: its critic sees nothing privileged."""
     torch.manual_seed(5)
     path = tmp_path_factory.mktemp("distilled") / "best.safetensors"
-    save_checkpoint(path, DrivingNetwork(network_config("smoke"), spec_of(rig("smoke"))), {}, {})
+    save_checkpoint(path, DrivingNetwork(NETWORK, spec_of(rig("smoke"))), {}, {})
     return path
 
 
@@ -48,7 +51,7 @@ def weights(path: Path) -> dict[str, Tensor]:
 
 def test_features_are_what_the_network_makes_of_the_observation(distilled: Path) -> None:
     env = training_env(config(distilled, "env.max_steps=5"))
-    network = DrivingNetwork(network_config("smoke"), observation_spec(env.parts[0].batch))
+    network = DrivingNetwork(NETWORK, observation_spec(env.parts[0].batch))
     features = FeatureVectorEnv(env, network)
     plain = training_env(config(distilled, "env.max_steps=5"))
     seen, expected = features.reset(seed=3)[0], plain.reset(seed=3)[0]
@@ -84,9 +87,7 @@ def test_what_is_frozen_stays_and_the_policy_learns_after_the_value(distilled: P
     train(config(distilled, "ppo.value_only_updates=4"), tmp_path / "only", False, QUIET)
     only = weights(tmp_path / "only" / "latest.safetensors")
     assert all(torch.equal(before[name], only[name]) for name in before if name.startswith("policy."))
-    fresh = DrivingNetwork(
-        network_config("smoke"), load_checkpoint(tmp_path / "only" / "latest.safetensors").network.spec
-    )
+    fresh = DrivingNetwork(NETWORK, load_checkpoint(tmp_path / "only" / "latest.safetensors").network.spec)
     assert set(only) == set(fresh.state_dict())
     assert float(only["statistics.count"]) == 64
 
@@ -104,7 +105,8 @@ def test_a_strong_leash_holds_the_policy(distilled: Path, tmp_path: Path) -> Non
         )
         train(config(distilled, "ppo.value_only_updates=0", *values), out, False, QUIET)
         network, start = load_checkpoint(out / "latest.safetensors").network, load_checkpoint(distilled).network
-        latent = torch.randn((64, 256), generator=torch.Generator().manual_seed(0))
+        assert isinstance(network, DrivingNetwork)
+        latent = torch.randn((64, network.latent_size), generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
             moved[weight] = float(
                 (network.act({LATENT: latent}).mean() - start.act({LATENT: latent}).mean()).abs().mean()

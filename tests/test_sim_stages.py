@@ -21,6 +21,8 @@ STEPS = {
     "perception": ("perception.total_frames=16", "perception.checkpoint_every=2", "frames.envs=4", "evaluation_frames=0"),
     "expert": ("num_envs=4", "ppo.total_steps=64", "ppo.rollout_steps=8", "ppo.minibatch_size=16", "evaluation_episodes=1"),
     "distill": ("perception.total_frames=16", "frames.envs=4", "evaluation_episodes=1", "evaluation_max_steps=10"),
+    "fuse": ("training.rounds=1", "training.steps=2", "frames.envs=4", "frames.moments=10", "first_shards=1", "validation_shards=0",
+             "evaluation_episodes=1", "evaluation_max_steps=10"),
     "finetune": ("num_envs=2", "ppo.total_steps=64", "ppo.rollout_steps=8", "ppo.minibatch_size=16", "ppo.chunk_size=16",
                  "evaluation_episodes=1"),
 }  # fmt: skip
@@ -37,7 +39,7 @@ def short_recipe(folder: Path) -> Path:
     return path
 
 
-def test_the_recipes_name_all_four_stages_in_their_order() -> None:
+def test_the_recipes_name_all_stages_in_their_order() -> None:
     for name in ("all", "smoke-all"):
         recipe = load_config(RecipeConfig, CONFIGS / f"{name}.toml", [])
         assert [step.name for step in recipe.steps] == list(STEPS)
