@@ -20,8 +20,8 @@ from perception.labels import Affordance
 from perception.points import BevGrid
 from planning.imitation import BRAKES_BELOW, THROTTLE, mode_of
 from planning.kept_frames import KeptFrames
-from sim.imitation_frames import Expert, ImitationFrames, ImitationFramesConfig, SharedTown, affordances_of
-from sim.labelled_frames import jittered
+from sim.imitation_frames import Expert, SharedTown, affordances_of
+from sim.labelled_frames import DrivesConfig, check_split, jittered
 from sim.roads.towns import SPLITS
 from sim.sensors.rig import RigConfig
 from sim.world import EGO
@@ -48,13 +48,18 @@ REASONS = {
 BRAKING_SHARE, STARTS_SHARE = 0.2, 0.4
 
 
-class ChosenFramesConfig(ImitationFramesConfig):
+class ChosenFramesConfig(DrivesConfig):
     """Where, how far and by whom is driven, and how much of that is kept."""
 
     towns: tuple[str, ...] = Field(default=TOWNS, min_length=1, description="each shard is driven in the next one")
-    towns_at_once: Literal[1] = 1
     envs: int = Field(default=48, ge=1, le=1024, description="cars that drive at once")
     moments: int = Field(default=240, ge=1, le=100_000, description="of a shard, 0.2 s apart")
+    scenario_share: float = Field(
+        default=0.5, ge=0, le=1, description="of the episodes that are scenarios, of every family a map has room for"
+    )
+    student_share: float = Field(
+        default=0.6, ge=0, le=1, description="of the cars that the student drives, once there is one"
+    )
     other_share: float = Field(
         default=0.05, gt=0, le=1, description="of the moments without a reason to slow down that are kept"
     )
@@ -66,10 +71,8 @@ class ChosenFramesConfig(ImitationFramesConfig):
     )
 
 
-class ChosenFrames(ImitationFrames):
+class ChosenFrames:
     """Shards of kept frames. A shard is a pure function of config, seed, its number and the student."""
-
-    config: ChosenFramesConfig
 
     def __init__(
         self,
@@ -82,16 +85,19 @@ class ChosenFrames(ImitationFrames):
         act: Act,
         expert: Expert,
     ) -> None:
-        """Raises ConfigError for numbers that do not fit each other, MapError for a town kept for another split."""
-        super().__init__(config, rig, grid, seed, split, _nobody, expert)
-        self.look, self.act = look, act
+        """Raises MapError or ConfigError for a town kept for another split."""
+        for name in config.towns:
+            check_split(name, split)
+        self.config, self.rig, self.grid, self.seed, self.split = config, rig, grid, seed, split
+        self.look, self.act, self.expert = look, act, expert
 
     def kept(self, number: int, student_share: float) -> Iterator[KeptFrames]:
         """Drive shard `number`, the student in its share of the cars: what is kept of each moment, if anything."""
         config, rng = self.config, np.random.default_rng([self.seed, number])
-        self.student_share = student_share
         rig = jittered(self.rig, config.jitter_deg, config.jitter_m, rng)
-        town = SharedTown(self, config.towns[number % len(config.towns)], rig, config.envs, SPLITS[self.split])
+        name = config.towns[number % len(config.towns)]
+        town = SharedTown(config, name, rig, self.grid, config.envs, SPLITS[self.split], self.expert)
+        town.student_share = student_share
         town.begin(rng)
         for _ in range(config.moments):
             frames = self._moment(town, rng)
@@ -140,7 +146,3 @@ def _of(tokens: SensorTokens, which: NDArray[np.bool_]) -> SensorTokens:
         {name: values[mine] for name, values in tokens.values.items()},
         {name: here[mine] for name, here in tokens.present.items()},
     )
-
-
-def _nobody(observation: Mapping[str, NDArray[np.generic]]) -> NDArray[np.float32]:
-    raise AssertionError("a student drives by tokens here")

@@ -18,7 +18,7 @@ from perception.labels import Affordance, LabelledFrames, closeness
 from perception.points import BevGrid
 from planning.imitation import mode_of
 from planning.policy import SignalState, Situation
-from sim.labelled_frames import DrivenFrames, FramesConfig, Town
+from sim.labelled_frames import DrivenFrames, DrivesConfig, FramesConfig, Town
 from sim.observation import PRIVILEGED_SIZE, PrivilegedObserver
 from sim.sensors.rig import RigConfig
 from sim.sight import Road, Sight
@@ -89,25 +89,34 @@ class ImitationFrames(DrivenFrames):
 
     def town(self, name: str, rig: RigConfig, num_envs: int, seeds: range) -> Town:
         """The environments on one map."""
-        return SharedTown(self, name, rig, num_envs, seeds)
+        return _ImitationTown(self, name, rig, num_envs, seeds)
 
 
 class SharedTown(Town):
-    """The environments on one map, some of them driven by the student."""
+    """The environments on one map, some of them driven by a student, all of them by an expert who is asked what it would do."""
 
-    def __init__(self, source: ImitationFrames, name: str, rig: RigConfig, num_envs: int, seeds: range) -> None:
-        super().__init__(source.config, name, rig, source.grid, num_envs, seeds)
-        self.source = source
+    def __init__(
+        self,
+        config: DrivesConfig,
+        name: str,
+        rig: RigConfig,
+        grid: BevGrid,
+        num_envs: int,
+        seeds: range,
+        imitated: Expert,
+    ) -> None:
+        super().__init__(config, name, rig, grid, num_envs, seeds)
+        self.imitated = imitated
+        self.student_share = 0.0  # of the environments that begin next
         self.observer = PrivilegedObserver(self.world.map, self.world)
         self.privileged = np.zeros((num_envs, PRIVILEGED_SIZE), np.float32)
         self.followed = np.zeros(num_envs, np.bool_)
         self.decided = np.zeros((num_envs, 2), np.float32)  # what the student has decided last
         self._wanted: NDArray[np.float32] | None = None  # (N, A, 2) of this tick, once it was asked for
-        self._rendered = False  # whether the sensors show this tick
 
     def begin(self, rng: np.random.Generator) -> None:
         super().begin(rng)
-        self.followed = rng.random(self.world.num_envs) < self.source.student_share
+        self.followed = rng.random(self.world.num_envs) < self.student_share
         self.erring &= ~self.followed  # the student errs by itself
 
     def expert_actions(self) -> NDArray[np.float32]:
@@ -120,23 +129,37 @@ class SharedTown(Town):
             situation = self.world.situation()
             self.observer.observe(situation, self.privileged)
             rules = self.expert.act({}, self.observer.seen(situation))
-            self._wanted = self.source.imitated(rules, self.privileged)
+            self._wanted = self.imitated(rules, self.privileged)
         return self._wanted
-
-    def drive(self, ticks: int) -> None:
-        """Drive on; whoever is finished, or in trouble, starts another episode."""
-        for tick in range(ticks):
-            actions = self.expert_actions()
-            if self.followed.any():
-                if tick % self.source.config.student_ticks == 0:
-                    self._decide()
-                actions[self.followed] = self.decided[self.followed]
-            self._step(actions)
 
     def hold(self, ticks: int) -> None:
         """Drive on while the student keeps to what it has decided."""
         for _ in range(ticks):
             self._step(np.where(self.followed[:, None], self.decided, self.expert_actions()))
+
+    def _step(self, actions: NDArray[np.float32]) -> None:
+        super()._step(actions)
+        self._wanted = None
+
+
+class _ImitationTown(SharedTown):
+    """The student sees what it needs, and frames are rendered for all."""
+
+    def __init__(self, source: ImitationFrames, name: str, rig: RigConfig, num_envs: int, seeds: range) -> None:
+        super().__init__(source.config, name, rig, source.grid, num_envs, seeds, source.imitated)
+        self.source = source
+        self._rendered = False  # whether the sensors show this tick
+
+    def begin(self, rng: np.random.Generator) -> None:
+        self.student_share = self.source.student_share
+        super().begin(rng)
+
+    def drive(self, ticks: int) -> None:
+        """Drive on; whoever is finished, or in trouble, starts another episode."""
+        for tick in range(ticks):
+            if self.followed.any() and tick % self.source.config.student_ticks == 0:
+                self._decide()
+            self.hold(1)
 
     def _decide(self) -> None:
         """Ask the student, in the environments that it drives."""
@@ -148,7 +171,7 @@ class SharedTown(Town):
 
     def _step(self, actions: NDArray[np.float32]) -> None:
         super()._step(actions)
-        self._wanted, self._rendered = None, False
+        self._rendered = False
 
     def render(self) -> LabelledFrames:
         wanted = self.wanted()

@@ -31,16 +31,14 @@ TRAINING_TOWNS = (
 VALIDATION_TOWNS = ("grid-small:10000", "town:10000", "radial:10000", "grid-large:10000")
 
 
-class FramesConfig(BaseModel):
-    """Which frames are rendered."""
+class DrivesConfig(BaseModel):
+    """Where and how is driven."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     towns: tuple[str, ...] = Field(default=TRAINING_TOWNS, min_length=1, description="each chapter takes the next ones")
-    towns_at_once: int = Field(default=4, ge=1, le=64, description="divides envs; at most as many as towns")
     envs: int = Field(default=32, ge=1, le=1024, description="environments, all towns together: frames of a step")
     weather: WeatherName = Field(default="random", description="as for drive")
-    ticks_between: int = Field(default=5, ge=1, le=1000, description="ticks of 0.1 s between two frames")
     warm_up_ticks: int = Field(
         default=150, ge=0, le=2000, description="most ticks that are driven before a chapter's first frame"
     )
@@ -54,6 +52,13 @@ class FramesConfig(BaseModel):
     jitter_deg: float = Field(default=1.0, ge=0, le=20, description="most that a camera is turned, each town its own")
     jitter_m: float = Field(default=0.05, ge=0, le=1, description="most that a camera is moved")
     world: WorldConfig = WorldConfig()
+
+
+class FramesConfig(DrivesConfig):
+    """Which frames are rendered."""
+
+    towns_at_once: int = Field(default=4, ge=1, le=64, description="divides envs; at most as many as towns")
+    ticks_between: int = Field(default=5, ge=1, le=1000, description="ticks of 0.1 s between two frames")
 
 
 class DrivenFrames:
@@ -73,7 +78,7 @@ class DrivenFrames:
                 f"{len(config.towns)}; got {config.towns_at_once}"
             )
         for name in config.towns:
-            _check_split(name, split)
+            check_split(name, split)
         self.config, self.rig, self.grid, self.seed, self.split = config, rig, grid, seed, split
         self.batch_size = config.envs
         self._towns: dict[int, Town] = {}  # by number in the list of towns
@@ -127,7 +132,7 @@ class Town:
     """The environments on one map, driven by the rule-based expert."""
 
     def __init__(
-        self, config: FramesConfig, name: str, rig: RigConfig, grid: BevGrid, num_envs: int, seeds: range
+        self, config: DrivesConfig, name: str, rig: RigConfig, grid: BevGrid, num_envs: int, seeds: range
     ) -> None:
         self.config, self.seeds = config, seeds
         driving_map = load_map(name)
@@ -204,7 +209,8 @@ def jittered(rig: RigConfig, most_deg: float, most_m: float, rng: np.random.Gene
     return rig.model_copy(update={"cameras": tuple(cameras)})
 
 
-def _check_split(name: str, split: Literal["train", "validation"]) -> None:
+def check_split(name: str, split: Literal["train", "validation"]) -> None:
+    """Raises MapError or ConfigError where a town is not one of that split's."""
     if split == "train":
         check_training_map(name)
         return

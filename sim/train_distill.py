@@ -47,7 +47,6 @@ class ImitatingConfig(FrameTrainingConfig):
         default=4, ge=0, le=1000, description="validation seeds driven on each of its towns"
     )
     evaluation_max_steps: int = Field(default=1200, ge=1, description="ticks after which such an episode has failed")
-    frames: ImitationFramesConfig = ImitationFramesConfig()
     imitation: ImitationConfig = ImitationConfig.model_validate({})
 
 
@@ -59,6 +58,7 @@ class TrainDistillConfig(ImitatingConfig):
         default=None,
         description="checkpoint of a sensor network that is imitated in place of the expert, to make a smaller one",
     )
+    frames: ImitationFramesConfig = ImitationFramesConfig()
     perception: PerceptionConfig = PerceptionConfig.model_validate({})
 
 

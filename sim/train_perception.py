@@ -32,7 +32,7 @@ from planning.network import DrivingNetwork, NetworkConfig, network_config
 from planning.perceiver import HEADS, NETWORK, Perceiver, save_perceiver
 from sim.config import ConfigError
 from sim.evaluation.perception_scores import perception_scores
-from sim.labelled_frames import VALIDATION_TOWNS, DrivenFrames, FramesConfig
+from sim.labelled_frames import VALIDATION_TOWNS, DrivenFrames, DrivesConfig, FramesConfig
 from sim.roads.towns import check_training_map
 from sim.sensors.rig import RigConfig, RigName
 from sim.sensors.rig import rig as rig_by_name
@@ -52,7 +52,7 @@ class FrameTrainingConfig(BaseModel):
     threads: int = Field(default=2, ge=1, le=256, description="of torch")
     rig: RigName = Field(default="small", description="the car's sensors")
     evaluation_towns: tuple[str, ...] = Field(default=VALIDATION_TOWNS, min_length=1, description="validation towns")
-    frames: FramesConfig = FramesConfig()
+    frames: DrivesConfig = DrivesConfig()
     network: NetworkConfig = network_config("small")
     heads: HeadsConfig = HeadsConfig.model_validate({})
 
@@ -76,6 +76,7 @@ class TrainPerceptionConfig(FrameTrainingConfig):
         default=None,
         description="a Ray cluster that renders: auto, local, or its address (extra `ray`); by default this process",
     )
+    frames: FramesConfig = FramesConfig()
     perception: PerceptionConfig = PerceptionConfig.model_validate({})
 
 
