@@ -31,7 +31,7 @@ _LABELS: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 class KeptFramesError(ValueError):
-    """A folder that holds no usable shard; the message is one line."""
+    """A folder that holds no usable shard, or a shard without frames; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,11 @@ class KeptFrames:
 
 
 def write_shard(folder: Path, parts: Sequence[KeptFrames]) -> int:
-    """Write frames as one shard, all or nothing; tokens with 16 bits a number. Returns how many."""
+    """Write frames as one shard, all or nothing; tokens with 16 bits a number. Returns how many.
+
+    Raises KeptFramesError where there is none."""
+    if not parts:
+        raise KeptFramesError(f"{folder}: nothing was kept of this shard; let more be driven, or more of it be kept")
     unfinished = folder.with_name(f".{folder.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)

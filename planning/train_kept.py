@@ -83,7 +83,7 @@ def train_on_kept(
         seed: of what is drawn. out_dir: gets `tensorboard/`. keeper: writes, restores, evaluates. quiet: no progress bar.
 
     Raises:
-        PerceptionError: the loss is no longer finite, or a round has no frames. KeptFramesError: a shard is damaged.
+        PerceptionError: the loss is no longer finite. KeptFramesError: a shard is damaged.
     """
     learning = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
@@ -101,8 +101,6 @@ def train_on_kept(
             began = time.perf_counter()
             network.eval()
             _add(store, collect(number))
-            if len(store) == 0:
-                raise PerceptionError("nothing was kept of the first round; let more be driven or kept")
             network.train()
             learned_from = time.perf_counter()
             for step in range(number * config.steps, (number + 1) * config.steps):

@@ -5,11 +5,16 @@ Composes frames, network, expert, training loop, files and validation drives.
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,6 +22,8 @@ from pydantic import Field
 from rich.console import Console
 
 from perception.features import SensorTokens
+from perception.points import BevGrid
+from planning.checkpoint import load_checkpoint, save_checkpoint
 from planning.kept_frames import FrameStore, write_shard
 from planning.network import DrivingNetwork
 from planning.perceiver import Perceiver, load_perceiver
@@ -24,10 +31,12 @@ from planning.train_kept import KeptTrainingConfig, kept_scores, train_on_kept
 from sim.chosen_frames import ChosenFrames, ChosenFramesConfig
 from sim.config import ConfigError
 from sim.sensors.rig import rig as rig_by_name
+from sim.threads import limit_torch
 from sim.train_distill import MAY_CHANGE, Drives, ImitatingConfig, expert_of
 from sim.train_perception import RunKeeper, begin_run, files_of
 
 FRAMES, VALIDATION = "frames", "validation"
+Split = Literal["train", "validation"]
 
 
 class TrainFuseConfig(ImitatingConfig):
@@ -43,6 +52,9 @@ class TrainFuseConfig(ImitatingConfig):
     shards: int = Field(default=6, ge=0, le=9999, description="driven before each later round, by expert and student")
     validation_shards: int = Field(
         default=4, ge=0, le=1000, description="driven on validation towns by the expert, for curves; first_shards' kind"
+    )
+    workers: int = Field(
+        default=1, ge=1, le=64, description="processes that drive, with one thread each; 1: this one, with all threads"
     )
     frames: ChosenFramesConfig = ChosenFramesConfig()
     training: KeptTrainingConfig = KeptTrainingConfig.model_validate({})
@@ -66,23 +78,22 @@ def fuse_stage(config: TrainFuseConfig, out_dir: Path, resume: bool, console: Co
     _freeze(model)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     console.print(f"{learning:,} parameters learn; {config.training.batch_size} frames a step")
-    source = _frames(config, model, "train")
     validation = FrameStore()
-    for number in range(config.validation_shards):
-        validation.add(_shard(_frames(config, model, "validation"), out_dir / VALIDATION, number, 0.0))
+    for shard in _shards(config, network, "validation", out_dir / VALIDATION, range(config.validation_shards), 0.0):
+        validation.add(shard)
     drives = Drives(config)
 
     def collect(number: int) -> Sequence[Path]:
         first = 0 if number == 0 else config.first_shards + (number - 1) * config.shards
         count = config.first_shards if number == 0 else config.shards
         share = 0.0 if number == 0 else config.frames.student_share
-        return [_shard(source, out_dir / FRAMES, k, share) for k in range(first, first + count)]
+        return _shards(config, network, "train", out_dir / FRAMES, range(first, first + count), share)
 
     def evaluate() -> dict[str, float]:
         seen = kept_scores(network, validation) if len(validation) else {}
         return {**{f"validation_{name}": value for name, value in seen.items()}, **drives(network)}
 
-    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, evaluate, MAY_CHANGE)
+    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, evaluate, (*MAY_CHANGE, "workers"))
     result = train_on_kept(network, collect, config.training, config.imitation, config.seed, out_dir, keeper)
     report: dict[str, Any] = asdict(result)
     for when in ("first", "last"):
@@ -91,11 +102,61 @@ def fuse_stage(config: TrainFuseConfig, out_dir: Path, resume: bool, console: Co
     return {**report, **files_of(out_dir), "parameters": sum(p.numel() for p in network.parameters())}
 
 
-def _frames(config: TrainFuseConfig, model: Perceiver, split: Literal["train", "validation"]) -> ChosenFrames:
-    frames = config.frames
+def _shards(
+    config: TrainFuseConfig,
+    network: DrivingNetwork,
+    split: Split,
+    folder: Path,
+    numbers: Sequence[int],
+    student_share: float,
+) -> list[Path]:
+    """The folders of these shards; those that are not there are driven."""
+    shards = {number: folder / f"shard-{number:04d}" for number in numbers}
+    missing = [number for number, shard in shards.items() if not shard.exists()]
+    if config.workers == 1 or not missing:
+        for number in missing:
+            _drive(config, network, split, shards[number], number, student_share)
+        return list(shards.values())
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as temporary:
+        student = Path(temporary) / "student.safetensors"
+        save_checkpoint(student, network, {}, {})
+        with ProcessPoolExecutor(min(config.workers, len(missing)), context, _begin_worker, (config, student)) as pool:
+            try:
+                jobs = [pool.submit(_work, split, shards[number], number, student_share) for number in missing]
+                for job in jobs:
+                    job.result()
+            except BaseException:  # an interrupt, or a user's mistake: what runs comes to its end and is kept
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    return list(shards.values())
+
+
+_worker: tuple[TrainFuseConfig, DrivingNetwork] | None = None  # of this worker process
+
+
+def _begin_worker(config: TrainFuseConfig, student: Path) -> None:
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the run, in order
+    limit_torch(1)
+    numba.set_num_threads(1)
+    network = load_checkpoint(student).network
+    assert isinstance(network, DrivingNetwork)
+    _worker = config, network.eval()
+
+
+def _work(split: Split, shard: Path, number: int, student_share: float) -> None:
+    assert _worker is not None
+    _drive(*_worker, split, shard, number, student_share)
+
+
+def _drive(
+    config: TrainFuseConfig, network: DrivingNetwork, split: Split, shard: Path, number: int, student_share: float
+) -> None:
+    """Drive one shard and write it."""
+    frames, grid = config.frames, BevGrid.of_cells(network.config.bev_cells)
     if split == "validation":
         frames = frames.model_copy(update={"towns": config.evaluation_towns})
-    network, rig = model.network, rig_by_name(config.rig)
 
     def look(observation: Mapping[str, NDArray[np.generic]]) -> SensorTokens:
         keys = (key for key in network.spec.shapes() if key != "privileged")
@@ -106,15 +167,8 @@ def _frames(config: TrainFuseConfig, model: Perceiver, split: Literal["train", "
         with torch.inference_mode():
             return network.act_on(tokens)[0].mode().numpy()  # type: ignore[no-any-return]
 
-    return ChosenFrames(frames, rig, model.grid, config.seed, split, look, act, expert_of(config))
-
-
-def _shard(source: ChosenFrames, folder: Path, number: int, student_share: float) -> Path:
-    """The folder of that shard, driven unless it is there."""
-    shard = folder / f"shard-{number:04d}"
-    if not shard.exists():
-        write_shard(shard, list(source.kept(number, student_share)))
-    return shard
+    source = ChosenFrames(frames, rig_by_name(config.rig), grid, config.seed, split, look, act, expert_of(config))
+    write_shard(shard, list(source.kept(number, student_share)))
 
 
 def _freeze(model: Perceiver) -> None:

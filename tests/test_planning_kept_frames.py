@@ -81,6 +81,12 @@ def test_a_shard_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
     assert len(store_of(tmp_path)) == 3
 
 
+def test_a_shard_without_frames_is_said(tmp_path: Path) -> None:
+    with pytest.raises(KeptFramesError, match="nothing was kept"):
+        write_shard(tmp_path / "a", [])
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_damaged_or_foreign_shard_is_refused_in_one_line(tmp_path: Path) -> None:
     for name in ("good", "cut", "pickled", "shorter", "missing"):
         write_shard(tmp_path / name, [frames(4, 0)])

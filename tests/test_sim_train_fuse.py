@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from killed_runs import kill_at_step
@@ -48,6 +49,18 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(unbroken: Path, 
     expected, got = read_tensors(unbroken / STATE)[1], read_tensors(tmp_path / STATE)[1]
     assert set(expected) == set(got)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_several_processes_drive_the_same_shards(unbroken: Path, tmp_path: Path) -> None:
+    fuse_stage(config(*SHORT, "workers=2", "shards=2"), tmp_path, False, QUIET)
+    names = sorted(path.name for path in (tmp_path / FRAMES).iterdir())
+    assert names == ["shard-0000", "shard-0001", "shard-0002"]
+    for name in names[:2]:
+        files = sorted(path.name for path in (unbroken / FRAMES / name).iterdir())
+        assert files == sorted(path.name for path in (tmp_path / FRAMES / name).iterdir())
+        for file in files:
+            expected, got = (np.load(folder / FRAMES / name / file) for folder in (unbroken, tmp_path))
+            np.testing.assert_array_equal(got, expected)
 
 
 def test_encoders_and_heads_stay_and_all_behind_them_learns(unbroken: Path, tmp_path: Path) -> None:
