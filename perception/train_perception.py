@@ -269,14 +269,23 @@ def _learn(
     objective: Objective,
 ) -> tuple[dict[str, float], Predictions]:
     losses, total, predictions = objective(frames)
+    return descend(model, optimizer, losses, total, config.max_gradient_norm), predictions
+
+
+def descend(
+    model: nn.Module, optimizer: torch.optim.Optimizer, losses: Mapping[str, Tensor], total: Tensor, most: float
+) -> dict[str, float]:
+    """One step down `total`, gradients no longer than `most`; the losses as numbers, `total` and `gradient_norm` with them.
+
+    Raises PerceptionError where it is not finite."""
     if not bool(torch.isfinite(total)):
-        raise PerceptionError("the loss is no longer finite; lower perception.learning_rate")
+        raise PerceptionError("the loss is no longer finite; lower the learning_rate")
     optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.max_gradient_norm)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), most)
     optimizer.step()
     values = {name: float(loss.detach()) for name, loss in losses.items()}
-    return {**values, "total": float(total.detach()), "gradient_norm": float(norm)}, predictions
+    return {**values, "total": float(total.detach()), "gradient_norm": float(norm)}
 
 
 class _Clock:

@@ -119,10 +119,6 @@ class FrameStore:
                 arrays[name][order[mine]] = array[ordered[mine] - self._first[k]]
         return _frames_of({name: torch.from_numpy(array) for name, array in arrays.items()})
 
-    def affordances(self) -> NDArray[np.float32]:
-        """(number of frames, len(Affordance)) float32 of all frames."""
-        return np.concatenate([shard["affordances"] for shard in self._shards])
-
 
 def _frames_of(arrays: Mapping[str, Tensor]) -> KeptFrames:
     def under(prefix: str) -> dict[str, Tensor]:

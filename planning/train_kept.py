@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from fusion.attention import POINTS
 from perception.heads import outlook_parts
 from perception.labels import Affordance
 from perception.losses import outlook_losses
-from perception.train_perception import Keeper, PerceptionError, TaskWeights, means, progress_bar, schedule
+from perception.train_perception import Keeper, TaskWeights, descend, means, progress_bar, schedule
 from planning.imitation import THROTTLE, ImitationConfig, imitation_loss, mode_of
 from planning.kept_frames import FrameStore, KeptFrames
 from planning.network import DrivingNetwork
@@ -193,11 +193,4 @@ def _learn(
     if outlook is not None:
         losses = outlook_losses(outlook_parts(outlook), frames.light, frames.lane, frames.affordances)
         total = total + sum(getattr(config.weights, name) * loss for name, loss in losses.items())
-    if not bool(torch.isfinite(total)):
-        raise PerceptionError("the loss is no longer finite; lower training.learning_rate")
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
-    optimizer.step()
-    values = {**losses, "policy": policy, **errors, "total": total.detach()}
-    return {**{name: float(value.detach()) for name, value in values.items()}, "gradient_norm": float(norm)}
+    return descend(network, optimizer, {**losses, "policy": policy, **errors}, total, config.max_gradient_norm)

@@ -10,7 +10,6 @@ import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +32,7 @@ from sim.config import ConfigError
 from sim.sensors.rig import rig as rig_by_name
 from sim.threads import limit_torch
 from sim.train_distill import MAY_CHANGE, Drives, ImitatingConfig, expert_of
-from sim.train_perception import RunKeeper, begin_run, files_of
+from sim.train_perception import RunKeeper, begin_run, report_of
 
 FRAMES, VALIDATION = "frames", "validation"
 Split = Literal["train", "validation"]
@@ -51,7 +50,7 @@ class TrainFuseConfig(ImitatingConfig):
     )
     shards: int = Field(default=6, ge=0, le=9999, description="driven before each later round, by expert and student")
     validation_shards: int = Field(
-        default=4, ge=0, le=1000, description="driven on validation towns by the expert, for curves; first_shards' kind"
+        default=4, ge=0, le=1000, description="driven on validation towns by the expert, for curves"
     )
     workers: int = Field(
         default=1, ge=1, le=64, description="processes that drive, with one thread each; 1: this one, with all threads"
@@ -95,11 +94,7 @@ def fuse_stage(config: TrainFuseConfig, out_dir: Path, resume: bool, console: Co
 
     keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, evaluate, (*MAY_CHANGE, "workers"))
     result = train_on_kept(network, collect, config.training, config.imitation, config.seed, out_dir, keeper)
-    report: dict[str, Any] = asdict(result)
-    for when in ("first", "last"):
-        report |= {f"{when}_loss_{name}": value for name, value in report.pop(f"{when}_losses").items()}
-    report |= report.pop("evaluation")
-    return {**report, **files_of(out_dir), "parameters": sum(p.numel() for p in network.parameters())}
+    return {**report_of(result, out_dir), "parameters": sum(p.numel() for p in network.parameters())}
 
 
 def _shards(

@@ -30,6 +30,7 @@ from perception.train_perception import (
 from planning.checkpoint import load_training_state, save_checkpoint, save_training_state
 from planning.network import DrivingNetwork, NetworkConfig, network_config
 from planning.perceiver import HEADS, NETWORK, Perceiver, save_perceiver
+from planning.train_kept import KeptTrainingResult
 from sim.config import ConfigError
 from sim.evaluation.perception_scores import perception_scores
 from sim.labelled_frames import VALIDATION_TOWNS, DrivenFrames, DrivesConfig, FramesConfig
@@ -149,19 +150,15 @@ def announce(model: Perceiver, source: DrivenFrames, console: Console) -> None:
     console.print(f"{learning:,} parameters learn; {source.batch_size} frames a step")
 
 
-def report_of(result: PerceptionResult, out_dir: Path) -> dict[str, Any]:
+def report_of(result: PerceptionResult | KeptTrainingResult, out_dir: Path) -> dict[str, Any]:
     """Figures and files of a run, flat; what could not be evaluated is left out."""
     report: dict[str, Any] = asdict(result)
     for when in ("first", "last"):
         report |= {f"{when}_loss_{name}": value for name, value in report.pop(f"{when}_losses").items()}
     figures = {name: value for name, value in report.pop("evaluation").items() if math.isfinite(value)}
-    return {**report, **figures, **files_of(out_dir)}
-
-
-def files_of(out_dir: Path) -> dict[str, str]:
-    """The files of a run that is done."""
     best = {"best_checkpoint": str(out_dir / BEST)} if (out_dir / BEST).exists() else {}
-    return {"checkpoint": str(out_dir / NETWORK), **best, "heads": str(out_dir / HEADS), "out": str(out_dir)}
+    files = {"checkpoint": str(out_dir / NETWORK), **best, "heads": str(out_dir / HEADS), "out": str(out_dir)}
+    return {**report, **figures, **files}
 
 
 def spec_of(rig: RigConfig) -> ObservationSpec:

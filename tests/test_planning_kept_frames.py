@@ -129,8 +129,12 @@ def test_a_sensor_that_is_silenced_later_counts_as_one_that_was_silent(fusion: s
     with torch.inference_mode():
         tokens = built.tokens(given)
         nobody = torch.zeros(3, dtype=torch.bool)
-        for name, silent in (("points", {"point_count": torch.zeros_like(given["point_count"])}),):
-            later, _ = built.act_on(replace(tokens, present={**tokens.present, name: nobody}))
+        dark = {name: torch.zeros_like(given[name]) for name in built.spec.cameras}
+        for names, silent in (
+            (("points",), {"point_count": torch.zeros_like(given["point_count"])}),
+            (tuple(dark), dark),
+        ):
+            later, _ = built.act_on(replace(tokens, present={**tokens.present, **dict.fromkeys(names, nobody)}))
             torch.testing.assert_close(later.mode(), built.act({**given, **silent}).mode())
             assert not torch.allclose(later.mode(), built.act(given).mode(), atol=1e-4)
 
