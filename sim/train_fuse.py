@@ -46,7 +46,10 @@ class TrainFuseConfig(ImitatingConfig):
         default=60,
         ge=1,
         le=9999,
-        description="of frames.moments each, driven before the first round, by the expert alone",
+        description="of frames.moments each, driven before the first round, by the expert alone unless start_from drives already",
+    )
+    start_from: str | None = Field(
+        default=None, description="folder of a run, or a checkpoint, whose encoders see; all of it where the shape is the same"
     )
     shards: int = Field(default=6, ge=0, le=9999, description="driven before each later round, by expert and student")
     validation_shards: int = Field(
@@ -72,8 +75,7 @@ def fuse_stage(config: TrainFuseConfig, out_dir: Path, resume: bool, console: Co
         raise ConfigError(f"this stage needs network.fusion 'attention' or 'route', got {config.network.fusion!r}")
     model = begin_run(config, out_dir, resume)
     network = model.network
-    if config.start_from is not None:
-        _take_encoders(model, config.start_from)
+    drives_already = config.start_from is not None and _take_over(model, config.start_from)
     _freeze(model)
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     console.print(f"{learning:,} parameters learn; {config.training.batch_size} frames a step")
@@ -85,7 +87,7 @@ def fuse_stage(config: TrainFuseConfig, out_dir: Path, resume: bool, console: Co
     def collect(number: int) -> Sequence[Path]:
         first = 0 if number == 0 else config.first_shards + (number - 1) * config.shards
         count = config.first_shards if number == 0 else config.shards
-        share = 0.0 if number == 0 else config.frames.student_share
+        share = config.frames.student_share if number > 0 or drives_already else 0.0
         return _shards(config, network, "train", out_dir / FRAMES, range(first, first + count), share)
 
     def evaluate() -> dict[str, float]:
@@ -172,21 +174,29 @@ def _freeze(model: Perceiver) -> None:
         parameter.requires_grad_(name.startswith(("network.fusion.", "network.outlook.", "network.policy.")))
 
 
-def _take_encoders(model: Perceiver, folder: str) -> None:
-    """The encoders of another run, and whatever else has the same shape where it was a run of this stage.
+def _take_over(model: Perceiver, path: str) -> bool:
+    """Take over the network of another run, or its encoders alone where the rest has another shape; returns which.
 
+    path: folder of a run, or a checkpoint, which comes without heads.
     Raises ConfigError where its encoders have another shape, CheckpointError where there is no run.
     """
-    other, _ = load_perceiver(Path(folder))
-    if model.network.same_shape(other.network) and model.heads_config == other.heads_config:
-        model.load_state_dict(other.state_dict())
-        return
     mine: DrivingNetwork = model.network
-    parts = [name for name in ("camera", "points") if hasattr(mine, name)]
+    if Path(path).is_file():
+        network = load_checkpoint(path).network
+    else:
+        other, _ = load_perceiver(Path(path))
+        network = other.network
+        if mine.same_shape(network) and model.heads_config == other.heads_config:
+            model.load_state_dict(other.state_dict())
+            return True
+    if mine.same_shape(network):
+        mine.load_state_dict(network.state_dict())
+        return True
     try:
-        for name in parts:
-            getattr(mine, name).load_state_dict(getattr(other.network, name).state_dict())
+        for name in (part for part in ("camera", "points") if hasattr(mine, part)):
+            getattr(mine, name).load_state_dict(getattr(network, name).state_dict())
     except (AttributeError, RuntimeError):
         raise ConfigError(
-            f"start_from: the network in {folder} has other encoders; give widths, blocks and cells of [network] as there"
+            f"start_from: the network in {path} has other encoders; give widths, blocks and cells of [network] as there"
         ) from None
+    return False
