@@ -1,15 +1,15 @@
-"""Eight numbers at once, for kernels: values that fill a vector register, with the usual operators.
+"""Sixteen numbers at once, for kernels: values that fill one or two vector registers, with the usual operators.
 
 Knows numba's extension interface and LLVM's vectors; knows nothing about sensors. Whether LLVM turns a loop over an array into
 vector instructions depends on its types, on the processor and on how many arrays may overlap, and rows that are shorter than a
-few vectors never run the vector part. A kernel that is written with these values is vector code on every processor: eight
-float32 (`FLOATS`), eight int32 (`INTS`) or eight truth values (`MASKS`). Operations are those of IEEE 754 as written,
+few vectors never run the vector part. A kernel that is written with these values is vector code on every processor:
+sixteen float32 (`FLOATS`), int32 (`INTS`) or truth values (`MASKS`). Operations are those of IEEE 754 as written,
 one by one, whatever the width of the processor's registers; `fma` and `blend` round once where two operations would twice.
 
-Inside kernels: `load(array, i)` and `load2(array, i, j)` read eight neighbours of a float32 or integer array in C order (whose
-integers become int32), `store` and `store2` write them; `where(mask, a, b)` chooses lane by lane; `splat(x)` is eight times x.
+Inside kernels: `load(array, i)` and `load2(array, i, j)` read sixteen neighbours of a float32 or integer array in C order (whose
+integers become int32), `store` and `store2` write them; `where(mask, a, b)` chooses lane by lane; `splat(x)` is sixteen times x.
 `+ - * /`, comparisons, `& | ^ << >> ~` and `abs` work between lanes, and between lanes and a scalar of the same type. Nobody
-checks indices: eight elements from the given place on must be there.
+checks indices: sixteen elements from the given place on must be there.
 """
 
 from __future__ import annotations
@@ -23,37 +23,38 @@ from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-WIDTH = 8
+WIDTH = 16  # a register of AVX-512, two of AVX2
+_ROW = 8  # floats of a row that `load_rows` turns into lanes
 
 _FLOAT, _INT, _BIT = ir.FloatType(), ir.IntType(32), ir.IntType(1)
 _FLOATS, _INTS, _BITS = (ir.VectorType(t, WIDTH) for t in (_FLOAT, _INT, _BIT))
 
 
 class LanesType(types.Type):
-    """Eight float32."""
+    """Sixteen float32."""
 
     vector, scalar = _FLOATS, types.float32
 
     def __init__(self) -> None:
-        super().__init__(name="float32x8")
+        super().__init__(name=f"float32x{WIDTH}")
 
 
 class IntLanesType(types.Type):
-    """Eight int32; they wrap around."""
+    """Sixteen int32; they wrap around."""
 
     vector, scalar = _INTS, types.int32
 
     def __init__(self) -> None:
-        super().__init__(name="int32x8")
+        super().__init__(name=f"int32x{WIDTH}")
 
 
 class MaskLanesType(types.Type):
-    """Eight truth values."""
+    """Sixteen truth values."""
 
     vector, scalar = _BITS, types.boolean
 
     def __init__(self) -> None:
-        super().__init__(name="boolx8")
+        super().__init__(name=f"boolx{WIDTH}")
 
 
 FLOATS, INTS, MASKS = LanesType(), IntLanesType(), MaskLanesType()
@@ -197,7 +198,7 @@ def _type_abs(context: Any) -> Any:
 
 @lower_builtin(abs, LanesType)
 def _lower_abs(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    return _call(builder, "llvm.fabs.v8f32", args)
+    return _call(builder, f"llvm.fabs.v{WIDTH}f32", args)
 
 
 def _call(builder: Any, name: str, args: Any) -> Any:
@@ -226,8 +227,12 @@ def _bits(builder: Any, mask: Any) -> Any:
     return builder.bitcast(mask, ir.IntType(WIDTH))
 
 
-sqrt = _unary("sqrt", FLOATS, FLOATS, lambda b, v: _call(b, "llvm.sqrt.v8f32", [v]), "Square root, correctly rounded.")
-floor = _unary("floor", FLOATS, FLOATS, lambda b, v: _call(b, "llvm.floor.v8f32", [v]), "The next lower whole number.")
+sqrt = _unary(
+    "sqrt", FLOATS, FLOATS, lambda b, v: _call(b, f"llvm.sqrt.v{WIDTH}f32", [v]), "Square root, correctly rounded."
+)
+floor = _unary(
+    "floor", FLOATS, FLOATS, lambda b, v: _call(b, f"llvm.floor.v{WIDTH}f32", [v]), "The next lower whole number."
+)
 to_int = _unary(
     "to_int", FLOATS, INTS, lambda b, v: b.fptosi(v, _INTS), "Cut off towards 0; what int32 cannot hold is anything."
 )
@@ -250,12 +255,12 @@ def _first_false(builder: Any, mask: Any) -> Any:
     return builder.cttz(builder.or_(wide, ir.Constant(_INT, 1 << WIDTH)), ir.Constant(_BIT, 1))
 
 
-first_false = _unary("first_false", MASKS, types.int32, _first_false, "The first lane that is false, 8 if none is.")
+first_false = _unary("first_false", MASKS, types.int32, _first_false, "The first lane that is false, 16 if none is.")
 
 
 @intrinsic
 def lane_numbers(typingctx):  # type: ignore[no-untyped-def]
-    """0 to 7, int32."""
+    """0 to 15, int32."""
     numbers = ir.Constant(_INTS, [ir.Constant(_INT, k) for k in range(WIDTH)])
     return INTS(), lambda context, builder, sig, args: numbers
 
@@ -310,10 +315,12 @@ greatest = _extreme("greatest", ">", "The larger one; the second if one is no nu
 
 
 def _of_all(name: str, op: str, text: str) -> Any:
-    """A float32 of eight: halves are compared, then halves of these."""
+    """A float32 of all lanes: halves are compared, then halves of these."""
 
     def emit(builder: Any, v: Any) -> Any:
-        for apart in (4, 2, 1):
+        apart = WIDTH
+        while apart > 1:
+            apart //= 2
             order = ir.Constant(_INTS, [ir.Constant(_INT, (k + apart) % WIDTH) for k in range(WIDTH)])
             other = builder.shuffle_vector(v, ir.Constant(_FLOATS, ir.Undefined), order)
             v = builder.select(_compare(op)(builder, v, other), v, other)
@@ -322,8 +329,8 @@ def _of_all(name: str, op: str, text: str) -> Any:
     return _unary(name, FLOATS, types.float32, emit, text)
 
 
-smallest = _of_all("smallest", "<", "The smallest of eight float32, none of which may be no number.")
-largest = _of_all("largest", ">", "The largest of eight float32, none of which may be no number.")
+smallest = _of_all("smallest", "<", "The smallest of all lanes, none of which may be no number.")
+largest = _of_all("largest", ">", "The largest of all lanes, none of which may be no number.")
 
 
 def _float_lanes(name: str, emit: Callable[[Any, Any], Any], text: str) -> Any:
@@ -347,7 +354,7 @@ def _float_lanes(name: str, emit: Callable[[Any, Any], Any], text: str) -> Any:
 
 
 def _fma(builder: Any, args: Any) -> Any:
-    return _call(builder, "llvm.fma.v8f32", args)
+    return _call(builder, f"llvm.fma.v{WIDTH}f32", args)
 
 
 # Asked for where it is meant: left to LLVM, it would depend on what a kernel is inlined into.
@@ -381,7 +388,7 @@ def _kind_of(array: Any) -> Any:
 
 
 def _place(context: Any, builder: Any, sig: Any, args: Any, indices: int) -> tuple[Any, Any]:
-    """Pointer to eight elements of the array in args[0], and their type."""
+    """Pointer to sixteen elements of the array in args[0], and their type."""
     array = context.make_array(sig.args[0])(context, builder, args[0])
     at = [
         context.cast(builder, v, t, types.intp)
@@ -415,21 +422,21 @@ def _emit_store(indices: int) -> Any:
 
 @intrinsic
 def load(typingctx, array, i):  # type: ignore[no-untyped-def]
-    """Elements i to i + 7 of a one-dimensional array."""
+    """Elements i to i + 15 of a one-dimensional array."""
     _wants(isinstance(array, types.Array) and array.ndim == 1, f"load takes an array of one dimension, got {array}")
     return _kind_of(array)(array, i), _emit_load(1)
 
 
 @intrinsic
 def load2(typingctx, array, i, j):  # type: ignore[no-untyped-def]
-    """Elements (i, j) to (i, j + 7) of a two-dimensional array."""
+    """Elements (i, j) to (i, j + 15) of a two-dimensional array."""
     _wants(isinstance(array, types.Array) and array.ndim == 2, f"load2 takes an array of two dimensions, got {array}")
     return _kind_of(array)(array, i, j), _emit_load(2)
 
 
 @intrinsic
 def store(typingctx, array, i, value):  # type: ignore[no-untyped-def]
-    """Write elements i to i + 7 of a one-dimensional array; of integers into narrower ones, the low bits."""
+    """Write elements i to i + 15 of a one-dimensional array; of integers into narrower ones, the low bits."""
     _wants(isinstance(array, types.Array) and array.ndim == 1, f"store takes an array of one dimension, got {array}")
     _wants(_kind_of(array) == value, f"store of {value} into {array}")
     return types.none(array, i, value), _emit_store(1)
@@ -437,7 +444,7 @@ def store(typingctx, array, i, value):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def store2(typingctx, array, i, j, value):  # type: ignore[no-untyped-def]
-    """Write elements (i, j) to (i, j + 7) of a two-dimensional array; of integers into narrower ones, the low bits."""
+    """Write elements (i, j) to (i, j + 15) of a two-dimensional array; of integers into narrower ones, the low bits."""
     _wants(isinstance(array, types.Array) and array.ndim == 2, f"store2 takes an array of two dimensions, got {array}")
     _wants(_kind_of(array) == value, f"store2 of {value} into {array}")
     return types.none(array, i, j, value), _emit_store(2)
@@ -445,7 +452,7 @@ def store2(typingctx, array, i, j, value):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def store_rgb(typingctx, image, v, u, words):  # type: ignore[no-untyped-def]
-    """Write pixels (v, u) to (v, u + 7) of image (H, W, 3) uint8: the three low bytes of each of eight integers."""
+    """Write pixels (v, u) to (v, u + 15) of image (H, W, 3) uint8: the three low bytes of each of sixteen integers."""
     _wants(
         isinstance(image, types.Array) and image.ndim == 3 and image.dtype == types.uint8 and image.layout == "C",
         f"store_rgb takes an array (H, W, 3) uint8 in C order, got {image}",
@@ -471,7 +478,7 @@ def store_rgb(typingctx, image, v, u, words):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def store_rows(typingctx, array, row, columns):  # type: ignore[no-untyped-def]
-    """Write rows row to row + 7 of array (N, 2 to 4) in C order; columns: as many lanes as it has columns, in a tuple."""
+    """Write rows row to row + 15 of array (N, 2 to 4) in C order; columns: as many lanes as it has columns, in a tuple."""
     count = len(columns) if isinstance(columns, types.UniTuple) else 0  # type: ignore[attr-defined]
     _wants(
         isinstance(array, types.Array) and array.ndim == 2 and 2 <= count <= 4 and _kind_of(array) == columns.dtype,
@@ -494,15 +501,45 @@ def store_rows(typingctx, array, row, columns):  # type: ignore[no-untyped-def]
     return types.none(array, row, columns), emit
 
 
+def _gather_words(context: Any, builder: Any, data: Any, at: Any, step: int, vector: Any) -> Any:
+    """Words of four bytes that begin `at` times `step` bytes after `data`, by one instruction; None where the processor that is
+    compiled for has none."""
+    if "+avx512f" not in context.codegen().magic_tuple()[2]:
+        return None
+    byte, mask = ir.IntType(8).as_pointer(), ir.VectorType(_BIT, WIDTH)
+    name = f"llvm.x86.avx512.mask.gather.dp{'s' if vector == _FLOATS else 'i'}.512"
+    kind = ir.FunctionType(vector, [vector, byte, _INTS, mask, _INT])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    nothing = ir.Constant(vector, [ir.Constant(vector.element, 0)] * WIDTH)
+    every = ir.Constant(mask, [ir.Constant(_BIT, 1)] * WIDTH)
+    return builder.call(function, [nothing, builder.bitcast(data, byte), at, every, ir.Constant(_INT, step)])
+
+
+def _gather_narrow(context: Any, builder: Any, data: Any, at: Any, bits: int) -> Any:
+    """The same for elements of 8 or 16 bits: the low end of the word that begins with each."""
+    words = _gather_words(context, builder, data, at, bits // 8, _INTS)
+    if words is None:
+        return None
+    return builder.and_(words, _splat(builder, ir.Constant(_INT, (1 << bits) - 1), _INTS))
+
+
 @intrinsic
 def gather(typingctx, array, at):  # type: ignore[no-untyped-def]
-    """Elements of an array in C order at the places `at`, int32 lanes that count all its elements and are not negative."""
+    """Elements of an array in C order at the places `at`, int32 lanes that count all its elements and are not negative.
+
+    Of elements of 8 or 16 bits the three or two bytes behind are read with them: they must be there."""
     _wants(at == INTS, f"gather takes int32 lanes as places, got {at}")
     kind = _kind_of(array)
     narrow = array.dtype in (types.uint8, types.uint16)
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        if narrow:
+            result = _gather_narrow(context, builder, data, args[1], array.dtype.bitwidth)
+        else:
+            result = _gather_words(context, builder, data, args[1], 4, kind.vector)
+        if result is not None:
+            return result
         result = ir.Constant(kind.vector, ir.Undefined)
         for k in range(WIDTH):
             place = builder.zext(builder.extract_element(args[1], ir.Constant(_INT, k)), ir.IntType(64))
@@ -525,6 +562,15 @@ def gather_pair(typingctx, array, at):  # type: ignore[no-untyped-def]
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        words = _gather_words(context, builder, data, args[1], element.width // 8, _INTS)
+        if words is not None and element.width == 32:
+            after = builder.gep(data, [ir.Constant(ir.IntType(64), 1)])
+            second = _gather_words(context, builder, after, args[1], 4, _INTS)
+            return context.make_tuple(builder, sig.return_type, [words, second])
+        if words is not None:
+            half = _splat(builder, ir.Constant(_INT, 16), _INTS)
+            low = builder.and_(words, _splat(builder, ir.Constant(_INT, 0xFFFF), _INTS))
+            return context.make_tuple(builder, sig.return_type, [low, builder.lshr(words, half)])
         pairs = ir.Constant(ir.VectorType(both, WIDTH), ir.Undefined)
         for k in range(WIDTH):
             place = builder.zext(builder.extract_element(args[1], ir.Constant(_INT, k)), ir.IntType(64))
@@ -573,7 +619,8 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
     low_half, high_half = ((0, 1, 2, 3, 8, 9, 10, 11), (4, 5, 6, 7, 12, 13, 14, 15))
 
     def pick(a: Any, b: Any, order: tuple[int, ...]) -> Any:
-        return builder.shuffle_vector(a, b, ir.Constant(_INTS, [ir.Constant(_INT, k) for k in order]))
+        places = ir.Constant(ir.VectorType(_INT, len(order)), [ir.Constant(_INT, k) for k in order])
+        return builder.shuffle_vector(a, b, places)
 
     singles = [pick(rows[k], rows[k + 1], order) for k in (0, 2, 4, 6) for order in (low, high)]
     pairs = [
@@ -587,7 +634,7 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
 
 @intrinsic
 def load_rows(typingctx, array, order, rank, count):  # type: ignore[no-untyped-def]
-    """The first eight columns, as lanes, of the rows of array (N, 8 or more) float32 that stand in places rank to rank + 7 of
+    """The first eight columns, as lanes, of the rows of array (N, 8 or more) float32 that stand in places rank to rank + 15 of
     order (int32); beyond count, the last one again."""
     _wants(
         isinstance(array, types.Array) and array.ndim == 2 and _kind_of(array) == FLOATS and _kind_of(order) == INTS,
@@ -605,10 +652,13 @@ def load_rows(typingctx, array, order, rank, count):  # type: ignore[no-untyped-
             at = builder.select(builder.icmp_signed("<", at, last), at, last)
             row = builder.sext(builder.load(builder.gep(places, [at])), ir.IntType(64))
             pointer = cgutils.get_item_pointer(context, builder, sig.args[0], struct, [row, zero], wraparound=False)
-            rows.append(builder.load(builder.bitcast(pointer, _FLOATS.as_pointer()), align=4))
-        return context.make_tuple(builder, sig.return_type, _transposed(builder, rows))
+            rows.append(builder.load(builder.bitcast(pointer, ir.VectorType(_FLOAT, _ROW).as_pointer()), align=4))
+        low, high = _transposed(builder, rows[:_ROW]), _transposed(builder, rows[_ROW:])
+        both = ir.Constant(_INTS, [ir.Constant(_INT, k) for k in range(WIDTH)])
+        columns = [builder.shuffle_vector(a, b, both) for a, b in zip(low, high, strict=True)]
+        return context.make_tuple(builder, sig.return_type, columns)
 
-    return types.UniTuple(FLOATS, WIDTH)(array, order, rank, count), emit  # type: ignore[attr-defined]
+    return types.UniTuple(FLOATS, _ROW)(array, order, rank, count), emit  # type: ignore[attr-defined]
 
 
 @intrinsic
@@ -620,7 +670,7 @@ def lowest_bit(typingctx, bits):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def lane(typingctx, value, k):  # type: ignore[no-untyped-def]
-    """Number k (0 to 7) of eight."""
+    """Number k (0 to 15) of sixteen."""
     _wants(value in _KINDS, f"lane takes lanes, got {value}")
 
     def emit(context: Any, builder: Any, sig: Any, args: Any) -> Any:

@@ -49,7 +49,8 @@ class TrainFuseConfig(ImitatingConfig):
         description="of frames.moments each, driven before the first round, by the expert alone unless start_from drives already",
     )
     start_from: str | None = Field(
-        default=None, description="folder of a run, or a checkpoint, whose encoders see; all of it where the shape is the same"
+        default=None,
+        description="folder of a run, or a checkpoint, whose encoders see; all of it where the shape is the same",
     )
     shards: int = Field(default=6, ge=0, le=9999, description="driven before each later round, by expert and student")
     validation_shards: int = Field(

@@ -37,6 +37,7 @@ from sim.sensors.lens import LensError, lens_tables, ray_directions
 from sim.sensors.pinhole import pinhole_directions
 from sim.sensors.rig import rig
 from sim.sensors.sweep import ARC_ERROR, BOUNDS, arc, cast_sweep, sweep_directions
+from sim.simd import WIDTH as LANES
 from sim.simd import load, store
 from sim.solids import Shape
 
@@ -135,7 +136,7 @@ def test_pictures_agree_with_embree(
     drawn = np.zeros(count, np.int32)
     number = cast_camera(
         boxes, np.arange(count, dtype=np.int32)[::-1].copy(), count, origin, view, lens_tables(calibration), *directions,
-        depth, code, np.zeros((3, 8), np.float32), np.zeros(4, np.int64), drawn,
+        depth, code, np.zeros((3, LANES), np.float32), np.zeros(4, np.int64), drawn,
     )  # fmt: skip
     assert set(np.unique(code[code >= 0] >> 2)) <= set(drawn[:number])
     scene = EmbreeScene(boxes, SEGMENTS)
@@ -165,7 +166,7 @@ def test_sweeps_agree_with_embree(
     cast_sweep(
         boxes, np.arange(count, dtype=np.int32), count, origin, np.ascontiguousarray(pose[:3, :3].T, np.float32),
         tilt == 0.0, FAR_M, np.tan(elevations).astype(np.float32), np.float32(azimuths[0]), np.float32(np.radians(span) / columns),
-        np.float32(0.0), *directions, depth, code, np.zeros((BOUNDS, 8), np.float32),
+        np.float32(0.0), *directions, depth, code, np.zeros((BOUNDS, LANES), np.float32),
     )  # fmt: skip
     scene = EmbreeScene(boxes, SEGMENTS)
     same_depth, same_identity = agree(depth, code, scene, scene.rays(origin, directions))
@@ -174,11 +175,11 @@ def test_sweeps_agree_with_embree(
 
 
 def test_nothing_is_hit_above_an_empty_plane() -> None:
-    directions = sweep_directions(np.radians([10.0, -10.0]), np.radians(np.arange(9) * 40.0), np.eye(4))
+    directions = sweep_directions(np.radians([10.0, -10.0]), np.radians(np.arange(18) * 20.0), np.eye(4))
     depth, code = ground_hits(directions, np.array([0, 0, 1.8], np.float32))
     assert (depth[0] == FAR_M).all()
     assert np.allclose(depth[1], 1.8 / np.sin(np.radians(10.0)), rtol=1e-6)
-    assert code.tolist() == [[-2] * 9, [-1] * 9]
+    assert code.tolist() == [[-2] * 18, [-1] * 18]
 
 
 @pytest.mark.parametrize("name", ["camera_wide", "camera_tele"])
@@ -218,7 +219,7 @@ def cast_one(depth, code, dx, dy, dz, origin, box):
 @njit(**FAST)
 def arcs(y, x, out):
     """`arc`, which is inlined into kernels, of many points."""
-    for i in range(0, len(y), 8):
+    for i in range(0, len(y), LANES):
         store(out, i, arc(load(y, i), load(x, i)))
 
 

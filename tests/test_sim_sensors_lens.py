@@ -21,6 +21,7 @@ from sim.sensors.lens import (
     ray_directions,
     unproject,
 )
+from sim.simd import WIDTH as LANES
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 WIDTH, HEIGHT = 96, 64
@@ -201,7 +202,7 @@ def test_bounds_hold_every_pixel_that_sees_the_box(
     tables = lens_tables(lens)
     rotation = tuple(np.float32(r) for r in pose[:3, :3].T.ravel())
     origin = pose[:3, 3].astype(np.float32)
-    corners, out = np.zeros((3, 8), np.float32), np.zeros(4, np.int64)
+    corners, out = np.zeros((3, LANES), np.float32), np.zeros(4, np.int64)
     rng = np.random.default_rng(seed)
     for _ in range(40):
         box = random_box(rng, reach)
@@ -231,7 +232,7 @@ def test_bounds_are_tight_for_what_is_small_and_far() -> None:
     for lens in lenses:
         directions, tables = ray_directions(lens), lens_tables(lens)
         rotation = tuple(np.float32(r) for r in lens.ego_from_camera[:3, :3].T.ravel())
-        origin, corners, out = np.zeros(3, np.float32), np.zeros((3, 8), np.float32), np.zeros(4, np.int64)
+        origin, corners, out = np.zeros(3, np.float32), np.zeros((3, LANES), np.float32), np.zeros(4, np.int64)
         slack = []
         for _ in range(100):
             box = random_box(rng, 30.0)

@@ -23,6 +23,7 @@ from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.lidar_models import LIDAR_NAMES, LidarModelError, LidarName, lidar_model
 from sim.sensors.rig import LidarConfig
 from sim.sensors.sweep import BOUNDS, cast_sweep, sweep_directions
+from sim.simd import WIDTH
 
 STATISTICS = Path(__file__).resolve().parents[1] / "benchmarks" / "lidar_statistics.py"
 names = st.sampled_from(LIDAR_NAMES)
@@ -123,7 +124,7 @@ def test_sweeps_of_real_models_agree_with_embree(
         boxes, np.arange(30, dtype=np.int32), 30, origin, np.ascontiguousarray(pose[:3, :3].T, np.float32), tilt == 0.0,
         FAR_M, np.tan(elevations).astype(np.float32), np.float32(azimuths[0]),
         np.float32(np.radians(lidar.azimuth_step_deg)), np.float32(np.abs(rays - azimuths).max()), *directions,
-        depth, code, np.zeros((BOUNDS, 8), np.float32),
+        depth, code, np.zeros((BOUNDS, WIDTH), np.float32),
     )  # fmt: skip
     scene = EmbreeScene(boxes)
     theirs, identity = scene.cast(scene.rays(origin, directions))

@@ -112,7 +112,7 @@ PINHOLE = {"name": "c", "width_px": 64, "height_px": 48, "fx_px": 50.0}
         ({"horizontal_fov_deg": 60.0}, "either horizontal_fov_deg or fx_px"),
         ({"fx_px": 0.0}, "greater than 0"),
         ({"fx_px": float("nan")}, "finite number"),
-        ({"width_px": 0}, "greater than or equal to 8"),
+        ({"width_px": 0}, "greater than or equal to 16"),
         ({"fx_px": None, "horizontal_fov_deg": 60.0, "distortion_model": "brown_conrady"}, "give fx_px instead"),
         ({"distortion_model": "kannala_brandt", "distortion": [0.1]}, "takes 4 coefficients"),
         ({"distortion_model": "brown_conrady", "distortion": [0.1, 0.0, 0.0, float("inf")]}, "finite number"),
@@ -179,7 +179,7 @@ def test_surround_sees_all_around_with_an_overlap() -> None:
         ({"cameras": []}, "at least one"),
         (
             {"cameras": [PINHOLE], "lidar": {"elevations_deg": [1.0], "columns": 0}},
-            "columns: .*greater than or equal to 8",
+            "columns: .*greater than or equal to 16",
         ),
     ],
 )

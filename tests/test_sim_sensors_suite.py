@@ -125,7 +125,7 @@ def test_shadows_are_where_embree_sees_no_sun(seed: int) -> None:
     origin = pose[:3, 3].astype(np.float32)
     depth, code, shade = np.zeros(shape, np.float32), np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
     view = view_of(calibration)
-    corners, bounds = np.zeros((3, 8), np.float32), np.zeros(4, np.int64)
+    corners, bounds = np.zeros((3, WIDTH), np.float32), np.zeros(4, np.int64)
     azimuth, elevation = rng.uniform(-np.pi, np.pi), np.radians(rng.uniform(25, 65))
     level = np.cos(elevation)
     sun = np.array([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)], np.float32)
@@ -156,9 +156,9 @@ def nearest_first(boxes: NDArray[np.float32]) -> NDArray[np.int32]:
 
 
 def test_colours_beyond_a_byte_are_cut_off() -> None:
-    colors = np.zeros((3, 9), np.float32)
+    colors = np.zeros((3, WIDTH + 1), np.float32)
     colors[:, 1:5] = np.array([[-3.0, 0.0, 254.9, 300.0], [1.0, 2.0, 3.0, 4.0], [255.0, 1e9, -1e9, 128.5]])
-    image = np.full((3, 9, 3), 7, np.uint8)
+    image = np.full((3, WIDTH + 1, 3), 7, np.uint8)
     store_at(colors, 1, 1, image)
     assert image[1, 1:5].tolist() == [[0, 1, 255], [0, 2, 255], [254, 3, 0], [255, 4, 128]]
     assert (image[1, 5:] == 0).all()
@@ -212,7 +212,7 @@ def test_light_on_a_solid_follows_its_normal(shape: Shape) -> None:
             *directions,
             depth,
             code,
-            np.zeros((3, 8), np.float32),
+            np.zeros((3, WIDTH), np.float32),
             np.zeros(4, np.int64),
             drawn,
         )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sim import simd
 from sim.simd import (
+    WIDTH,
     all_lanes,
     any_lane,
     blend,
@@ -47,9 +48,11 @@ from sim.simd import (
 )
 
 KERNEL: dict[str, Any] = {"_nrt": False, "error_model": "numpy"}
-floats = st.lists(st.floats(width=32), min_size=8, max_size=8).map(lambda values: np.array(values, np.float32))
-moderate = st.lists(st.floats(-1e6, 1e6, width=32), min_size=8, max_size=8).map(lambda v: np.array(v, np.float32))
-whole = st.lists(st.integers(-(2**31), 2**31 - 1), min_size=8, max_size=8).map(lambda v: np.array(v, np.int32))
+floats = st.lists(st.floats(width=32), min_size=WIDTH, max_size=WIDTH).map(lambda values: np.array(values, np.float32))
+moderate = st.lists(st.floats(-1e6, 1e6, width=32), min_size=WIDTH, max_size=WIDTH).map(
+    lambda v: np.array(v, np.float32)
+)
+whole = st.lists(st.integers(-(2**31), 2**31 - 1), min_size=WIDTH, max_size=WIDTH).map(lambda v: np.array(v, np.int32))
 
 
 @njit(**KERNEL)
@@ -72,7 +75,7 @@ def float_operations(a, b, s, out):
 @settings(max_examples=200, deadline=None)
 @given(a=floats, b=floats, s=st.floats(width=32))
 def test_floats_are_those_of_ieee_754(a: NDArray[np.float32], b: NDArray[np.float32], s: float) -> None:
-    out, s32 = np.zeros((12, 8), np.float32), np.float32(s)
+    out, s32 = np.zeros((12, WIDTH), np.float32), np.float32(s)
     float_operations(a, b, s32, out)
     with np.errstate(all="ignore"):
         expected = [
@@ -97,9 +100,9 @@ def test_fused_products_are_rounded_once(
     a: NDArray[np.float32], b: NDArray[np.float32], c: NDArray[np.float32], s: float
 ) -> None:
     """No float32 is nearer to the exact result."""
-    out = np.zeros((3, 8), np.float32)
+    out = np.zeros((3, WIDTH), np.float32)
     fused(a, b, c, np.float32(s), out)
-    rows = [(a, b, c), (np.full(8, s, np.float32), a, c), (c, np.float32(s) - a, a)]
+    rows = [(a, b, c), (np.full(WIDTH, s, np.float32), a, c), (c, np.float32(s) - a, a)]
     for row, factors in zip(out, rows, strict=True):
         for got, x, y, z in zip(row, *factors, strict=True):
             exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
@@ -127,12 +130,12 @@ def whole_operations(a, b, s, out):
 @settings(max_examples=100, deadline=None)
 @given(a=whole, b=whole, s=st.integers(-(2**31), 2**31 - 1))
 def test_whole_numbers_wrap_around(a: NDArray[np.int32], b: NDArray[np.int32], s: int) -> None:
-    out, s32 = np.zeros((11, 8), np.int32), np.int32(s)
+    out, s32 = np.zeros((11, WIDTH), np.int32), np.int32(s)
     whole_operations(a, b, s32, out)
     with np.errstate(all="ignore"):
         expected = [
             a + b, a * b, (a & b) | s32, a ^ b, a >> 3, a << 5, (a.view(np.uint32) >> 7).view(np.int32), ~a - s32,
-            np.minimum(a, b), np.where(a > b, s32, b), np.arange(8),
+            np.minimum(a, b), np.where(a > b, s32, b), np.arange(WIDTH),
         ]  # fmt: skip
     for row, wanted in zip(out, expected, strict=True):
         assert row.tolist() == np.asarray(wanted).tolist()
@@ -153,7 +156,7 @@ def test_reductions(a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
     reductions(a, b, numbers, counts)
     less = a < b
     assert counts[0] == sum(int(bit) << k for k, bit in enumerate(less))
-    assert counts[1] == (int(np.argmin(less)) if not less.all() else 8)
+    assert counts[1] == (int(np.argmin(less)) if not less.all() else WIDTH)
     assert counts[2:].tolist() == [less.any(), less.all()]
     assert numbers.tolist() == [a.min(), a.max(), b[3]]
 
@@ -162,16 +165,16 @@ def test_reductions(a: NDArray[np.float32], b: NDArray[np.float32]) -> None:
 def conversions(a, out):
     x = load(a, 0)
     store(out, 0, to_int(x))
-    store(out, 8, to_int(to_float(to_int(x)) + np.float32(1.0)))
+    store(out, WIDTH, to_int(to_float(to_int(x)) + np.float32(1.0)))
 
 
 @settings(max_examples=100, deadline=None)
 @given(a=moderate)
 def test_conversions_cut_off_towards_zero(a: NDArray[np.float32]) -> None:
-    out = np.zeros(16, np.int32)
+    out = np.zeros(2 * WIDTH, np.int32)
     conversions(a, out)
-    assert out[:8].tolist() == np.trunc(a).astype(np.int32).tolist()
-    assert out[8:].tolist() == (np.trunc(a) + np.float32(1)).astype(np.int32).tolist()
+    assert out[:WIDTH].tolist() == np.trunc(a).astype(np.int32).tolist()
+    assert out[WIDTH:].tolist() == (np.trunc(a) + np.float32(1)).astype(np.int32).tolist()
 
 
 @njit(**KERNEL)
@@ -184,19 +187,23 @@ def memory(small, wide, table, at, pixels, out):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint32, np.float32])
 def test_memory_is_read_and_written_where_it_should(dtype: type) -> None:
     rng = np.random.default_rng(0)
-    small = rng.integers(0, 256, (3, 16)).astype(np.uint8)
-    wide = rng.integers(-(2**30), 2**30, (2, 12)).astype(np.int32)
-    table = rng.integers(0, 200, (5, 7)).astype(dtype)
-    at = rng.integers(0, 35, 8).astype(np.int32)
-    pixels, out = np.full((3, 10, 3), 9, np.uint8), np.zeros((1, 8), np.float32 if dtype is np.float32 else np.int32)
+    small = rng.integers(0, 256, (3, WIDTH + 8)).astype(np.uint8)
+    wide = rng.integers(-(2**30), 2**30, (2, WIDTH + 4)).astype(np.int32)
+    table = rng.integers(0, 200, 38).astype(dtype)[:35].reshape(5, 7)
+    at = rng.permutation(35)[:WIDTH].astype(np.int32)
+    at[:4] = 0, 1, 2, 34
+    pixels, out = (
+        np.full((3, WIDTH + 2, 3), 9, np.uint8),
+        np.zeros((1, WIDTH), np.float32 if dtype is np.float32 else np.int32),
+    )
     expected = small.copy()
-    expected[1, 3:11] = (small[0, 2:10] + wide[1, 1:9]).astype(np.uint8)
+    expected[1, 3 : 3 + WIDTH] = (small[0, 2 : 2 + WIDTH] + wide[1, 1 : 1 + WIDTH]).astype(np.uint8)
     memory(small, wide, table, at, pixels, out)
     assert np.array_equal(small, expected)
     assert np.array_equal(out[0], table.reshape(-1)[at])
-    assert np.array_equal(pixels[1, 1:9], np.stack([at & 255, at >> 8, at >> 16], -1).astype(np.uint8))
-    untouched = np.ones((3, 10), bool)
-    untouched[1, 1:9] = False
+    assert np.array_equal(pixels[1, 1 : 1 + WIDTH], np.stack([at & 255, at >> 8, at >> 16], -1).astype(np.uint8))
+    untouched = np.ones((3, WIDTH + 2), bool)
+    untouched[1, 1 : 1 + WIDTH] = False
     assert (pixels[untouched] == 9).all()
 
 
@@ -211,7 +218,7 @@ def pairs(table, at, out):
 def test_pairs_are_neighbours(dtype: type) -> None:
     rng = np.random.default_rng(1)
     table = rng.integers(0, np.iinfo(dtype).max, (5, 7)).astype(dtype)
-    at, out = rng.integers(0, 34, 8).astype(np.int32), np.zeros((2, 8), np.int32)
+    at, out = rng.integers(0, 34, WIDTH).astype(np.int32), np.zeros((2, WIDTH), np.int32)
     pairs(table, at, out)
     flat = table.reshape(-1).astype(np.int64).astype(np.int32)
     assert np.array_equal(out, np.stack([flat[at], flat[at + 1]]))
@@ -224,13 +231,13 @@ def turned(table, order, rank, count, out):
         store2(out, k, 0, rows[k])
 
 
-@pytest.mark.parametrize(("rank", "count"), [(0, 20), (8, 20), (16, 20), (0, 3), (0, 1)])
+@pytest.mark.parametrize(("rank", "count"), [(0, 40), (16, 40), (32, 40), (0, 3), (0, 1)])
 def test_rows_are_turned_into_columns_and_the_last_one_repeats(rank: int, count: int) -> None:
     rng = np.random.default_rng(2)
-    table, order = rng.random((30, 9)).astype(np.float32), rng.permutation(30)[:count].astype(np.int32)
-    out = np.zeros((8, 8), np.float32)
+    table, order = rng.random((50, 9)).astype(np.float32), rng.permutation(50)[:count].astype(np.int32)
+    out = np.zeros((8, WIDTH), np.float32)
     turned(table, order, rank, count, out)
-    ranks = np.minimum(np.arange(rank, rank + 8), count - 1)
+    ranks = np.minimum(np.arange(rank, rank + WIDTH), count - 1)
     assert np.array_equal(out, table[order[ranks], :8].T)
 
 
@@ -247,10 +254,10 @@ def corner_signs(out):
 
 
 def test_signs_name_the_eight_corners_of_a_box() -> None:
-    out = np.zeros((3, 8), np.float32)
+    out = np.zeros((3, WIDTH), np.float32)
     corner_signs(out)
     assert set(np.unique(out)) == {-1.0, 1.0}
-    assert len({tuple(corner) for corner in out.T}) == 8
+    assert len({tuple(corner) for corner in out[:, :8].T}) == 8
     assert out[:, 5].tolist() == [1.0, -1.0, 1.0]
 
 
@@ -273,4 +280,4 @@ def test_what_does_not_fit_is_refused_at_compile_time(wrong: Any) -> None:
         inner(a)
 
     with pytest.raises(TypingError):
-        kernel(np.zeros(8, np.float32))
+        kernel(np.zeros(WIDTH, np.float32))

@@ -16,7 +16,7 @@ from sim.simd import WIDTH, fma, lowest_bit, mask_bits, sqrt
 
 @njit(**INLINE)
 def in_cone(x, y, z, radius, origin, view, lens):
-    """Which of eight spheres in ego may be in the picture; under a lens that is not a pinhole, all."""
+    """Which of sixteen spheres in ego may be in the picture; under a lens that is not a pinhole, all."""
     if lens[1].shape[0] != 0:
         return radius == radius
     return spheres_in_view(x - origin[0], y - origin[1], z - origin[2], radius, view)
@@ -35,7 +35,7 @@ def rectangle_of(box, origin, view, lens, corners, out):
 def in_picture(box, origin, view, lens, corners, out):
     """Whether a box may be in the picture, and which rectangle of pixels (column, end column, row, end row) surely holds it.
 
-    view: of `pinhole_view`. lens: `LensTables`, empty for a pinhole camera. corners: (3, 8) float32 scratch; afterwards
+    view: of `pinhole_view`. lens: `LensTables`, empty for a pinhole camera. corners: (3, WIDTH) float32 scratch; afterwards
     `nearest_corner` knows the smallest depth that the box can have.
     """
     if lens[1].shape[0] == 0 and not sphere_in_view(box, origin, view):
@@ -50,7 +50,7 @@ def cast_camera(boxes, order, count, origin, view, lens, dx, dy, dz, depth, code
     origin (3,); view of `pinhole_view` and lens of `lens_tables`; dx, dy, dz (H, W) of `ray_directions`, which says what depth
     (H, W) means. depth and code hold what `cast_ground` put there; code becomes 4 * box +
     face (0 x, 1 y, 2 z, 3 `CURVED`). drawn (K,) int32 gets the boxes that were seen when their turn came; returns their number.
-    Cost: boxes x pixels they may cover; with the nearest first, what is hidden costs a comparison for eight pixels.
+    Cost: boxes x pixels they may cover; with the nearest first, what is hidden costs a comparison for sixteen pixels.
     """
     seen = 0
     for rank in range(0, count, WIDTH):

@@ -2,7 +2,7 @@
 
 Knows rays, upright solids and a flat ground; knows nothing about colours, traffic or environments. Everything is in the ego
 frame. The loop runs over solids, not over rays: a solid is tested only against the rectangle of rays that surely holds its
-box, eight neighbours at a time. Unless it says otherwise, "box" means a solid in its box.
+box, a vector of neighbours at a time. Unless it says otherwise, "box" means a solid in its box.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ROUNDING_FREEDOM = {"nsz"}
 FAST: dict[str, Any] = {"cache": True, "_nrt": False, "fastmath": ROUNDING_FREEDOM, "error_model": "numpy"}
 # For `threads.over_environments`.
 UNLOCKED: dict[str, Any] = {**FAST, "nogil": True}
-# For what runs once for each solid or each eight rays: a call would hand over some fifty numbers, since an array is nine of
+# For what runs once for each solid or each sixteen rays: a call would hand over some fifty numbers, since an array is nine of
 # them. Only kernels call these, so they need no wrappers for Python, which take long to compile.
 INLINE: dict[str, Any] = {**FAST, "forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
@@ -63,7 +63,7 @@ _BOX, _CYLINDER, _WHEEL, _ELLIPSOID = int(Shape.BOX), int(Shape.CYLINDER), int(S
 def cast_ground(origin, dz, depth, code):
     """Fill depth and code (rows, columns) with where rays from origin (3,) meet the ground z = 0, or the sky.
 
-    This and all kernels after it take eight neighbours at once: at least that many columns are needed.
+    This and all kernels after it take a vector of neighbours at once: at least that many columns are needed.
     """
     assert dz.shape[1] >= WIDTH
     height, last = -origin[2], dz.shape[1] - WIDTH
@@ -78,7 +78,7 @@ def cast_ground(origin, dz, depth, code):
 
 @njit(**INLINE)
 def boxes_of_ranks(boxes, order, rank, count):
-    """Columns CX to SIN, as lanes, of the boxes with ranks rank to rank + 7, and which of these there are.
+    """Columns CX to SIN, as lanes, of the boxes with ranks rank to rank + 15, and which of these there are.
 
     Boxes lie in memory in another order, so those that come later are asked for now.
     """
@@ -89,7 +89,7 @@ def boxes_of_ranks(boxes, order, rank, count):
 
 @njit(**INLINE)
 def slab(half, o, per):
-    """Where eight rays enter and leave the slab |x| <= half; o: where they start, per: one over their speed across it.
+    """Where sixteen rays enter and leave the slab |x| <= half; o: where they start, per: one over their speed across it.
 
     Kay and Kajiya 1986. A ray that runs along the slab has infinities (or no numbers, where it starts on its side), which
     comparisons then sort out.
@@ -265,7 +265,7 @@ def face_normal(box, face):
 def cast_solid(depth, code, dx, dy, dz, v0, v1, u0, u1, nearest, origin, box, box_code):
     """Keep the nearest hits of one solid in rows v0 to v1, columns u0 to u1; returns whether any was, until now.
 
-    Eight neighbours at a time, which are passed over if all end before `nearest`, in the unit of depth: no ray meets the solid
+    Sixteen neighbours at a time, which are passed over if all end before `nearest`, in the unit of depth: no ray meets the solid
     nearer than that.
     """
     cos_yaw, sin_yaw, hx, hy, hz = box[COS], box[SIN], box[HX], box[HY], box[HZ]

@@ -61,7 +61,7 @@ _SEMANTIC = {
 # How much the grain of a class varies its brightness close up.
 _GRAIN = {GroundClass.TERRAIN: 0.42, GroundClass.ROAD: 0.20, GroundClass.SIDEWALK: 0.12, GroundClass.KERB: 0.08}
 
-SEMANTIC_OF = np.array([_SEMANTIC[c] for c in GroundClass], np.uint8)
+SEMANTIC_OF = np.array([*(_SEMANTIC[c] for c in GroundClass), 0, 0, 0], np.uint8)  # `gather` reads three bytes more
 GRAIN_OF = np.array([_GRAIN.get(c, 0.05) for c in GroundClass], np.float32)
 
 
@@ -168,25 +168,27 @@ def grain_tiles() -> NDArray[np.uint8]:
     coarse = 0.6 * tiles[0] + 0.4 * tiles[1]
     everything = 0.35 * tiles[0] + 0.3 * tiles[1] + 0.45 * tiles[2] + 0.3 * tiles[3]
     grain = (0.29 * np.stack([0.8 * coarse, everything, tiles[3]])).clip(-1.0, 1.0)
-    return np.rint(128 + 127 * grain).astype(np.uint8)
+    padded = np.zeros(grain.size + 3, np.uint8)  # `gather` reads three bytes more
+    padded[: grain.size] = np.rint(128 + 127 * grain).reshape(-1)
+    return padded[: grain.size].reshape(grain.shape)
 
 
 @njit(**INLINE)
 def _unpacked(word):
-    """Red, green and blue of eight packed texels."""
+    """Red, green and blue of sixteen packed texels."""
     low = np.int32(255)
     return to_float(word & low), to_float((word >> 8) & low), to_float((word >> 16) & low)
 
 
 @njit(**INLINE)
 def grain_at(noise, place):
-    """Grain at eight places of the tiles, -1 to 1."""
+    """Grain at sixteen places of the tiles, -1 to 1."""
     return (to_float(gather(noise, place)) - np.float32(128.0)) * np.float32(1.0 / 127.0)
 
 
 @njit(**INLINE)
 def _bordered(cells, width, at, x, y):
-    """Colours of eight places where surfaces of several classes meet: those of nine cells, by quadratic B-spline weights, since
+    """Colours of sixteen places where surfaces of several classes meet: those of nine cells, by quadratic B-spline weights, since
     their edges run along whole cells."""
     zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
     left, low = half * (one - x) * (one - x), half * (one - y) * (one - y)
@@ -208,8 +210,8 @@ def _bordered(cells, width, at, x, y):
 
 @njit(**INLINE)
 def _painted_share(cells, width, at, x, y, step):
-    """How much of eight places lies under a marking, and which markings are yellow: the shares of four cells are interpolated, and
-    the edge is drawn where they cross a half."""
+    """How much of sixteen places lies under a marking, and which markings are yellow: the shares of four cells are interpolated,
+    and the edge is drawn where they cross a half."""
     one, half = np.float32(1.0), np.float32(0.5)
     left, low = x < half, y < half
     first = at - where(left, splat(np.int32(1)), 0) - where(low, splat(np.int32(width)), 0)
@@ -229,7 +231,7 @@ def _painted_share(cells, width, at, x, y, step):
 
 @njit(**INLINE)
 def _between(texels, first, width, height, fine, column, row, x, y):
-    """Colours of eight places at a coarse level, interpolated between four texels."""
+    """Colours of sixteen places at a coarse level, interpolated between four texels."""
     one, half = np.float32(1.0), np.float32(0.5)
     cells = np.int32(1) << fine
     per, within = one / np.float32(cells), cells - np.int32(1)
@@ -298,7 +300,7 @@ def _texels_of_level(step, inside, column, row, x, y, ground, noise):
 
 @njit(**INLINE)
 def ground_texels(wanted, steps, column, row, x, y, ground, noise):
-    """Base colour (red, green, blue), brightness, class and semantic class of eight places on the ground, where `wanted`.
+    """Base colour (red, green, blue), brightness, class and semantic class of sixteen places on the ground, where `wanted`.
 
     steps: levels of the texture; column, row: the cell; x, y: where in it, 0 to 1. Most of the ground is of one colour and
     takes one look. Neighbours may be of different levels: they are done one level after another.
@@ -340,7 +342,7 @@ def raster_place(ego_x, ego_y, ego_cos, ego_sin, raster_origin, cell_m):
 
 @njit(**INLINE)
 def cell_places(t, dx, dy, ox, oy, place):
-    """Cells of the raster (column, row) under where eight rays end, and where in its cell each ends, 0 to 1."""
+    """Cells of the raster (column, row) under where sixteen rays end, and where in its cell each ends, 0 to 1."""
     column, row, rest_x, rest_y, cos_cell, sin_cell = place
     x, y = fma(t, dx, ox), fma(t, dy, oy)
     at_x, at_y = fma(x, cos_cell, fma(y, -sin_cell, rest_x)), fma(x, sin_cell, fma(y, cos_cell, rest_y))

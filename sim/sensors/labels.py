@@ -19,6 +19,7 @@ from sim.sensors.parts import INSTANCE
 from sim.sensors.pinhole import pinhole_view
 from sim.sensors.rig import CameraConfig
 from sim.sensors.suite import SensorSuite
+from sim.simd import WIDTH
 from sim.world import EGO, WorldState
 
 # A return counts for an actor this far outside its box: range noise, mirrors.
@@ -136,7 +137,7 @@ class _Camera:
         rays = self.directions.reshape(3, -1).astype(np.float64)
         self.least_cosine = float((pose[:3, 2] @ rays / np.linalg.norm(rays, axis=0)).min())
         self.depth, self.code = np.zeros(shape, np.float32), np.zeros(shape, np.int32)
-        self.corners, self.bounds = np.zeros((3, 8), np.float32), np.zeros(4, np.int64)
+        self.corners, self.bounds = np.zeros((3, WIDTH), np.float32), np.zeros(4, np.int64)
         self.drawn = np.zeros(max_boxes, np.int32)
 
     def inside(self, points_in_ego: NDArray[np.float64]) -> NDArray[np.bool_]:

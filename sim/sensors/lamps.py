@@ -98,7 +98,7 @@ def cast_pools(boxes, attributes, count, origin, view, lens, light, dx, dy, dept
 
 @njit(**INLINE)
 def beam_light(t, dx, dy, dz, origin, strength):
-    """Light of the ego's low beam on what eight rays meet: wide, cut off above, falling with distance."""
+    """Light of the ego's low beam on what sixteen rays meet: wide, cut off above, falling with distance."""
     one, zero = np.float32(1.0), np.float32(0.0)
     x, y = (origin[0] - BEAM_X) + t * dx, origin[1] + t * dy
     ahead = greatest(x, np.float32(0.3))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from perception.sensors import CameraCalibration
 from sim.sensors.cast import COS, CX, CY, CZ, FAST, HX, HY, HZ, SIN
 from sim.sensors.pinhole import pinhole_directions
+from sim.simd import WIDTH
 
 Float = NDArray[np.float64]
 
@@ -315,7 +316,7 @@ def _stereographic_bounds(box, origin, rotation, corners):
     Straight edges become arcs of circles whose radius is at least 1, because each great circle passes two opposite places of
     the unit circle. So a piece of an edge lies close to its chord, which is widened by the largest sagitta. Two samples that
     are less than 1 apart are joined by the shorter arc: the other one would hold opposite directions, which are 2 apart or more.
-    corners: (3, 8) float32, filled with the corners in the camera's frame.
+    corners: (3, WIDTH) float32, filled with the corners in the camera's frame.
     """
     (m00, m01, m02, m10, m11, m12, m20, m21, m22) = rotation
     zero, one, huge = np.float32(0.0), np.float32(1.0), np.float32(1e9)
@@ -378,7 +379,7 @@ def _stereographic_bounds(box, origin, rotation, corners):
 def distorted_bounds(box, origin, rotation, lens, corners, out):
     """Rectangle of pixels (column, end column, row, end row) that surely holds the box, under any lens.
 
-    rotation: camera_from_ego, row after row, as nine float32. lens: `LensTables`. corners: (3, 8) float32 scratch; afterwards
+    rotation: camera_from_ego, row after row, as nine float32. lens: `LensTables`. corners: (3, WIDTH) float32 scratch; afterwards
     the smallest number in its last row is the smallest depth that the box can have, in the camera's sense of depth.
     Returns False if the box is out of the picture. Cost: up to 156 samples of edges for a box nearby, 24 for a small one, and 66
     binary searches at most.
@@ -408,6 +409,6 @@ def distorted_bounds(box, origin, rotation, lens, corners, out):
         gap_y = max(abs(box[COS] * y - box[SIN] * x) - hy, np.float32(0.0))
         gap_z = max(abs(z) - hz, np.float32(0.0))
         corners[2, 0] = math.sqrt(gap_x * gap_x + gap_y * gap_y + gap_z * gap_z) * np.float32(0.9999)
-        for k in range(1, 8):
+        for k in range(1, WIDTH):
             corners[2, k] = corners[2, 0]
     return out[1] > out[0]

@@ -57,7 +57,7 @@ def sphere_in_view(box, origin, view):
 
 @njit(**INLINE)
 def spheres_in_view(x, y, z, radius, view):
-    """Which of eight spheres meet the view of `pinhole_view`; x, y, z: their centres in ego, seen from the camera."""
+    """Which of sixteen spheres meet the view of `pinhole_view`; x, y, z: their centres in ego, seen from the camera."""
     (
         (rx, ry, rz, dx, dy, dz, fx, fy, fz),
         _,
@@ -76,7 +76,7 @@ def spheres_in_view(x, y, z, radius, view):
 
 @njit(**INLINE)
 def nearest_corner(corners):
-    """The smallest depth that the box can have whose corners (3, 8) `pinhole_bounds` or `distorted_bounds` wrote."""
+    """The smallest depth that the box can have whose corners (3, WIDTH) `pinhole_bounds` or `distorted_bounds` wrote."""
     return smallest(load2(corners, 2, 0))
 
 
@@ -84,7 +84,7 @@ def nearest_corner(corners):
 def pinhole_bounds(box, origin, view, corners, out):
     """Rectangle of pixels (column, end column, row, end row) that surely holds the box; exact up to one pixel.
 
-    Corners behind the near plane are replaced by where the edges cross it. corners: (3, 8) float32 scratch, afterwards the
+    Corners behind the near plane are replaced by where the edges cross it. corners: (3, WIDTH) float32 scratch, afterwards the
     corners in the camera's frame. Returns False if the box is out of the picture.
     """
     (m00, m01, m02, m10, m11, m12, m20, m21, m22), (fx, fy, cx, cy), (rows, columns), _, _ = view

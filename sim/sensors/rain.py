@@ -47,7 +47,7 @@ def mirror_table(
 
 @njit(**INLINE)
 def gloss(kind, column, row, noise):
-    """How well eight places on the ground mirror when wet, 0 to 255: puddles and paving do, earth does not."""
+    """How well sixteen places on the ground mirror when wet, 0 to 255: puddles and paving do, earth does not."""
     low = np.int32(255)
     coarse = grain_at(noise, ((row & low) << 8) | (column & low))
     puddle = least(greatest(coarse * np.float32(2.0) + np.float32(0.5), np.float32(0.0)), np.float32(1.0))

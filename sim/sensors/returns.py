@@ -137,10 +137,11 @@ def wet_ground(wetness, ground):
 
 @njit(**INLINE)
 def _ground_light(b, c, on_ground, t, dx, dy, dz, origin, place, classes, ground):
-    """Light that comes back from the ground to those of eight rays that meet it, and its class; 0 and sky for the others."""
+    """Light that comes back from the ground to those of sixteen rays that meet it, and its class; 0 and sky for the others."""
     column, row, _, _ = cell_places(t, load2(dx, b, c), load2(dy, b, c), origin[0], origin[1], place)
     rows, columns = np.int32(classes.shape[0]), np.int32(classes.shape[1])
-    inside = on_ground & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+    # Without the last row, as behind its end nothing may be read.
+    inside = on_ground & (column >= 0) & (column < columns) & (row >= 0) & (row < rows - np.int32(1))
     at = where(inside, row * columns + column, np.int32(0))
     kind = where(inside, gather(classes, at), np.int32(0))
     first = lane(kind, first_false(~on_ground))
@@ -164,7 +165,7 @@ def _surface_of(attribute):
 
 @njit(**INLINE)
 def _face_light(hit, b, c, box, attribute, origin, depth, dx, dy, dz):
-    """Light that comes back from the face with that code to eight rays (of unit length) of beam b; those that do not meet it get
+    """Light that comes back from the face with that code to sixteen rays (of unit length) of beam b; those that do not meet it get
     anything."""
     always, facing = _surface_of(attribute)
     x, y, z = load2(dx, b, c), load2(dy, b, c), load2(dz, b, c)
@@ -183,7 +184,7 @@ def _face_light(hit, b, c, box, attribute, origin, depth, dx, dy, dz):
 
 @njit(**INLINE)
 def _mixed(h, factor):
-    """Hash of eight int32, wrapping."""
+    """Hash of sixteen int32, wrapping."""
     h = (h ^ shift_right(h, 16)) * np.int32(0x7FEB352D)
     h = (h ^ shift_right(h, 15)) * factor
     return h ^ shift_right(h, 16)
@@ -191,7 +192,7 @@ def _mixed(h, factor):
 
 @njit(**INLINE)
 def shot_noise(place):
-    """For each of eight places (int32) a normal number and an independent one in [0, 1), both from a hash of it.
+    """For each of sixteen places (int32) a normal number and an independent one in [0, 1), both from a hash of it.
 
     The normal number is the sum of the hash's four bytes, which ends at 3.5 standard deviations and needs no table.
     """
@@ -253,7 +254,7 @@ def _air_row(start, fog, rain, sensitivity, depth, light, distance):
 
 @njit(**INLINE)
 def _put_points(points, count, kept, x, y, z, intensity):
-    """Put those of eight returns that are kept one after another from row `count` on."""
+    """Put those of sixteen returns that are kept one after another from row `count` on."""
     if all_lanes(kept):
         store_rows(points, count, (x, y, z, intensity))
         return count + WIDTH

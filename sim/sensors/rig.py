@@ -36,7 +36,7 @@ class CameraConfig(BaseModel):
 
     model_config = _STRICT
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    width_px: int = Field(ge=8, le=4096)
+    width_px: int = Field(ge=16, le=4096)
     height_px: int = Field(ge=8, le=4096)
     horizontal_fov_deg: float | None = Field(
         default=None, gt=1, lt=170, description="of a camera without distortion and with square pixels; or else fx_px"
@@ -120,7 +120,7 @@ class LidarConfig(BaseModel):
     azimuth_offsets_deg: tuple[float, ...] = Field(
         default=(), strict=False, description="of each beam from the rotor, counter-clockwise; empty for none"
     )
-    columns: int = Field(ge=8, le=8192)
+    columns: int = Field(ge=16, le=8192)
     rate_hz: int = Field(default=10, ge=1, le=100, description="turns per second; a sweep ends with the tick")
     clockwise: bool = Field(default=True, description="how the rotor turns, seen from above")
     azimuth_start_deg: float = Field(

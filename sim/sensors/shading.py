@@ -1,6 +1,6 @@
 """Colours of what a camera's rays met: one pass over the picture after casting, row by row.
 
-Knows hits, materials, the ground's texture and the light; knows nothing about traffic or environments. Eight neighbours are
+Knows hits, materials, the ground's texture and the light; knows nothing about traffic or environments. Sixteen neighbours are
 sky, ground and each face that they show, one after another; where a face is not seen, what was worked out for it is dropped.
 """
 
@@ -175,7 +175,7 @@ def light_faces(boxes, attributes, drawn, count, origin, light, faces, panes):
 
 @njit(**INLINE)
 def _sky_pixels(v, c, mask, dx, dy, dz, lengths, turns, heading, cos_yaw, sin_yaw, skyline, light):
-    """Red, green and blue of the sky in eight pixels (row v, columns from c), as far as `mask` sees it."""
+    """Red, green and blue of the sky in sixteen pixels (row v, columns from c), as far as `mask` sees it."""
     x, y, z = load2(dx, v, c), load2(dy, v, c), load2(dz, v, c)
     per_length = np.float32(1.0) / load2(lengths, v, c)
     red, green, blue = sky_color(x, y, z, per_length, light)
@@ -190,7 +190,7 @@ def _sky_pixels(v, c, mask, dx, dy, dz, lengths, turns, heading, cos_yaw, sin_ya
 def _ground_pixels(
     v, c, mask, depth, dx, dy, dz, lengths, level, shade, contact, shine, origin, place, ground, noise, light, span
 ):  # fmt: skip
-    """Red, green, blue and class of the ground in eight pixels (row v, columns from c), as far as `mask` sees it.
+    """Red, green, blue and class of the ground in sixteen pixels (row v, columns from c), as far as `mask` sees it.
 
     span: RGB that the sun, or lamps, add where shade is 255; where it rains, shine becomes `rain.gloss`.
     """
@@ -221,7 +221,7 @@ def _ground_pixels(
 def _face_pixels(
     hit, v, c, depth, dx, dy, dz, lengths, origin, boxes, attributes, faces, panes, light, pixel_angle
 ):  # fmt: skip
-    """Red, green and blue of the face with that code in eight pixels (row v, columns from c); the others hold anything."""
+    """Red, green and blue of the face with that code in sixteen pixels (row v, columns from c); the others hold anything."""
     zero, one = np.float32(0.0), np.float32(1.0)
     k = hit >> 2
     box, pane = boxes[k], panes[k]
@@ -275,7 +275,7 @@ def _face_pixels(
 
 @njit(**INLINE)
 def store_pixels(image, v, c, red, green, blue):
-    """Cut eight pixels off at 0 and 255 and store them as bytes."""
+    """Cut sixteen pixels off at 0 and 255 and store them as bytes."""
     zero, top = np.float32(0.0), np.float32(255.0)
     red, green = to_int(least(greatest(red, zero), top)), to_int(least(greatest(green, zero), top))
     blue = to_int(least(greatest(blue, zero), top))

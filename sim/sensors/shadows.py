@@ -44,7 +44,7 @@ SHADOW_RANGE_M = np.float32(60.0)
 
 @njit(**INLINE)
 def _sunny_ground(shade, code, v, c):
-    """Which of eight pixels are ground that the sun still reaches."""
+    """Which of sixteen pixels are ground that the sun still reaches."""
     return (load2(code, v, c) == GROUND) & (load2(shade, v, c) != np.int32(SHADOW))
 
 

@@ -1,4 +1,4 @@
-"""The sky in eight directions at once: gradient, sun, clouds, and the hills on the horizon.
+"""The sky in sixteen directions at once: gradient, sun, clouds, and the hills on the horizon.
 
 Knows directions and the light; knows nothing about solids or the ground.
 """
@@ -38,7 +38,7 @@ def _wave(t):
 
 @njit(**INLINE)
 def sky_color(x, y, z, per_length, light):
-    """The sky in eight directions (x, y, z), per_length being one over their length: brighter towards the horizon and
+    """The sky in sixteen directions (x, y, z), per_length being one over their length: brighter towards the horizon and
     around the sun. Red, green and blue."""
     one, zero = np.float32(1.0), np.float32(0.0)
     glow = greatest(fma(x, light[SUN], fma(y, light[SUN + 1], z * light[SUN + 2])) * per_length, zero)

@@ -374,7 +374,7 @@ class _CameraView:
             np.zeros((threads, 4 * max_boxes, 3), np.float32),
             np.zeros((threads, max_boxes, PANE_COLUMNS), np.float32),
             np.zeros((threads, max_boxes), np.int32),
-            np.zeros((threads, 3, 8), np.float32),
+            np.zeros((threads, 3, WIDTH), np.float32),
             np.zeros((threads, 4), np.int64),
             np.zeros((threads, BOX_COLUMNS), np.float32),
             np.zeros((threads, *shape), np.uint8),

@@ -1,4 +1,4 @@
-"""What eight pixels that see one face look like: windows, leaves, glass, roundness.
+"""What sixteen pixels that see one face look like: windows, leaves, glass, roundness.
 
 Knows colours and places on a surface; knows nothing about rays, lamps or the ground.
 """
@@ -28,7 +28,7 @@ _GOLDEN, _SECOND, _THIRD = (np.int32(n - (1 << 32)) for n in (0x9E3779B1, 0x85EB
 
 @njit(**INLINE)
 def _hash_share(i, j, tile):
-    """A number in [-0.5, 0.5) that belongs to the cell (i, j) of a tile, in eight cells; int32 lanes in, float32 lanes out."""
+    """A number in [-0.5, 0.5) that belongs to the cell (i, j) of a tile, in sixteen cells; int32 lanes in, float32 lanes out."""
     h = (i * _GOLDEN) ^ (j * _SECOND) ^ tile
     h = (h ^ shift_right(h, 15)) * _THIRD
     h = h ^ shift_right(h, 13)
@@ -43,7 +43,7 @@ def _share(value):
 
 @njit(**INLINE)
 def add_windows(red, green, blue, u, v, sharp, pane, tile, lit):
-    """Windows, doors, shop fronts, balconies and dirt on eight pixels of one wall.
+    """Windows, doors, shop fronts, balconies and dirt on sixteen pixels of one wall.
 
     u, v: bays along the wall, storeys above its foot; sharp: one over a pixel's footprint in bays. pane: the house, as
     `shading` lays it out (`PANE_COLUMNS`); tile: its number, mixed; lit: share of windows with a light behind them.
@@ -110,7 +110,7 @@ def add_windows(red, green, blue, u, v, sharp, pane, tile, lit):
 
 @njit(**INLINE)
 def leaf_light(px, py, z, footprint, per_half, tile):
-    """How bright leaves are at eight points (in the frame of their solid), against its own colour."""
+    """How bright leaves are at sixteen points (in the frame of their solid), against its own colour."""
     one, fine, coarse = np.float32(1.0), np.float32(9.0), np.float32(2.3)
     light = np.float32(0.86) + np.float32(0.2) * z * per_half
     leaf = _hash_share(
@@ -126,7 +126,7 @@ def leaf_light(px, py, z, footprint, per_half, tile):
 
 @njit(**INLINE)
 def add_gloss(red, green, blue, height, least_share, rise, pane):
-    """The sky (`PANE` of the solid's panes) mirrored in eight pixels of glass or paint, more of it higher up; height: -1 at the
+    """The sky (`PANE` of the solid's panes) mirrored in sixteen pixels of glass or paint, more of it higher up; height: -1 at the
     solid's foot, 1 at its top."""
     mirror = least_share + rise * (height + np.float32(1.0))
     return blend(red, pane[PANE], mirror), blend(green, pane[PANE + 1], mirror), blend(blue, pane[PANE + 2], mirror)
@@ -134,7 +134,7 @@ def add_gloss(red, green, blue, height, least_share, rise, pane):
 
 @njit(**INLINE)
 def light_curved(red, green, blue, nx, ny, nz, sun_x, sun_y, sun_z, light, pane):
-    """Light on eight pixels of a curved face; n (of any length) and sun in the solid's frame, colours those in full light."""
+    """Light on sixteen pixels of a curved face; n (of any length) and sun in the solid's frame, colours those in full light."""
     zero = np.float32(0.0)
     per = np.float32(1.0) / sqrt(fma(nx, nx, fma(ny, ny, nz * nz)))
     cosine = greatest(fma(nx, sun_x, fma(ny, sun_y, nz * sun_z)) * per, zero)

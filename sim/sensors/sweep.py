@@ -23,7 +23,7 @@ ARC_ERROR = 3e-4  # of `arc`, radians; a column of the finest LiDAR is ten times
 
 @njit(**INLINE)
 def arc(y, x):
-    """Angles of eight points (x, y) from the x axis, within ARC_ERROR. The library's is exact, takes one number, and is ten times
+    """Angles of sixteen points (x, y) from the x axis, within ARC_ERROR. The library's is exact, takes one number, and is ten times
     as slow."""
     zero, half_pi = np.float32(0.0), np.float32(0.5 * math.pi)
     across, along = abs(y), abs(x)
@@ -82,10 +82,10 @@ def _tilted_bounds(boxes, order, rank, count, origin, lidar_from_ego, reach, out
 
 @njit(**INLINE)
 def _upright_bounds(boxes, order, rank, count, origin, lidar_from_ego, reach, out):
-    """Where eight boxes (ranks from rank on) may be seen: rows of `out` (BOUNDS, 8) are the greatest and the least tangent of the
+    """Where sixteen boxes (ranks from rank on) may be seen: rows of `out` (BOUNDS, 8) are the greatest and the least tangent of the
     elevation, azimuth of the middle and half width in the sensor's frame, and the nearest range that each can have.
 
-    Returns bits: which of the eight are within reach.
+    Returns bits: which of them are within reach.
     """
     zero, margin = np.float32(0.0), np.float32(1e-4)
     (x, y, z, hx, hy, hz, cos_yaw, sin_yaw), there = boxes_of_ranks(boxes, order, rank, count)
@@ -130,7 +130,7 @@ def cast_sweep(
     slopes (beams,): tangents of the elevations, falling; column c looks at first_azimuth + c * azimuth_step, radians
     in the sensor's frame, give or take azimuth_spread. Boxes further away than reach are left out.
     upright: whether the sensor's z axis is that of the ego (then bounds are tight). dx, dy, dz (beams, columns): unit
-    directions in ego; depth is the range. code as in `camera.cast_camera`. bounds (BOUNDS, 8) float32 is scratch.
+    directions in ego; depth is the range. code as in `camera.cast_camera`. bounds (BOUNDS, WIDTH) float32 is scratch.
     """
     columns = depth.shape[1]
     per_turn = round(TWO_PI / azimuth_step)
