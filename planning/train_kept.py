@@ -115,7 +115,8 @@ def train_on_kept(
             collect_s, learn_s = collect_s + learned_from - began, learn_s + ended - learned_from
             done = (number + 1) * config.steps
             recent = {**means(history[-config.steps :]), "frames": float(len(store))}
-            if done == total or (number + 1) % config.evaluate_every == 0:
+            evaluated = done == total or (number + 1) % config.evaluate_every == 0
+            if evaluated:
                 keeper.save(optimizer, done, recent)  # whoever stops the run while it is evaluated loses no round
                 network.eval()
                 evaluation = keeper.evaluate()
@@ -123,7 +124,8 @@ def train_on_kept(
                     writer.add_scalar(f"evaluation/{name}", value, done - 1)
             keeper.save(optimizer, done, {**recent, **evaluation})
             if not (quiet or bar.console.is_terminal):
-                words = "  ".join(f"{name} {value:.3f}" for name, value in {**recent, **evaluation}.items())
+                fresh = evaluation if evaluated else {}
+                words = "  ".join(f"{name} {value:.3f}" for name, value in {**recent, **fresh}.items())
                 spent = f"collected {learned_from - began:.0f} s  learned {ended - learned_from:.0f} s"
                 bar.console.print(f"round {number + 1} of {config.rounds}  {spent}  {words}", highlight=False)
     network.eval()

@@ -29,7 +29,7 @@ from sim.world import EGO
 KINDS = ("town", "grid-small", "radial", "town", "grid-large")  # stop signs are more frequent in the first
 TOWNS = tuple(f"{kind}:{100 * part + number}" for number in range(1, 100) for part, kind in enumerate(KINDS))
 TICKS = 2  # between two moments, 0.1 s each; the student decides as often
-STANDS_MPS = 0.3
+STANDS_MPS = 0.1  # a standstill, as at stop signs: at 0.2 the expert still brakes
 
 Look = Callable[[Mapping[str, NDArray[np.generic]]], SensorTokens]
 """Batched observation to what the encoders make of it."""

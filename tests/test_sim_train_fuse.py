@@ -71,6 +71,18 @@ def test_encoders_and_heads_stay_and_all_behind_them_learns(unbroken: Path, tmp_
         assert torch.equal(before[name], tensor) != learns or name.endswith("bias"), name
 
 
+@pytest.mark.parametrize("given", [".", NETWORK])
+def test_a_network_that_drives_already_does_so_from_the_first_shard(unbroken: Path, tmp_path: Path, given: str) -> None:
+    """Whether a folder or a checkpoint is given: all of it is taken over, and it meets other frames than the expert does."""
+    still = ("training.learning_rate=1e-12", "training.weight_decay=0.0", f"start_from={unbroken / given}")
+    fuse_stage(config(*SHORT, *still), tmp_path, False, QUIET)
+    before, after = load_checkpoint(unbroken / NETWORK).network, load_checkpoint(tmp_path / NETWORK).network
+    for name, tensor in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], tensor, atol=1e-9, rtol=0.0)
+    driven, by_expert = (np.load(run / FRAMES / "shard-0000" / "expert.npy") for run in (tmp_path, unbroken))
+    assert driven.shape != by_expert.shape or not np.array_equal(driven, by_expert)
+
+
 def test_encoders_of_a_run_with_another_fusion_are_taken(unbroken: Path, tmp_path: Path) -> None:
     fuse_stage(config(*SHORT, f"start_from={unbroken}", "network.fusion=attention"), tmp_path / "a", False, QUIET)
     before, after = load_checkpoint(unbroken / NETWORK).network, load_checkpoint(tmp_path / "a" / NETWORK).network
