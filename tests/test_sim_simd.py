@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from typing import Any
 
@@ -222,6 +225,39 @@ def test_pairs_are_neighbours(dtype: type) -> None:
     pairs(table, at, out)
     flat = table.reshape(-1).astype(np.int64).astype(np.int32)
     assert np.array_equal(out, np.stack([flat[at], flat[at + 1]]))
+
+
+WITHOUT_GATHERS = """
+import numpy as np
+from numba import njit
+from sim.simd import WIDTH, gather, gather_pair, load, store2
+
+@njit(_nrt=False)
+def read(table, at, out):
+    store2(out, 0, 0, gather(table, load(at, 0)))
+
+@njit(_nrt=False)
+def read_pair(table, at, out):
+    first, second = gather_pair(table, load(at, 0))
+    store2(out, 0, 0, first)
+    store2(out, 1, 0, second)
+
+at = np.random.default_rng(3).integers(0, 34, WIDTH).astype(np.int32)
+for dtype in (np.uint8, np.uint16, np.int32, np.uint32, np.float32):
+    table = np.random.default_rng(4).integers(0, 200, 38).astype(dtype)
+    out = np.zeros((2, WIDTH), np.float32 if dtype is np.float32 else np.int32)
+    read(table, at, out)
+    assert np.array_equal(out[0], table[at]), dtype
+    if dtype in (np.uint16, np.uint32):
+        read_pair(table, at, out)
+        assert np.array_equal(out, [table[at], table[at + 1]]), dtype
+assert not any("vpgather" in asm for asm in read.inspect_asm().values())
+"""
+
+
+def test_processors_without_gathers_read_the_same() -> None:
+    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    subprocess.run([sys.executable, "-c", WITHOUT_GATHERS], check=True, env={**os.environ, **plain}, timeout=120)
 
 
 @njit(**KERNEL)
