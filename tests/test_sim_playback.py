@@ -12,6 +12,7 @@ from perception.sensors import SemanticClass
 from planning.action import Action
 from sim.drive import DriveConfig, drive, load_policy
 from sim.drive_batch import DriveBatch, EnvConfig
+from sim.env import ENV_ID
 from sim.episode import run_episodes
 from sim.playback.playback_arrays import along_path
 from sim.playback.recorded_scene import RecordedScene
@@ -347,7 +348,7 @@ def test_recordings_play_over_the_gymnasium_interface(tmp_path: Path) -> None:
             thing[key] = thing[key][:21]
     path = tmp_path / "short.json"
     path.write_text(json.dumps(scenario))
-    env = gymnasium.make("automedon/Drive-v0", map=str(path), observation="privileged")
+    env = gymnasium.make(ENV_ID, map=str(path), observation="privileged")
     env.reset(seed=0)
     steps, done = 0, False
     while not done:
