@@ -105,6 +105,10 @@ class FrameStore:
         self._shards.append(arrays)
         self._first.append(self._first[-1] + len(arrays["expert"]))
 
+    def affordances(self) -> NDArray[np.float32]:
+        """Those of all frames (N, len(Affordance)), copied."""
+        return np.concatenate([shard["affordances"] for shard in self._shards]).astype(np.float32)
+
     def frames(self, numbers: NDArray[np.intp]) -> KeptFrames:
         """The frames with these numbers (B,), in that order, copied."""
         order = np.argsort(numbers, kind="stable")

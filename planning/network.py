@@ -32,6 +32,8 @@ Tensors = Mapping[str, Tensor]
 
 # Scales that bring `ego` to about 1: 15 m/s, 3 m/s2, 0.5 rad/s, and the actions as they are.
 EGO_SCALES = (15.0, 3.0, 0.5, 1.0, 1.0)
+# The speed once more, each up to 1: whether a car stands (below 0.1 m/s, as at stop signs) is lost on a scale of 15 m/s.
+SLOW_MPS = (1.0, 0.2)
 POLICY_GAIN = 0.01
 LATENT = "latent"  # key of an observation that holds fused features in place of what sensors, ego and route say
 
@@ -151,7 +153,9 @@ class DrivingNetwork(nn.Module):
         if spec.max_points:
             self.points = PointEncoder(config.points_width, config.points_blocks, BevGrid.of_cells(config.bev_cells))
         self.fusion = self._fusion()
-        self.latent_size = latent = self.fusion.out_features + (OUTLOOK_SIZE + spec.ego_size if config.outlook else 0)
+        self.latent_size = latent = self.fusion.out_features + (
+            OUTLOOK_SIZE + _ego_columns(spec) if config.outlook else 0
+        )
         if config.outlook:
             self.outlook = outlook_head(self.fusion.out_features, config.hidden // 2)
             self.policy = _head(latent, config.hidden, 2 * ACTION_SIZE, POLICY_GAIN, 2, nn.ReLU)
@@ -168,7 +172,7 @@ class DrivingNetwork(nn.Module):
         config, spec = self.config, self.spec
         vectors: dict[str, tuple[int, int]] = {}
         if spec.ego_size:
-            vectors["ego"] = (1, spec.ego_size)
+            vectors["ego"] = (1, _ego_columns(spec))
         if spec.route_points:
             vectors["route"] = (spec.route_points, 2)
         picture_channels = self.camera.out_channels if spec.cameras else 0
@@ -218,7 +222,9 @@ class DrivingNetwork(nn.Module):
             ego = observation["ego"] / self.ego_scales
             if not self.config.past_actions:
                 ego = torch.cat([ego[:, : EgoField.LAST_STEER], torch.zeros_like(ego[:, EgoField.LAST_STEER :])], dim=1)
-            vectors["ego"] = ego[:, None]
+            speed = observation["ego"][:, [EgoField.SPEED_MPS]]
+            slow = [(speed / most).clamp(-1.0, 1.0) for most in SLOW_MPS]
+            vectors["ego"] = torch.cat([ego, *slow], dim=1)[:, None]
         if self.spec.route_points:
             route = observation["route"].view(-1, self.spec.route_points, 2)
             vectors["route"] = route / (self.spec.route_points * ROUTE_SPACING_M / 2)
@@ -342,6 +348,11 @@ class PrivilegedNetwork(nn.Module):
 
 
 ActorCritic = DrivingNetwork | PrivilegedNetwork
+
+
+def _ego_columns(spec: ObservationSpec) -> int:
+    """Of what the network makes of `ego`."""
+    return spec.ego_size + len(SLOW_MPS) if spec.ego_size else 0
 
 
 def _shape(network: ActorCritic) -> tuple[NetworkConfig, str]:

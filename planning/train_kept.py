@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -30,6 +31,7 @@ from planning.kept_frames import FrameStore, KeptFrames
 from planning.network import DrivingNetwork
 
 NEAR = 0.4  # closeness from which on something counts as near: 15 m
+AT_LINE = 0.8  # and as the last metres: 2.5 m
 
 
 class KeptTrainingConfig(BaseModel):
@@ -46,6 +48,13 @@ class KeptTrainingConfig(BaseModel):
     max_gradient_norm: float = Field(5.0, gt=0, description="gradients are shortened to this norm")
     silent_camera: float = Field(0.05, ge=0, le=1, description="share of frames without any picture")
     silent_lidar: float = Field(0.05, ge=0, le=1, description="share of frames without a sweep")
+    stop_line_draws: float = Field(
+        8.0,
+        ge=1,
+        le=1000,
+        description="times as often as others a frame is drawn from the last metres before a stop sign where the car has yet to "
+        "stand: there are few, and at 0.2 m/s they look like all those in which it sets off",
+    )
     evaluate_every: int = Field(2, ge=1, description="rounds between evaluations")
     weights: TaskWeights = TaskWeights.model_validate({})
 
@@ -102,11 +111,13 @@ def train_on_kept(
             network.eval()
             _add(store, collect(number))
             network.train()
+            draws = np.cumsum(draw_weights(store.affordances(), config.stop_line_draws))
             learned_from = time.perf_counter()
             for step in range(number * config.steps, (number + 1) * config.steps):
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * schedule(step, total, config.warmup_steps)
-                losses = _learn(network, optimizer, _batch(store, network, config, seed, step), config, imitation)
+                batch = _batch(store, draws, network, config, seed, step)
+                losses = _learn(network, optimizer, batch, config, imitation)
                 history.append(losses)
                 for name, value in losses.items():
                     writer.add_scalar(f"loss/{name}", value, step)
@@ -169,13 +180,31 @@ def _add(store: FrameStore, shards: Sequence[Path]) -> None:
         store.add(shard)
 
 
-def _batch(store: FrameStore, network: DrivingNetwork, config: KeptTrainingConfig, seed: int, step: int) -> KeptFrames:
-    """Frames of all that are kept, some of them without pictures or without a sweep."""
+def draw_weights(affordances: NDArray[np.float32], stop_line_draws: float) -> NDArray[np.float64]:
+    """(N,) how often a frame is drawn, from affordances (N, len(Affordance)): 1, and more just before a stop sign."""
+    return np.where(affordances[:, Affordance.STOP_SIGN] > AT_LINE, stop_line_draws, 1.0)
+
+
+def draw(rng: np.random.Generator, draws: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Numbers of `count` frames, each as often as its weight says, with repetition; draws (N,): running sum of the weights."""
+    drawn = np.searchsorted(draws, rng.random(count) * draws[-1], side="right")
+    return np.asarray(np.minimum(drawn, len(draws) - 1), np.intp)
+
+
+def _batch(
+    store: FrameStore,
+    draws: NDArray[np.float64],
+    network: DrivingNetwork,
+    config: KeptTrainingConfig,
+    seed: int,
+    step: int,
+) -> KeptFrames:
+    """Frames of all that are kept, some of them without pictures or without a sweep; draws: running sum of their weights."""
     rng = np.random.default_rng([seed, step])
-    frames = store.frames(rng.integers(0, len(store), config.batch_size))
-    draws = torch.from_numpy(rng.random((config.batch_size, 2)))
-    pictures = draws[:, 0] >= config.silent_camera
-    sweep = ~pictures | (draws[:, 1] >= config.silent_lidar)
+    frames = store.frames(draw(rng, draws, config.batch_size))
+    chances = torch.from_numpy(rng.random((config.batch_size, 2)))
+    pictures = chances[:, 0] >= config.silent_camera
+    sweep = ~pictures | (chances[:, 1] >= config.silent_lidar)
     heard = {**dict.fromkeys(network.spec.cameras, pictures), POINTS: sweep}
     present = {name: here & heard[name] if name in heard else here for name, here in frames.tokens.present.items()}
     return replace(frames, tokens=replace(frames.tokens, present=present))

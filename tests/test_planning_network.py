@@ -12,9 +12,10 @@ from torch import Tensor
 
 from perception.heads import OUTLOOK_SIZE, HeadsConfig
 from perception.preprocess import ObservationSpec
-from perception.sensors import CameraCalibration
+from perception.sensors import CameraCalibration, EgoField
 from planning.network import (
     LATENT,
+    SLOW_MPS,
     ActorCritic,
     DrivingNetwork,
     NetworkConfig,
@@ -170,7 +171,7 @@ def test_with_an_outlook_the_policy_and_the_heads_see_what_the_network_says_of_t
         features, fused = built.perceive(given)
         seen = built.latent(given)
     size = built.fusion.out_features
-    assert seen.shape == (2, built.latent_size) == (2, size + OUTLOOK_SIZE + 5)
+    assert seen.shape == (2, built.latent_size) == (2, size + OUTLOOK_SIZE + 5 + len(SLOW_MPS))
     assert fused.outlook is not None
     torch.testing.assert_close(fused.latent, seen, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(seen[:, size : size + OUTLOOK_SIZE], built.outlook(seen[:, :size]), rtol=1e-4, atol=1e-5)
@@ -182,6 +183,17 @@ def test_with_an_outlook_the_policy_and_the_heads_see_what_the_network_says_of_t
     assert not any(name.startswith("state.") for name in heads.state_dict())
     said = heads(features, fused)
     assert torch.equal(torch.cat([said.light, said.lane, said.affordances], dim=1), fused.outlook)
+
+
+def test_the_policy_tells_a_car_that_stands_from_one_that_rolls() -> None:
+    built = network(fusion="route", outlook=True)
+    assert isinstance(built, DrivingNetwork)
+    given = observation(4)
+    given["ego"][:, EgoField.SPEED_MPS] = torch.tensor([0.0, 0.1, 0.5, 12.0])
+    with torch.no_grad():
+        seen = built.features(given).vectors["ego"][:, 0]
+    torch.testing.assert_close(seen[:, 5:], torch.tensor([[0.0, 0.0], [0.1, 0.5], [0.5, 1.0], [1.0, 1.0]]))
+    torch.testing.assert_close(seen[:, 0] * 15.0, given["ego"][:, EgoField.SPEED_MPS])
 
 
 def test_the_privileged_network_learns_its_normalisation_and_looks_at_nothing_else() -> None:
