@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from planning.checkpoint import load_checkpoint
 from planning.network import ActorCritic
-from planning.policy import Observation, Situation
+from planning.policy import Observation, Sense, Situation
 
 
 class ObservationError(ValueError):
@@ -24,8 +25,19 @@ class NetworkPolicy:
     they agree within rounding (measured: 1e-6, and 1e-3 where the encoders compute in bfloat16 for a single car).
     """
 
-    def __init__(self, network: ActorCritic, name: str = "network") -> None:
+    def __init__(self, network: ActorCritic, name: str = "network", without: Sequence[Sense] = ()) -> None:
+        """without: what the network is to drive without, as if these sensors had failed.
+
+        Raises ObservationError where it has no such sensors.
+        """
         self.network = network.eval()
+        cameras, lidar = set(network.spec.cameras), {"points", "point_count"} if network.spec.max_points else set()
+        self._silent: set[str] = set()
+        for sense in without:
+            keys = cameras if sense == Sense.CAMERAS else lidar
+            if not keys:
+                raise ObservationError(f'policy "{name}" has no {sense} that it could drive without')
+            self._silent |= keys
         self.name = name
         self._shapes = network.spec.shapes()
         if network.config.kind == "privileged":
@@ -34,13 +46,13 @@ class NetworkPolicy:
             self._shapes.pop("privileged", None)  # only the critic looks at it
 
     @staticmethod
-    def load(path: str | Path, name: str | None = None) -> NetworkPolicy:
+    def load(path: str | Path, name: str | None = None, without: Sequence[Sense] = ()) -> NetworkPolicy:
         """The policy in a checkpoint, a local path or an fsspec URL; called by the file's name if no other is given.
 
         Raises:
             CheckpointError: the file is no usable checkpoint.
         """
-        return NetworkPolicy(load_checkpoint(path).network, name=Path(str(path)).stem if name is None else name)
+        return NetworkPolicy(load_checkpoint(path).network, Path(str(path)).stem if name is None else name, without)
 
     def reset(self, started: NDArray[np.bool_]) -> None:
         """Nothing is remembered."""
@@ -64,6 +76,8 @@ class NetworkPolicy:
                     f'policy "{self.name}" takes {key} as {dtype} {shape} per car, got {values.dtype} '
                     f"{values.shape[1:]}; use the rig it was trained with"
                 )
+            if key in self._silent:
+                values = np.zeros_like(values)
             tensors[key] = torch.from_numpy(np.ascontiguousarray(values).reshape(len(values), *shape))
         with torch.inference_mode():
             return self.network.act(tensors).mode().numpy()  # type: ignore[no-any-return]

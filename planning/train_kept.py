@@ -32,6 +32,24 @@ from planning.network import DrivingNetwork
 
 NEAR = 0.4  # closeness from which on something counts as near: 15 m
 AT_LINE = 0.8  # and as the last metres: 2.5 m
+BLOCKED_NEAR = 0.25  # and as an obstacle to get past: 30 m
+SWINGS = 0.2  # and as passing something: the path lies 0.4 m beside the route
+
+
+class DrawWeights(BaseModel):
+    """How many times as often as others frames are drawn that are rare, but that a drive fails by. The largest counts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    stop_line: float = Field(
+        8.0,
+        ge=1,
+        le=1000,
+        description="last metres before a stop sign at which the car has yet to stand: at 0.2 m/s they look like all those in "
+        "which it sets off",
+    )
+    walker: float = Field(4.0, ge=1, le=1000, description="somebody on foot is in the way")
+    detour: float = Field(4.0, ge=1, le=1000, description="something stands in the way, or is passed")
 
 
 class KeptTrainingConfig(BaseModel):
@@ -48,13 +66,7 @@ class KeptTrainingConfig(BaseModel):
     max_gradient_norm: float = Field(5.0, gt=0, description="gradients are shortened to this norm")
     silent_camera: float = Field(0.05, ge=0, le=1, description="share of frames without any picture")
     silent_lidar: float = Field(0.05, ge=0, le=1, description="share of frames without a sweep")
-    stop_line_draws: float = Field(
-        8.0,
-        ge=1,
-        le=1000,
-        description="times as often as others a frame is drawn from the last metres before a stop sign where the car has yet to "
-        "stand: there are few, and at 0.2 m/s they look like all those in which it sets off",
-    )
+    draws: DrawWeights = DrawWeights.model_validate({})
     evaluate_every: int = Field(2, ge=1, description="rounds between evaluations")
     weights: TaskWeights = TaskWeights.model_validate({})
 
@@ -111,7 +123,7 @@ def train_on_kept(
             network.eval()
             _add(store, collect(number))
             network.train()
-            draws = np.cumsum(draw_weights(store.affordances(), config.stop_line_draws))
+            draws = np.cumsum(draw_weights(store.affordances(), config.draws))
             learned_from = time.perf_counter()
             for step in range(number * config.steps, (number + 1) * config.steps):
                 for group in optimizer.param_groups:
@@ -180,9 +192,13 @@ def _add(store: FrameStore, shards: Sequence[Path]) -> None:
         store.add(shard)
 
 
-def draw_weights(affordances: NDArray[np.float32], stop_line_draws: float) -> NDArray[np.float64]:
-    """(N,) how often a frame is drawn, from affordances (N, len(Affordance)): 1, and more just before a stop sign."""
-    return np.where(affordances[:, Affordance.STOP_SIGN] > AT_LINE, stop_line_draws, 1.0)
+def draw_weights(affordances: NDArray[np.float32], config: DrawWeights) -> NDArray[np.float64]:
+    """(N,) how often a frame is drawn, from affordances (N, len(Affordance)): 1, and more where it is rare and matters."""
+    a = Affordance
+    weights = np.where(affordances[:, a.STOP_SIGN] > AT_LINE, config.stop_line, 1.0)
+    weights = np.maximum(weights, np.where(affordances[:, a.WALKER] > NEAR, config.walker, 1.0))
+    aside = (affordances[:, a.BLOCKED] > BLOCKED_NEAR) | (np.abs(affordances[:, a.SWING]) > SWINGS)
+    return np.maximum(weights, np.where(aside, config.detour, 1.0))
 
 
 def draw(rng: np.random.Generator, draws: NDArray[np.float64], count: int) -> NDArray[np.intp]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from planning.constant import CONSTANT, IDLE
-from planning.policy import Policy
+from planning.policy import Policy, Sense
 from planning.shipped import SHIPPED, SHIPPED_FILE, SHIPPED_RIG
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
@@ -74,12 +74,17 @@ class DriveReport:
         }
 
 
-def load_policy(name: str, car: Vehicle = SEDAN) -> Policy:
+def load_policy(name: str, car: Vehicle = SEDAN, without: Sequence[Sense] = ()) -> Policy:
     """The policy of that name: a rule-based one, which has to know its car, the shipped network, or the one in a checkpoint.
 
+    without: sensors that a network is to drive without.
+
     Raises:
-        ConfigError: neither a known name nor a file. CheckpointError: the file is no usable checkpoint.
+        ConfigError: neither a known name nor a file, or one that looks through no sensors. CheckpointError: the file is no usable
+            checkpoint.
     """
+    if without and name in RULE_BASED:
+        raise ConfigError(f"{name} looks through no sensors, so it cannot drive without {without[0]}; give a network")
     match name:
         case "expert":
             from planning.route_follower import RouteFollower
@@ -95,7 +100,7 @@ def load_policy(name: str, car: Vehicle = SEDAN) -> Policy:
         case "shipped":
             from planning.network_policy import NetworkPolicy
 
-            return NetworkPolicy.load(SHIPPED_FILE, SHIPPED)
+            return NetworkPolicy.load(SHIPPED_FILE, SHIPPED, without)
         case _:
             if "://" not in name and not Path(name).exists():
                 close = difflib.get_close_matches(name, POLICIES, n=1)
@@ -106,7 +111,7 @@ def load_policy(name: str, car: Vehicle = SEDAN) -> Policy:
                 )
             from planning.network_policy import NetworkPolicy
 
-            return NetworkPolicy.load(name)
+            return NetworkPolicy.load(name, without=without)
 
 
 def drive(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from planning.policy import Sense
 from planning.shipped import SHIPPED, SHIPPED_FILE
 from sim.config import ConfigError
 from sim.drive import RULE_BASED, load_policy
@@ -54,30 +55,32 @@ def evaluate(
     only: Sequence[str] = (),
     worst: int = 0,
     maps_dir: Path | None = None,
+    without: Sequence[Sense] = (),
     on_progress: Progress | None = None,
 ) -> EvaluationReport:
     """Drive the episodes of a suite that have no report in the run's folder yet, and sum up.
 
     ray: address of a Ray cluster that drives them in place of worker processes. worst: of how many of the worst episodes a log
     and a video are kept, in the run's folder; each is driven again for it. maps_dir: where map files are looked for first.
+    without: sensors that the policy drives without.
 
     Raises:
         ConfigError: a mistake in what was asked for, or the folder holds another run.
     """
     suite, suite_file = load_suite(suite_name)
-    load_policy(policy)  # a mistake in its name is told before anything runs
+    senses = tuple(sorted(set(without)))
+    load_policy(policy, without=without)  # a mistake in its name is told before anything runs
     if maps_dir is not None and not maps_dir.is_dir():
         raise ConfigError(f"--maps-dir {maps_dir} is no folder: give the one that holds the suite's map files")
     chosen = sorted({suite.index_of(name) for name in only}) or list(range(len(suite.episodes)))
     for index in chosen:
         env_config(suite, index, suite_file, rig, "privileged", maps_dir)
-    folder = (
-        out
-        if out is not None
-        else Path("runs") / f"{'repeat' if only else 'evaluate'}-{suite.name}-{Path(policy).stem}"
+    name = "-".join(
+        ["repeat" if only else "evaluate", suite.name, Path(policy).stem, *[f"without-{s}" for s in senses]]
     )
-    _open_run(folder, suite, policy, rig, resume=resume, repeated=bool(only))
-    job = Job(suite, str(suite_file), policy, rig, str(folder), None if maps_dir is None else str(maps_dir))
+    folder = Path("runs") / name if out is None else out
+    _open_run(folder, suite, policy, rig, senses, resume=resume, repeated=bool(only))
+    job = Job(suite, str(suite_file), policy, rig, str(folder), None if maps_dir is None else str(maps_dir), senses)
     todo = [k for k in chosen if only or read_report(job.episode_file(k)) is None]
     advance = on_progress or (lambda steps, episodes: None)
     advance(0, len(chosen) - len(todo))
@@ -86,7 +89,7 @@ def evaluate(
     reports = read_reports(folder, [suite.id_of(k) for k in chosen])
     episodes = [suite.episodes[k] for k in chosen]
     summary = {
-        "suite": suite.name, "policy": policy, "rig": rig,
+        "suite": suite.name, "policy": policy, "rig": rig, "without": list(senses),
         **summarise(reports, [e.family for e in episodes], [e.condition for e in episodes]),
         "errors": {suite.id_of(k): problem for k, problem in sorted(errors.items())},
         "out": str(folder),
@@ -99,15 +102,21 @@ def evaluate(
     return EvaluationReport(folder, summary, reports, {suite.id_of(k): job.command(k) for k in chosen})
 
 
-def _open_run(folder: Path, suite: Suite, policy: str, rig: str, *, resume: bool, repeated: bool) -> None:
+def _open_run(
+    folder: Path, suite: Suite, policy: str, rig: str, without: Sequence[Sense], *, resume: bool, repeated: bool
+) -> None:
     """Make the run's folder, or see that the run in it is the same one."""
-    wanted = {"suite": suite.name, "suite_digest": suite.digest(), "policy": _policy_digest(policy), "rig": rig}
+    wanted: dict[str, Any] = {
+        "suite": suite.name, "suite_digest": suite.digest(), "policy": _policy_digest(policy), "rig": rig,
+        "without": list(without),
+    }  # fmt: skip
     path = folder / "run.json"
     if path.is_file():
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             raise ConfigError(f"{path} is damaged: choose another folder with --out") from None
+        found = {"without": [], **found}  # runs of older versions had all sensors
         different = [name for name, value in wanted.items() if found.get(name) != value]
         if different:
             raise ConfigError(

@@ -26,6 +26,7 @@ from planning.checkpoint import (
 )
 from planning.network import ActorCritic, build_network, network_config
 from planning.network_policy import NetworkPolicy, ObservationError
+from planning.policy import Sense
 
 CAMERA = CameraCalibration(
     32, 16, np.array([[16.0, 0, 15.5], [0, 16.0, 7.5], [0, 0, 1]]),
@@ -256,3 +257,26 @@ def test_the_policy_does_not_look_at_the_privileged_observation() -> None:
     before = policy.act(given_observation, None)
     given_observation.pop("privileged")
     np.testing.assert_array_equal(policy.act(given_observation, None), before)
+
+
+@pytest.mark.parametrize(
+    ("without", "keys"),
+    [
+        ((Sense.LIDAR,), ("points", "point_count")),
+        ((Sense.CAMERAS,), ("camera_wide",)),
+        ((Sense.CAMERAS, Sense.LIDAR), ("camera_wide", "points", "point_count")),
+    ],
+)
+def test_a_policy_without_a_sensor_drives_as_if_it_had_failed(
+    without: tuple[Sense, ...], keys: tuple[str, ...]
+) -> None:
+    given_observation = observation(2)
+    failed = {**given_observation, **{key: np.zeros_like(given_observation[key]) for key in keys}}
+    driven = NetworkPolicy(sensor_network(), without=without).act(given_observation, None)
+    np.testing.assert_array_equal(driven, NetworkPolicy(sensor_network()).act(failed, None))
+    assert np.abs(driven - NetworkPolicy(sensor_network()).act(given_observation, None)).max() > 0
+
+
+def test_a_policy_cannot_drive_without_what_it_does_not_have() -> None:
+    with pytest.raises(ObservationError, match='policy "p" has no lidar'):
+        NetworkPolicy(small_network(), "p", (Sense.LIDAR,))

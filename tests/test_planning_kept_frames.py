@@ -16,7 +16,7 @@ from perception.labels import Affordance
 from planning.imitation import expert_distribution
 from planning.kept_frames import FrameStore, KeptFrames, KeptFramesError, write_shard
 from planning.network import DrivingNetwork
-from planning.train_kept import draw, draw_weights, kept_scores
+from planning.train_kept import DrawWeights, draw, draw_weights, kept_scores
 
 
 def frames(n: int, seed: int, channels: int = 3) -> KeptFrames:
@@ -183,15 +183,18 @@ def test_scores_tell_who_drives_like_the_expert_and_misses_nothing(
     assert little["missed_walker"] == little["missed_stop_sign"] == 1.0
 
 
-def test_the_last_metres_before_a_stop_sign_are_drawn_more_often() -> None:
+def test_frames_that_drives_fail_by_are_drawn_more_often() -> None:
     affordances = np.zeros((100, len(Affordance)), np.float32)
     affordances[:10, Affordance.STOP_SIGN] = 0.9  # 1.3 m
+    affordances[:5, Affordance.WALKER] = 0.9
     affordances[10:50, Affordance.STOP_SIGN] = 0.7  # 5 m
-    affordances[50:, Affordance.SIGNAL] = 0.95
-    weights = draw_weights(affordances, 4.0)
-    assert weights.tolist() == [4.0] * 10 + [1.0] * 90
-    drawn = np.bincount(draw(np.random.default_rng(0), np.cumsum(weights), 26_000), minlength=100)
+    affordances[50:60, Affordance.SIGNAL] = 0.95
+    affordances[60:65, Affordance.WALKER] = 0.5
+    affordances[65:70, Affordance.BLOCKED] = 0.3
+    affordances[70:75, Affordance.SWING] = -0.5
+    weights = draw_weights(affordances, DrawWeights(stop_line=4.0, walker=2.0, detour=3.0))
+    assert weights.tolist() == [4.0] * 10 + [1.0] * 50 + [2.0] * 5 + [3.0] * 10 + [1.0] * 25
+    drawn = np.bincount(draw(np.random.default_rng(0), np.cumsum(weights), 31_000), minlength=100)
     assert len(drawn) == 100
-    assert np.abs(drawn[:10].mean() - 800) < 4 * np.sqrt(800 / 10)
-    assert np.abs(drawn[10:].mean() - 200) < 4 * np.sqrt(200 / 90)
-    assert drawn.min() > 100
+    expected = 31_000 * weights / weights.sum()
+    assert np.all(np.abs(drawn - expected) < 5 * np.sqrt(expected))

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from planning.checkpoint import save_checkpoint
 from planning.network import build_network, network_config
+from planning.policy import Sense
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.evaluate import EvaluationReport, chunks, evaluate
@@ -188,6 +189,10 @@ def test_the_route_follower_is_its_own_reference(suite_file: str, tmp_path: Path
         ({"policy": "idle"}, "--resume"),
         ({"policy": "idle", "only": ["17"]}, "no episode '17'"),
         ({"policy": "idel"}, "Did you mean 'idle'"),
+        (
+            {"policy": "idle", "without": (Sense.LIDAR,)},
+            "idle looks through no sensors, so it cannot drive without lidar",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(
@@ -297,5 +302,10 @@ def test_a_network_is_scored_the_same_by_one_worker_and_by_two(tmp_path: Path) -
     two = evaluate(suite, str(checkpoint), rig="smoke", only=["1", "2"], workers=2, out=tmp_path / "two")
     assert one.summary["missing"] == 0
     assert without_timing(one) == without_timing(two)
+    deaf = evaluate(suite, str(checkpoint), rig="smoke", only=["1"], out=tmp_path / "deaf", without=(Sense.LIDAR,))
+    assert deaf.summary["without"] == ["lidar"]
+    assert deaf.reports[0]["command"].endswith(f"--without lidar --only {deaf.reports[0]['id']}")
+    with pytest.raises(ConfigError, match="holds another run"):
+        evaluate(suite, str(checkpoint), rig="smoke", only=["2"], out=tmp_path / "deaf")
     with pytest.raises(ValueError, match="rig it was trained with"):
         evaluate(suite, str(checkpoint), rig="small", only=["1"], out=tmp_path / "other")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from planning.policy import Sense
 from sim.cli.common import Json, progress_bar, say
 
 
@@ -36,6 +37,9 @@ def evaluate(
     ] = 10,
     maps_dir: Annotated[
         Path | None, typer.Option(help="Folder of the map files and recordings that a suite names.")
+    ] = None,
+    without: Annotated[
+        list[Sense] | None, typer.Option(help="Sensors that a network drives without; repeatable.")
     ] = None,
     list_suites: Annotated[
         bool, typer.Option("--list-suites", help="Print the suites of configs/suites, and end.")
@@ -72,6 +76,7 @@ def evaluate(
             only=only or (),
             worst=worst,
             maps_dir=maps_dir,
+            without=without or (),
             on_progress=advance,
         )
     show_evaluation(console, report)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planning.policy import Observation, Policy, Situation
+from planning.policy import Observation, Policy, Sense, Situation
 from sim.drive import RULE_BASED, load_policy
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.dynamics import vehicle_of
@@ -40,7 +40,10 @@ EXPERT = "expert"
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know; plain values only. out: the run's folder. `*_name`: of a file in it. maps: folder of maps."""
+    """What a worker needs to know; plain values only. out: the run's folder. `*_name`: of a file in it. maps: folder of maps.
+
+    without: sensors that the policy drives without.
+    """
 
     suite: Suite
     suite_file: str
@@ -48,6 +51,7 @@ class Job:
     rig: str
     out: str
     maps: str | None = None
+    without: tuple[Sense, ...] = ()
 
     def episode_name(self, index: int) -> str:
         return f"episodes/{self.suite.id_of(index)}.json"
@@ -70,6 +74,7 @@ class Job:
         """The command that repeats one episode."""
         words = ["automedon", "evaluate", self.suite_file, "--policy", self.policy, "--rig", self.rig]
         words += [] if self.maps is None else ["--maps-dir", self.maps]
+        words += [word for sense in self.without for word in ("--without", sense)]
         return shlex.join([*words, "--only", self.suite.id_of(index)])
 
 
@@ -178,7 +183,8 @@ class EpisodeRunner:
         world = config.world
         key = (name, world.vehicle, world.vehicle_model)
         if key not in self._policies:
-            self._policies[key] = load_policy(name, vehicle_of(world.vehicle, world.vehicle_model))
+            without = self.job.without if name == self.job.policy else ()
+            self._policies[key] = load_policy(name, vehicle_of(world.vehicle, world.vehicle_model), without)
         return self._policies[key]
 
     def _batch_of(self, config: EnvConfig) -> DriveBatch:
