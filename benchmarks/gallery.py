@@ -89,14 +89,14 @@ def grid(pictures: list[Picture], columns: int) -> Picture:
     return out
 
 
-def fitted(picture: Picture, width_px: int, height_px: int) -> Picture:
-    """The picture made smaller so that it fits, on black."""
+def fitted(picture: Picture, name: str, width_px: int, height_px: int) -> Picture:
+    """The picture made to fit, with its name, on the white of the page."""
     scale = min(width_px / picture.shape[1], height_px / picture.shape[0])
     size = (round(picture.shape[1] * scale), round(picture.shape[0] * scale))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-    out = np.zeros((height_px, width_px, 3), np.uint8)
+    out = np.full((height_px, width_px, 3), 255, np.uint8)
     top, left = (height_px - size[1]) // 2, (width_px - size[0]) // 2
-    out[top : top + size[1], left : left + size[0]] = small
+    out[top : top + size[1], left : left + size[0]] = labelled(small, name)
     return out
 
 
@@ -108,15 +108,15 @@ def depth_picture(depth: NDArray[np.float32]) -> Picture:
 
 
 def lidar_picture(points: NDArray[np.float32], width_px: int, height_px: int) -> Picture:
-    """The sweep from above, the ego looking right; colour says intensity."""
+    """The sweep from above, the ego looking right; colour says intensity, the brightest from 0.4 on."""
     out = np.full((height_px, width_px, 3), 14, np.uint8)
-    per_m = width_px / 100.0
+    per_m = width_px / 80.0
     u = np.rint(points[:, 0] * per_m + 0.35 * width_px).astype(int)
     v = np.rint(-points[:, 1] * per_m + 0.5 * height_px).astype(int)
-    inside = (u >= 0) & (u < width_px) & (v >= 0) & (v < height_px)
-    levels = np.rint(255 * np.sqrt(points[:, 3])).astype(np.uint8).reshape(-1, 1)
+    levels = np.rint(70 + 185 * np.sqrt(np.clip(points[:, 3] / 0.4, 0.0, 1.0))).astype(np.uint8).reshape(-1, 1)
     tones = cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS).reshape(-1, 3)[:, ::-1]
-    out[v[inside], u[inside]] = tones[inside]
+    for k in np.argsort(points[:, 2], kind="stable"):  # what stands covers the ground, in dots of two pixels
+        out[max(v[k], 0) : max(v[k] + 2, 0), max(u[k], 0) : max(u[k] + 2, 0)] = tones[k]
     return out
 
 
@@ -157,7 +157,7 @@ def main() -> None:
     for name in RIGS:
         cameras = RigConfig(cameras=rig(name).cameras, lidar=None)
         seen = look(batch, cameras, "clear-noon")
-        tiles += [labelled(fitted(image[0], 400, 225), f"{name}: {camera}") for camera, image in seen.images.items()]
+        tiles += [fitted(image[0], f"{name}: {camera}", 400, 225) for camera, image in seen.images.items()]
     save(folder, "gallery_rigs.jpg", grid(tiles, 3))
 
 
