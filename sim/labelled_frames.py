@@ -18,6 +18,7 @@ from sim.config import ConfigError
 from sim.perception_labels import PerceptionLabeller
 from sim.roads.driving_map import load_map
 from sim.roads.towns import SPLITS, check_training_map, seed_split
+from sim.scenarios.catalogue import ScenarioName
 from sim.scenarios.mixture import Mixture
 from sim.sensors.light import WeatherName
 from sim.sensors.rig import RigConfig
@@ -46,6 +47,10 @@ class DrivesConfig(BaseModel):
     scenario_share: float = Field(
         default=0.0, ge=0, le=1, description="of the episodes that are scenarios, of every family a map has room for"
     )
+    hard_scenarios: tuple[ScenarioName, ...] = Field(
+        default=(), description="families that come more often than others, as a driver fails in them"
+    )
+    hard_times: int = Field(default=3, ge=1, le=100, description="so many times as often")
     noise_share: float = Field(default=0.5, ge=0, le=1, description="share of the environments whose driver errs")
     steer_noise: float = Field(default=0.12, ge=0, le=1, description="standard deviation of what is added to steering")
     throttle_noise: float = Field(default=0.25, ge=0, le=1, description="and to the throttle")
@@ -136,7 +141,9 @@ class Town:
     ) -> None:
         self.config, self.seeds = config, seeds
         driving_map = load_map(name)
-        mixture = Mixture(driving_map, config.world.agents, config.scenario_share)
+        mixture = Mixture(
+            driving_map, config.world.agents, config.scenario_share, config.hard_scenarios, config.hard_times
+        )
         self.world = World(driving_map, config.world, num_envs, mixture.place if config.scenario_share else None)
         agents = self.world.state.x_m.shape[1]
         self.suite = SensorSuite(rig, driving_map, num_envs, agents, labels=True, weather=config.weather)

@@ -12,6 +12,7 @@ from sim.drive_batch import DriveBatch, EnvConfig
 from sim.env import DriveVectorEnv
 from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.roads.driving_map import DrivingMap, load_map
+from sim.scenarios.catalogue import Scenario
 from sim.scenarios.mixture import FREE, Mixture
 
 CONFIG = EnvConfig.of(observation="privileged", max_steps=25, world={"agents": 12})
@@ -106,6 +107,21 @@ def test_shares_are_kept_and_every_family_comes_up(town: DrivingMap) -> None:
     assert {"following", "unprotected_left", "red_light", "occluded_pedestrian"} <= set(mixture.names)
     assert all(Mixture(town, 24, 0.0).place(seed, 0) == FREE for seed in range(20))
     assert all(Mixture(town, 24, 1.0).place(seed, 0) != FREE for seed in range(20))
+
+
+def test_hard_families_come_up_more_often(town: DrivingMap) -> None:
+    hard = ("cut_out", "red_light")
+    alone = [Scenario(name, town, 24) for name in hard]
+    even, uneven = Mixture(town, 24, 1.0), Mixture(town, 24, 1.0, hard, 4)
+    assert uneven.names == even.names
+    families = len(even.names)
+
+    def share_of_hard(mixture: Mixture) -> float:
+        return float(np.mean([mixture.place(s, 0) in [scenario.place(s, 0) for scenario in alone] for s in range(300)]))
+
+    for mixture, expected in ((even, 2 / families), (uneven, 8 / (families + 6))):
+        assert abs(share_of_hard(mixture) - expected) < 4 * np.sqrt(expected * (1 - expected) / 300)
+    assert share_of_hard(uneven) > 1.8 * share_of_hard(even)
 
 
 def test_a_family_without_a_place_on_a_map_is_left_out() -> None:

@@ -5,9 +5,11 @@ Knows families and maps; knows nothing about how a world runs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sim.config import ConfigError
 from sim.roads.driving_map import DrivingMap
-from sim.scenarios.catalogue import NAMES, Scenario
+from sim.scenarios.catalogue import NAMES, Scenario, ScenarioName
 from sim.scenarios.draws import Draws
 from sim.scenarios.placement import Placement
 
@@ -16,25 +18,31 @@ FREE = Placement((), 0.0, 0.0, 0.0)
 
 
 class Mixture:
-    """Which family an episode is of, and how it begins, depends on map, share, seed and episode number alone."""
+    """Which family an episode is of, and how it begins, depends on map, shares, seed and episode number alone."""
 
-    def __init__(self, driving_map: DrivingMap, agents: int, share: float) -> None:
-        """agents: in an environment, as `WorldConfig` has it. share: of the episodes that are scenarios, in [0, 1]."""
+    def __init__(
+        self, driving_map: DrivingMap, agents: int, share: float, more_of: Sequence[ScenarioName] = (), times: int = 1
+    ) -> None:
+        """agents: in an environment, as `WorldConfig` has it. share: of the episodes that are scenarios, in [0, 1].
+
+        more_of: families that come so many `times` as often as others.
+        """
         self._share = share
         self._scenarios: list[Scenario] = []
         for name in NAMES[1:] if share > 0 else ():
             try:
-                self._scenarios.append(Scenario(name, driving_map, agents))
+                scenario = Scenario(name, driving_map, agents)
             except ConfigError:  # this map has no place for it
                 continue
+            self._scenarios += [scenario] * (times if name in more_of else 1)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The families that are staged here."""
-        return tuple(scenario.family.name for scenario in self._scenarios)
+        return tuple(dict.fromkeys(scenario.family.name for scenario in self._scenarios))
 
     def place(self, seed: int, episode: int) -> Placement:
-        """How an episode begins: every family as often as any other; where one finds no place, a free drive."""
+        """How an episode begins: every family as often as any other, or as said; where one finds no place, a free drive."""
         draws = Draws(seed, episode, MIXTURE)
         if draws.share() >= self._share or not self._scenarios:
             return FREE
