@@ -12,7 +12,7 @@ from sim.drive_batch import DriveBatch, EnvConfig
 from sim.env import DriveVectorEnv
 from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.roads.driving_map import DrivingMap, load_map
-from sim.scenarios.catalogue import Scenario
+from sim.scenarios.catalogue import Scenario, ScenarioName
 from sim.scenarios.mixture import FREE, Mixture
 
 CONFIG = EnvConfig.of(observation="privileged", max_steps=25, world={"agents": 12})
@@ -110,7 +110,7 @@ def test_shares_are_kept_and_every_family_comes_up(town: DrivingMap) -> None:
 
 
 def test_hard_families_come_up_more_often(town: DrivingMap) -> None:
-    hard = ("cut_out", "red_light")
+    hard: tuple[ScenarioName, ...] = ("cut_out", "red_light")
     alone = [Scenario(name, town, 24) for name in hard]
     even, uneven = Mixture(town, 24, 1.0), Mixture(town, 24, 1.0, hard, 4)
     assert uneven.names == even.names
