@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from planning.checkpoint import load_checkpoint
 from planning.network import ActorCritic
-from planning.policy import Observation, Sense, Situation
+from planning.policy import Observation, Situation
+from planning.sense import Sense
 
 
 class ObservationError(ValueError):

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Observation = Mapping[str, NDArray[np.generic]]
-
-
-class Sense(StrEnum):
-    """Sensors that a network can be made to drive without, as if they had failed."""
-
-    CAMERAS = "cameras"
-    LIDAR = "lidar"
 
 
 class SignalState(IntEnum):

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from planning.constant import CONSTANT, IDLE
-from planning.policy import Policy, Sense
+from planning.policy import Policy
+from planning.sense import Sense
 from planning.shipped import SHIPPED, SHIPPED_FILE, SHIPPED_RIG
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig

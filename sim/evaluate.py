@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planning.policy import Sense
+from planning.sense import Sense
 from planning.shipped import SHIPPED, SHIPPED_FILE
 from sim.config import ConfigError
 from sim.drive import RULE_BASED, load_policy

@@ -26,7 +26,7 @@ from planning.checkpoint import (
 )
 from planning.network import ActorCritic, build_network, network_config
 from planning.network_policy import NetworkPolicy, ObservationError
-from planning.policy import Sense
+from planning.sense import Sense
 
 CAMERA = CameraCalibration(
     32, 16, np.array([[16.0, 0, 15.5], [0, 16.0, 7.5], [0, 0, 1]]),

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from planning.checkpoint import save_checkpoint
 from planning.network import build_network, network_config
-from planning.policy import Sense
+from planning.sense import Sense
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.evaluate import EvaluationReport, chunks, evaluate

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from planning.policy import Sense
+from planning.sense import Sense
 from sim.cli.common import Json, progress_bar, say
 
 

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planning.policy import Observation, Policy, Sense, Situation
+from planning.policy import Observation, Policy, Situation
+from planning.sense import Sense
 from sim.drive import RULE_BASED, load_policy
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.dynamics import vehicle_of
