@@ -289,7 +289,10 @@ def _check(path: str | Path, expected: Mapping[str, torch.Size], tensors: Mappin
             raise CheckpointError(f"{path}: tensor {name} is missing")
         if tensors[name].shape != shape:
             given = tuple(tensors[name].shape)
-            raise CheckpointError(f"{path}: tensor {name} has shape {given}, but the header implies {tuple(shape)}")
+            raise CheckpointError(
+                f"{path}: tensor {name} has shape {given}, but the header implies {tuple(shape)}; it is damaged, or of another "
+                "version of this program: train anew"
+            )
     for name in tensors:
         if name not in expected:
             raise CheckpointError(f"{path}: tensor {name} is not part of the network that the header describes")

@@ -42,6 +42,9 @@ class DriveConfig(BaseModel):
         description="shipped, expert, idle, constant, or the path of a checkpoint; if left out: shipped, or the expert in a car "
         "whose sensors that network was not trained with",
     )
+    without: tuple[Sense, ...] = Field(
+        default=(), description="sensors that a network drives without, as if they had failed"
+    )
     seed: int = Field(default=0, ge=0, lt=2**62, description="episode k has seed + k")
     episodes: int = Field(default=1, ge=1, le=100_000)
     envs: int = Field(default=1, ge=1, le=4096, description="environments side by side")
@@ -126,7 +129,8 @@ def drive(
 
     record: folder for one log an episode. video: the file, or one beside it for each of several episodes.
     """
-    policy = load_policy(config.driver, vehicle_of(config.env.world.vehicle, config.env.world.vehicle_model))
+    car = vehicle_of(config.env.world.vehicle, config.env.world.vehicle_model)
+    policy = load_policy(config.driver, car, config.without)
     watched = record is not None or video is not None
     env_config = config.env
     if not watched and config.driver in RULE_BASED and env_config.observation == "sensors":

@@ -28,6 +28,8 @@ from sim.evaluation.episode_run import Job
 from sim.evaluation.intervals import estimate
 from sim.evaluation.results import SCORES, read_report, summarise
 from sim.evaluation.suite import load_suite
+from sim.evaluation.worst_episodes import keep_worst
+from sim.logs.reader import open_log
 from sim.train import observation_spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -307,5 +309,15 @@ def test_a_network_is_scored_the_same_by_one_worker_and_by_two(tmp_path: Path) -
     assert deaf.reports[0]["command"].endswith(f"--without lidar --only {deaf.reports[0]['id']}")
     with pytest.raises(ConfigError, match="holds another run"):
         evaluate(suite, str(checkpoint), rig="smoke", only=["2"], out=tmp_path / "deaf")
+
+    def filmed(folder: str, reports: list[dict[str, Any]], *without: Sense) -> list[Any]:
+        job = Job(load_suite(suite)[0], suite, str(checkpoint), "smoke", str(tmp_path / folder), without=without)
+        (name,) = keep_worst(job, reports, 1)
+        with open_log(tmp_path / folder / "worst" / name / "episode.mcap") as log:
+            return [step.action for step in log.steps() if step.action is not None]
+
+    with_all = filmed("one", [report for report in one.reports if report["id"] == deaf.reports[0]["id"]])
+    assert len(with_all) == 20  # 2 s
+    assert filmed("deaf", deaf.reports, Sense.LIDAR) != with_all  # what is filmed is what was scored
     with pytest.raises(ValueError, match="rig it was trained with"):
         evaluate(suite, str(checkpoint), rig="small", only=["1"], out=tmp_path / "other")

@@ -53,8 +53,8 @@ def _film(job: Job, index: int, folder: Path) -> None:
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     report = drive(
-        DriveConfig(env=config, policy=job.policy, seed=job.suite.episodes[index].seed), record=partial,
-        video=partial / VIDEO, driving_map=load_map(config.map, seed=config.scenery_seed),
+        DriveConfig(env=config, policy=job.policy, without=job.without, seed=job.suite.episodes[index].seed),
+        record=partial, video=partial / VIDEO, driving_map=load_map(config.map, seed=config.scenery_seed),
     )  # fmt: skip
     log = report.logs[0]
     assert log is not None
