@@ -255,12 +255,20 @@ class DrivingNetwork(nn.Module):
 
     def act_on(self, tokens: SensorTokens) -> tuple[BetaActions, Tensor | None]:
         """Distribution over actions, and the outlook where the network has one, from tokens worked out before."""
+        latent, outlook = self._look_on(tokens)
+        return BetaActions.from_logits(self.policy(latent)), outlook
+
+    def latent_of(self, tokens: SensorTokens) -> Tensor:
+        """Fused features (B, F) float32, as `latent` gives them, from tokens worked out before."""
+        return self._look_on(tokens)[0]
+
+    def _look_on(self, tokens: SensorTokens) -> tuple[Tensor, Tensor | None]:
         assert isinstance(self.fusion, AttentionFusion | RouteFusion)
         latent = self.fusion(tokens.values, tokens.present)
         if not self.config.outlook:
-            return BetaActions.from_logits(self.policy(latent)), None
+            return latent, None
         outlook = self.outlook(latent)
-        return BetaActions.from_logits(self.policy(self._with_outlook(latent, outlook, tokens.values))), outlook
+        return self._with_outlook(latent, outlook, tokens.values), outlook
 
     def cached_shapes(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Shape and dtype of each key of an observation (without batch) that holds features worked out before."""

@@ -11,7 +11,7 @@ off there counts as truncated: its future is worth the value of its last state.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +23,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from planning.action import ACTION_SIZE
@@ -33,6 +33,10 @@ from planning.network import LATENT, ActorCritic, DrivingNetwork
 from planning.rollout import EpisodeRecord, Rollout, Teacher, mean
 
 LATEST, BEST, STATE = "latest.safetensors", "best.safetensors", "resume.safetensors"
+
+
+Demonstrated = Callable[[ActorCritic, int, torch.Generator], Tensor]
+"""Mean divergence of a network's policy from what was demonstrated, on so many frames drawn anew."""
 
 
 class PPOError(ValueError):
@@ -69,6 +73,10 @@ class PPOConfig(BaseModel):
     value_only_updates: int = Field(
         0, ge=0, description="updates at the start in which only the value learns, for a policy that comes trained"
     )
+    demonstration_weight: float = Field(
+        0.0, ge=0, description="of the divergence from what was demonstrated, nats; 0 needs no demonstrations"
+    )
+    demonstration_batch: int = Field(512, ge=1, le=65_536, description="demonstrated frames beside each minibatch")
     reward_scale: float = Field(1.0, gt=0, description="factor on rewards; bring returns to about 1 to 10")
     checkpoint_every: int = Field(10, ge=1, description="updates between checkpoints (and resets of environments)")
     evaluate_every: int = Field(1, ge=1, description="checkpoints between evaluations")
@@ -116,6 +124,7 @@ def train(
     resume: bool = False,
     evaluate: Evaluate | None = None,
     teacher: Teacher | None = None,
+    demonstrated: Demonstrated | None = None,
     run_config: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> TrainResult:
@@ -128,6 +137,7 @@ def train(
         resume: go on from `resume.safetensors` if there is one, else start.
         evaluate: called at checkpoints.
         teacher: another driver of the same environments, to stay near at first; asked while `teacher_weight` is above 0.
+        demonstrated: what the policy goes on imitating, with `demonstration_weight`.
         run_config: resolved configuration of the run, stored in the checkpoints.
         quiet: no progress bar (and no line at each checkpoint, which is what a file gets instead).
 
@@ -138,6 +148,8 @@ def train(
     _require_fit(env, network, config)
     if config.teacher_weight > 0 and teacher is None:
         raise PPOError("ppo.teacher_weight is above 0, but this run has no teacher; set it to 0")
+    if config.demonstration_weight > 0 and demonstrated is None:
+        raise PPOError("ppo.demonstration_weight is above 0, but this run has no demonstrations; set it to 0")
     n, batch = env.num_envs, env.num_envs * config.rollout_steps
     num_updates = max(1, config.total_steps // batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
@@ -161,7 +173,8 @@ def train(
             leash = config.teacher_weight * max(0.0, 1.0 - (1.0 - remaining) / config.teacher_until)
             buffer.collect(network, generator, config.reward_scale, record, teacher if leash > 0 else None)
             acting = update >= config.value_only_updates
-            curves = _learn(network, optimizer, buffer, config, remaining, generator, leash, acting)
+            shown = demonstrated if config.demonstration_weight > 0 else None
+            curves = _learn(network, optimizer, buffer, config, remaining, generator, leash, acting, shown)
             network.update_statistics(buffer.tensors())
 
             done = update + 1
@@ -220,10 +233,12 @@ def _learn(
     generator: torch.Generator,
     leash: float = 0.0,
     acting: bool = True,
+    demonstrated: Demonstrated | None = None,
 ) -> dict[str, float]:
     """Several epochs of clipped policy gradients over one rollout; returns the curves of this update.
 
     leash: weight of the squared distance from the teacher's actions. acting: whether the policy learns, not only the value.
+    demonstrated: what it goes on imitating meanwhile.
 
     A minibatch goes through the network in chunks whose gradients add up, so its size costs no memory.
     """
@@ -239,15 +254,16 @@ def _learn(
     )
     entropy_weight = config.entropy_end + (config.entropy_start - config.entropy_end) * remaining
     size, chunk = config.minibatch_size, min(config.chunk_size, config.minibatch_size)
-    # policy loss, value loss, entropy, divergence, share of clipped ratios, distance from the teacher, gradient norm
-    sums = torch.zeros(7)
+    # policy loss, value loss, entropy, divergence, share of clipped ratios, distance from the teacher, divergence from what was
+    # demonstrated, gradient norm
+    sums = torch.zeros(8)
     minibatches, ratio_error, stopped = 0, 0.0, False
     for _ in range(config.epochs):
         for minibatch in torch.randperm(len(actions), generator=generator).view(-1, size):
             normalised = all_advantages[minibatch]
             normalised = (normalised - normalised.mean()) / (normalised.std() + 1e-8)
             optimizer.zero_grad(set_to_none=True)
-            terms = torch.zeros(7)
+            terms = torch.zeros(8)
             for chosen, advantage in zip(minibatch.view(-1, chunk), normalised.view(-1, chunk), strict=True):
                 distribution, value = network({key: o[chosen] for key, o in observations.items()})
                 log_ratio = distribution.log_prob(actions[chosen]) - old_log_probs[chosen]
@@ -270,18 +286,24 @@ def _learn(
                     terms[:6] += torch.stack([policy_loss, value_loss, entropy, divergence, outside, distance])
                     if minibatches == 0:
                         ratio_error = max(ratio_error, float((ratio - 1.0).abs().max()))
+            if acting and demonstrated is not None:
+                apart = demonstrated(network, config.demonstration_batch, generator)
+                torch.autograd.backward(config.demonstration_weight * apart)
+                terms[6] = apart.detach()
             if not torch.isfinite(terms).all():
                 raise PPOError("the loss is no longer finite; lower ppo.learning_rate or check the rewards")
             stopped = config.target_kl > 0 and float(terms[3]) > config.target_kl
             if stopped:
                 break
-            terms[6] = nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+            terms[7] = nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
             optimizer.step()
             sums += terms
             minibatches += 1
         if stopped:
             break
-    names = ("policy_loss", "value_loss", "entropy", "divergence", "clipped", "teacher_distance", "gradient_norm")
+    names = (
+        "policy_loss", "value_loss", "entropy", "divergence", "clipped", "teacher_distance", "demonstrated", "gradient_norm",
+    )  # fmt: skip
     curves = {f"ppo/{name}": float(s) for name, s in zip(names, sums / max(minibatches, 1), strict=True)}
     unexplained = np.var(targets - buffer.values) / max(float(np.var(targets)), 1e-12)
     return curves | {

@@ -10,7 +10,7 @@ with the same weights: everything random is drawn anew from (seed, step), and a 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def train_on_kept(
     """
     learning = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    total = config.rounds * config.steps
+    total, silent = config.rounds * config.steps, (config.silent_camera, config.silent_lidar)
     start = keeper.restore(optimizer)
     store = FrameStore()
     for number in range(start // config.steps):
@@ -128,7 +128,8 @@ def train_on_kept(
             for step in range(number * config.steps, (number + 1) * config.steps):
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * schedule(step, total, config.warmup_steps)
-                batch = _batch(store, draws, network, config, seed, step)
+                rng = np.random.default_rng([seed, step])
+                batch = draw_frames(store, draws, network.spec.cameras, silent, config.batch_size, rng)
                 losses = _learn(network, optimizer, batch, config, imitation)
                 history.append(losses)
                 for name, value in losses.items():
@@ -207,21 +208,21 @@ def draw(rng: np.random.Generator, draws: NDArray[np.float64], count: int) -> ND
     return np.asarray(np.minimum(drawn, len(draws) - 1), np.intp)
 
 
-def _batch(
+def draw_frames(
     store: FrameStore,
     draws: NDArray[np.float64],
-    network: DrivingNetwork,
-    config: KeptTrainingConfig,
-    seed: int,
-    step: int,
+    cameras: Iterable[str],
+    silent: tuple[float, float],
+    count: int,
+    rng: np.random.Generator,
 ) -> KeptFrames:
-    """Frames of all that are kept, some of them without pictures or without a sweep; draws: running sum of their weights."""
-    rng = np.random.default_rng([seed, step])
-    frames = store.frames(draw(rng, draws, config.batch_size))
-    chances = torch.from_numpy(rng.random((config.batch_size, 2)))
-    pictures = chances[:, 0] >= config.silent_camera
-    sweep = ~pictures | (chances[:, 1] >= config.silent_lidar)
-    heard = {**dict.fromkeys(network.spec.cameras, pictures), POINTS: sweep}
+    """`count` frames of all that are kept; draws: running sum of their weights; silent: share without any picture, and without a
+    sweep, never both."""
+    frames = store.frames(draw(rng, draws, count))
+    chances = torch.from_numpy(rng.random((count, 2)))
+    pictures = chances[:, 0] >= silent[0]
+    sweep = ~pictures | (chances[:, 1] >= silent[1])
+    heard = {**dict.fromkeys(cameras, pictures), POINTS: sweep}
     present = {name: here & heard[name] if name in heard else here for name, here in frames.tokens.present.items()}
     return replace(frames, tokens=replace(frames.tokens, present=present))
 

@@ -17,13 +17,19 @@ from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.env import DriveVectorEnv
 from sim.roads.driving_map import load_map
+from sim.scenarios.catalogue import ScenarioName
 from sim.scenarios.mixture import Mixture
 
 
-def mixed_batch(config: EnvConfig, num_envs: int, town: str, share: float) -> DriveBatch:
-    """Environments on one map in which that share of the episodes are scenarios, of all families it has room for."""
+def mixed_batch(
+    config: EnvConfig, num_envs: int, town: str, share: float, more_of: Sequence[ScenarioName] = (), times: int = 1
+) -> DriveBatch:
+    """Environments on one map in which that share of the episodes are scenarios, of all families it has room for.
+
+    more_of: families that come so many `times` as often as others.
+    """
     driving_map = load_map(town, seed=config.scenery_seed)
-    mixture = Mixture(driving_map, config.world.agents, share)
+    mixture = Mixture(driving_map, config.world.agents, share, more_of, times)
     return DriveBatch(config.model_copy(update={"map": town, "scenario": None}), num_envs, driving_map, mixture.place)
 
 

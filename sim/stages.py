@@ -134,8 +134,12 @@ def measured_rate(config: StageConfig) -> tuple[int, str, float]:
         out = Path(folder)
         if isinstance(config, TrainConfig):
             batch = config.num_envs * config.ppo.rollout_steps
+            alone = {
+                "total_steps": 2 * batch,
+                "demonstration_weight": 0.0,
+            }  # what an earlier step will leave is not there
             short: dict[str, Any] = {
-                "ppo": config.ppo.model_copy(update={"total_steps": 2 * batch}), "evaluation_maps": (), "evaluation_episodes": 1,
+                "ppo": config.ppo.model_copy(update=alone), "demonstrations": None, "evaluation_maps": (), "evaluation_episodes": 1,
                 "env": config.env.model_copy(update={"max_steps": min(config.env.max_steps, 20)}),
             }  # fmt: skip
             if config.start_from is not None:

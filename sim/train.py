@@ -23,8 +23,9 @@ from rich.console import Console
 from perception.preprocess import ObservationSpec
 from planning.beta import BetaActions
 from planning.checkpoint import load_checkpoint
+from planning.demonstrations import Demonstrations, DemonstrationsConfig
 from planning.network import ActorCritic, DrivingNetwork, NetworkConfig, build_network, network_config
-from planning.ppo import PPOConfig
+from planning.ppo import Demonstrated, PPOConfig
 from planning.ppo import train as train_ppo
 from planning.rollout import Teacher
 from sim.config import ConfigError
@@ -37,6 +38,7 @@ from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.observation import PRIVILEGED_SIZE
 from sim.roads.driving_map import DrivingMap
 from sim.roads.towns import check_training_map, seed_split
+from sim.scenarios.catalogue import ScenarioName
 from sim.threads import limit_torch
 
 
@@ -64,6 +66,10 @@ class TrainConfig(BaseModel):
         le=1,
         description="of the episodes on `maps` that are scenarios, of every family a map has room for",
     )
+    hard_scenarios: tuple[ScenarioName, ...] = Field(
+        default=(), description="families that come more often than others in training, as a driver fails in them"
+    )
+    hard_times: int = Field(default=3, ge=1, le=100, description="so many times as often")
     evaluation_episodes: int = Field(
         default=16, ge=1, le=1000, description="validation seeds driven at each evaluation, on each of its maps"
     )
@@ -80,6 +86,9 @@ class TrainConfig(BaseModel):
     teacher: Literal["rules", "start"] = Field(
         default="rules",
         description="whom ppo.teacher_weight keeps near: the rule-based expert, or the policy of `start_from`",
+    )
+    demonstrations: DemonstrationsConfig | None = Field(
+        default=None, description="kept frames on which ppo.demonstration_weight holds the policy near the expert"
     )
     threads: int = Field(default=2, ge=1, le=256, description="of torch")
     env: EnvConfig = EnvConfig()
@@ -129,6 +138,8 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
         )
     if config.start_from is None and (config.frozen or config.teacher == "start"):
         raise ConfigError("frozen = true and teacher = 'start' need start_from, the checkpoint of a trained network")
+    if config.demonstrations is not None and not config.frozen:
+        raise ConfigError("demonstrations are learned from as features; they need frozen = true")
     limit_torch(config.threads)
     torch.manual_seed(config.seed)
     started = time.perf_counter()
@@ -138,11 +149,14 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     if config.start_from is not None:
         _take_weights(network, config.start_from)
     env: VectorEnv = mixed
+    demonstrated: Demonstrated | None = None
     if config.frozen:
         if not isinstance(network, DrivingNetwork):
             raise ConfigError("frozen = true needs network.kind 'sensor': a privileged network has no features")
         network.freeze_features()
         env = FeatureVectorEnv(mixed, network)
+        if config.demonstrations is not None:
+            demonstrated = Demonstrations.of(config.demonstrations, network, config.seed).loss
     judge = Judge(judge_batches(config, batches[0].map), config.evaluation_episodes)
     console.print(f"{sum(p.numel() for p in network.parameters()):,} parameters; {config.num_envs} environments")
     before = judge(network)
@@ -151,7 +165,7 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     run_config = config.model_dump(mode="json")
     result = train_ppo(
         env, network, ppo, out_dir, resume=resume, evaluate=judge, teacher=_teacher(config, env, batches, network),
-        run_config=run_config,
+        demonstrated=demonstrated, run_config=run_config,
     )  # fmt: skip
     after = judge(network)
     env.close()
@@ -225,7 +239,8 @@ def training_env(config: TrainConfig) -> MixedVectorEnv:
     if config.num_envs % len(config.maps):
         raise ConfigError(f"num_envs must be a multiple of the {len(config.maps)} maps, got {config.num_envs}")
     each = config.num_envs // len(config.maps)
-    return MixedVectorEnv([mixed_batch(config.env, each, town, config.scenario_share) for town in config.maps])
+    share, hard, times = config.scenario_share, config.hard_scenarios, config.hard_times
+    return MixedVectorEnv([mixed_batch(config.env, each, town, share, hard, times) for town in config.maps])
 
 
 def judge_batches(config: TrainConfig, driving_map: DrivingMap) -> list[DriveBatch]:

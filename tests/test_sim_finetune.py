@@ -13,11 +13,15 @@ from torch import Tensor
 
 import planning.ppo as loop
 from planning.checkpoint import load_checkpoint, save_checkpoint
-from planning.network import LATENT, DrivingNetwork, network_config
+from planning.demonstrations import Demonstrations, DemonstrationsConfig
+from planning.kept_frames import FrameStore, KeptFramesError
+from planning.network import LATENT, ActorCritic, DrivingNetwork, network_config
+from planning.perceiver import NETWORK as NETWORK_FILE
 from sim.config import ConfigError, load_config
 from sim.feature_env import FeatureVectorEnv
 from sim.sensors.rig import rig
 from sim.train import TrainConfig, observation_spec, train, training_env
+from sim.train_fuse import FRAMES, TrainFuseConfig, fuse_stage
 from sim.train_perception import spec_of
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -121,6 +125,90 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(distilled: Path,
     train(config(distilled), killed, True, QUIET)
     expected, got = (weights(folder / "latest.safetensors") for folder in (unbroken, killed))
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of stage 3b: its network and the frames that it learned from."""
+    folder = tmp_path_factory.mktemp("fused")
+    short = (
+        "training.rounds=1", "training.steps=2", "training.batch_size=8", "frames.envs=6", "frames.moments=6", "first_shards=1",
+        "frames.warm_up_ticks=5", "validation_shards=0", "evaluation_episodes=0", "threads=1",
+    )  # fmt: skip
+    fuse_stage(load_config(TrainFuseConfig, CONFIGS / "smoke-fuse.toml", short), folder, False, QUIET)
+    return folder
+
+
+def shown_by(fused: Path, count: int = 40) -> tuple[DrivingNetwork, Demonstrations]:
+    network = load_checkpoint(fused / NETWORK_FILE).network
+    assert isinstance(network, DrivingNetwork)
+    values = {"frames": str(fused / FRAMES), "count": count, "silent_camera": 0.0, "silent_lidar": 0.0}
+    return network, Demonstrations.of(DemonstrationsConfig.model_validate(values), network, 0)
+
+
+def test_demonstrations_are_kept_frames_as_the_network_sees_them(fused: Path) -> None:
+    network, shown = shown_by(fused, 600)  # more than one chunk, so some twice
+    store = FrameStore()
+    store.add(fused / FRAMES / "shard-0000")
+    frames = store.frames(np.arange(len(store)))
+    with torch.inference_mode():
+        driven, _ = network.act_on(frames.tokens)
+        latent = network.latent_of(frames.tokens)
+    assert len(shown.latent) == len(shown.expert) == 600
+    nearest = torch.cdist(shown.latent, latent).argmin(1)
+    assert len(set(nearest.tolist())) > len(store) // 2
+    torch.testing.assert_close(shown.latent, latent[nearest], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(shown.expert, frames.expert[nearest])
+    with torch.inference_mode():
+        torch.testing.assert_close(network.act({LATENT: latent}).mean(), driven.mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_what_was_demonstrated_is_imitated_beside_the_reward(fused: Path, tmp_path: Path) -> None:
+    start, shown = shown_by(fused)
+
+    def far(network: ActorCritic) -> float:
+        return shown.loss(network, 400, torch.Generator().manual_seed(1)).item()
+
+    apart = {}
+    for weight in (0.0, 10.0):
+        values = (
+            "ppo.learning_rate=0.01", "ppo.target_kl=0.0", "ppo.teacher_weight=0.0", "ppo.value_only_updates=0",
+            f"ppo.demonstration_weight={weight}", "ppo.demonstration_batch=32", f"demonstrations.frames={fused / FRAMES}",
+            "demonstrations.count=40",
+        )  # fmt: skip
+        out = tmp_path / str(weight)
+        train(config(fused / NETWORK_FILE, *values), out, False, QUIET)
+        network = load_checkpoint(out / "latest.safetensors").network
+        apart[weight] = far(network)
+    assert apart[10.0] < 0.8 * far(start)
+    assert apart[10.0] < 0.8 * apart[0.0]
+
+
+def test_a_run_with_demonstrations_resumes_equal(fused: Path, tmp_path: Path) -> None:
+    values = (f"demonstrations.frames={fused / FRAMES}", "ppo.demonstration_weight=1.0", "demonstrations.count=40")
+    given = config(fused / NETWORK_FILE, *values)
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    train(given, unbroken, False, QUIET)
+    kill_at_step(loop, 4, lambda: train(given, killed, False, QUIET))
+    train(given, killed, True, QUIET)
+    expected, got = (weights(folder / "latest.safetensors") for folder in (unbroken, killed))
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_demonstrations_that_do_not_fit_are_refused(fused: Path, tmp_path: Path) -> None:
+    start, frames = fused / NETWORK_FILE, f"demonstrations.frames={fused / FRAMES}"
+    for overrides, message in (
+        ((f"demonstrations.frames={tmp_path}",), "no shards of kept frames"),
+        ((frames, "frozen=false", "teacher=rules"), "need frozen = true"),
+        (("ppo.demonstration_weight=1.0",), "this run has no demonstrations"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(config(start, *overrides), tmp_path / "run", False, QUIET)
+    torch.manual_seed(5)
+    other = DrivingNetwork(network_config("smoke", fusion="attention", outlook=True), spec_of(rig("smoke")))
+    given = DemonstrationsConfig(frames=str(fused / FRAMES), count=4)
+    with pytest.raises(KeptFramesError, match="another shape"):
+        Demonstrations.of(given, other, 0)
 
 
 def test_what_does_not_go_together_is_said(distilled: Path, tmp_path: Path) -> None:

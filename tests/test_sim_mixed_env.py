@@ -14,6 +14,7 @@ from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.scenarios.catalogue import Scenario, ScenarioName
 from sim.scenarios.mixture import FREE, Mixture
+from sim.train import TrainConfig, training_env
 
 CONFIG = EnvConfig.of(observation="privileged", max_steps=25, world={"agents": 12})
 TOWNS, EACH, SHARE = ("grid-small", "radial"), 3, 0.5
@@ -128,3 +129,16 @@ def test_a_family_without_a_place_on_a_map_is_left_out() -> None:
     names = Mixture(load_map("radial"), 24, 1.0).names
     assert "roundabout" in names
     assert "road_works" not in names
+
+
+def test_a_training_run_stages_hard_families_more_often() -> None:
+    values = {"num_envs": 40, "maps": ["grid-small"], "scenario_share": 1.0, "env": CONFIG.model_dump()}
+    alone = Scenario("cut_out", load_map("grid-small"), 12)
+
+    def staged(**more: object) -> int:
+        env = training_env(TrainConfig.model_validate({**values, **more}))
+        env.reset(seed=5)
+        return sum(p == alone.place(5 + e, 0) for e, p in enumerate(env.parts[0].batch.world.placements))
+
+    often = staged(hard_scenarios=["cut_out"], hard_times=100)
+    assert often > 30 > 12 > staged()

@@ -1,0 +1,84 @@
+"""What another driver demonstrated, as a loss beside the policy gradient.
+
+A policy that learns from reward alone drifts wherever reward says little: the last metre before a stop sign is one decision in some
+thousand, and what others teach moves it, too. Imitation beside reinforcement holds it (Lu et al., "Imitation Is Not Enough", 2022).
+Encoders and fusion are frozen then, so a kept frame is a row of features, and a loss over some hundred costs next to nothing.
+
+Knows kept frames and networks; knows nothing about rewards or who drove.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from planning.beta import BetaActions
+from planning.imitation import ImitationConfig, imitation_loss
+from planning.kept_frames import FrameStore, KeptFramesError
+from planning.network import LATENT, ActorCritic, DrivingNetwork
+from planning.train_kept import DrawWeights, draw_frames, draw_weights
+
+CHUNK = 512  # frames that go through fusion together
+
+
+class DemonstrationsConfig(BaseModel):
+    """Which kept frames a run goes on imitating."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    frames: str = Field(
+        min_length=1, description="folder of shards, as stage 3b leaves them for the network of start_from"
+    )
+    count: int = Field(default=100_000, ge=1, le=10_000_000, description="frames drawn of all, once, as `draws` says")
+    draws: DrawWeights = DrawWeights.model_validate({})
+    silent_camera: float = Field(default=0.05, ge=0, le=1, description="share of frames without any picture")
+    silent_lidar: float = Field(default=0.05, ge=0, le=1, description="share of frames without a sweep")
+    imitation: ImitationConfig = Field(
+        default=ImitationConfig.model_validate({}), description="weights of frames in which the expert brakes or turns"
+    )
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """N frames: latent (N, F) float32, expert (N, 2, 2) float32 as `perception.labels.LabelledFrames` has it."""
+
+    latent: Tensor
+    expert: Tensor
+    imitation: ImitationConfig
+
+    @staticmethod
+    def of(config: DemonstrationsConfig, network: DrivingNetwork, seed: int) -> Demonstrations:
+        """Draw frames and work out their features.
+
+        Raises KeptFramesError: there are no shards, one is damaged, or they do not fit this network.
+        """
+        folder, store = Path(config.frames), FrameStore()
+        for shard in sorted(folder.glob("shard-*")):
+            store.add(shard)
+        if not len(store):
+            raise KeptFramesError(f"{folder}: no shards of kept frames; give the folder `frames` of a run of stage 3b")
+        draws = np.cumsum(draw_weights(store.affordances(), config.draws))
+        latents, experts = [], []
+        for number, first in enumerate(range(0, config.count, CHUNK)):
+            rng = np.random.default_rng([seed, number])
+            count, silent = min(CHUNK, config.count - first), (config.silent_camera, config.silent_lidar)
+            frames = draw_frames(store, draws, network.spec.cameras, silent, count, rng)
+            try:
+                with torch.inference_mode():
+                    latents.append(network.latent_of(frames.tokens))
+            except (KeyError, RuntimeError) as error:
+                why = " ".join(str(error).split())[:120]
+                raise KeptFramesError(f"{folder}: frames of a network of another shape: {why}") from None
+            experts.append(frames.expert)
+        return Demonstrations(torch.cat(latents).clone(), torch.cat(experts), config.imitation)
+
+    def loss(self, network: ActorCritic, count: int, generator: torch.Generator) -> Tensor:
+        """Weighted mean divergence of the policy from the expert, nats, over `count` frames drawn with repetition."""
+        chosen = torch.randint(len(self.latent), (count,), generator=generator)
+        driven: BetaActions = network.act({LATENT: self.latent[chosen]})
+        return imitation_loss(driven, self.expert[chosen], self.imitation)[0]
