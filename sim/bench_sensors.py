@@ -39,7 +39,7 @@ from sim.world import World
 
 WARM_UP = 3
 CALLS = 5
-ENVIRONMENTS = 8
+ENVIRONMENTS = 32  # as many as the stages of training that render step at once (configs)
 Contestants = dict[str, Callable[[], object]]
 
 
