@@ -101,11 +101,9 @@ def slab(half, o, per):
 @njit(**INLINE)
 def _keep(depth, code, v, c, old, t, hit, face):
     """Keep the nearer of what was there and what was hit; returns whether anything was."""
-    if not any_lane(hit):
-        return False
     store2(depth, v, c, where(hit, t, old))
     store2(code, v, c, where(hit, face, load2(code, v, c)))
-    return True
+    return any_lane(hit)
 
 
 @njit(**INLINE)
