@@ -21,7 +21,7 @@ from planning.beta import BetaActions
 from planning.imitation import ImitationConfig, imitation_loss
 from planning.kept_frames import FrameStore, KeptFramesError
 from planning.network import LATENT, ActorCritic, DrivingNetwork
-from planning.train_kept import DrawWeights, draw_frames, draw_weights
+from planning.train_kept import DrawWeights, draw, draw_weights, with_silence
 
 CHUNK = 512  # frames that go through fusion together
 
@@ -63,11 +63,12 @@ class Demonstrations:
         if not len(store):
             raise KeptFramesError(f"{folder}: no shards of kept frames; give the folder `frames` of a run of stage 3b")
         draws = np.cumsum(draw_weights(store.affordances(), config.draws))
-        latents, experts = [], []
-        for number, first in enumerate(range(0, config.count, CHUNK)):
-            rng = np.random.default_rng([seed, number])
-            count, silent = min(CHUNK, config.count - first), (config.silent_camera, config.silent_lidar)
-            frames = draw_frames(store, draws, network.spec.cameras, silent, count, rng)
+        rng, latents, experts = np.random.default_rng(seed), [], []
+        # In the order in which they lie on the disk: what is drawn later is drawn by chance again.
+        numbers = np.sort(draw(rng, draws, config.count))
+        for first in range(0, config.count, CHUNK):
+            frames = store.frames(numbers[first : first + CHUNK])
+            frames = with_silence(frames, network.spec.cameras, (config.silent_camera, config.silent_lidar), rng)
             try:
                 with torch.inference_mode():
                     latents.append(network.latent_of(frames.tokens))

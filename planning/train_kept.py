@@ -129,7 +129,8 @@ def train_on_kept(
                 for group in optimizer.param_groups:
                     group["lr"] = config.learning_rate * schedule(step, total, config.warmup_steps)
                 rng = np.random.default_rng([seed, step])
-                batch = draw_frames(store, draws, network.spec.cameras, silent, config.batch_size, rng)
+                drawn = store.frames(draw(rng, draws, config.batch_size))
+                batch = with_silence(drawn, network.spec.cameras, silent, rng)
                 losses = _learn(network, optimizer, batch, config, imitation)
                 history.append(losses)
                 for name, value in losses.items():
@@ -208,18 +209,11 @@ def draw(rng: np.random.Generator, draws: NDArray[np.float64], count: int) -> ND
     return np.asarray(np.minimum(drawn, len(draws) - 1), np.intp)
 
 
-def draw_frames(
-    store: FrameStore,
-    draws: NDArray[np.float64],
-    cameras: Iterable[str],
-    silent: tuple[float, float],
-    count: int,
-    rng: np.random.Generator,
+def with_silence(
+    frames: KeptFrames, cameras: Iterable[str], silent: tuple[float, float], rng: np.random.Generator
 ) -> KeptFrames:
-    """`count` frames of all that are kept; draws: running sum of their weights; silent: share without any picture, and without a
-    sweep, never both."""
-    frames = store.frames(draw(rng, draws, count))
-    chances = torch.from_numpy(rng.random((count, 2)))
+    """Frames some of which have no picture, and some no sweep, never both; silent: the share of either."""
+    chances = torch.from_numpy(rng.random((len(frames), 2)))
     pictures = chances[:, 0] >= silent[0]
     sweep = ~pictures | (chances[:, 1] >= silent[1])
     heard = {**dict.fromkeys(cameras, pictures), POINTS: sweep}
