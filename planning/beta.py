@@ -38,6 +38,12 @@ class BetaActions:
         x = 0.5 * (actions.clamp(-1.0, 1.0) + 1.0) * (concentration - 2.0)
         return BetaActions(1.0 + x, concentration - 1.0 - x)
 
+    def sharpened(self, times: float) -> BetaActions:
+        """The same modes with so many `times` the concentration (beyond the 1 that both have at least)."""
+        if times == 1.0:
+            return self
+        return BetaActions(1.0 + times * (self.alpha - 1.0), 1.0 + times * (self.beta - 1.0))
+
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Random actions (B, A); no gradient."""
         with torch.no_grad():

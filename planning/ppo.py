@@ -59,6 +59,12 @@ class PPOConfig(BaseModel):
     clip: float = Field(0.2, gt=0, lt=1, description="how far the ratio of probabilities may leave 1")
     entropy_start: float = Field(0.01, ge=0, description="weight of the entropy bonus at the start")
     entropy_end: float = Field(0.001, ge=0, description="and at the end")
+    sharpness: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="times the concentration with which the policy acts by chance; it drives by its modes later, which stay",
+    )
     value_weight: float = Field(0.5, ge=0, description="weight of the value loss")
     max_gradient_norm: float = Field(0.5, gt=0, description="gradients are shortened to this norm")
     target_kl: float = Field(0.015, ge=0, description="an update stops beyond this divergence; 0 turns that off")
@@ -171,7 +177,9 @@ def train(
             if update == start or update % config.checkpoint_every == 0:
                 buffer.reset(_seed(config.seed, update, 1))
             leash = config.teacher_weight * max(0.0, 1.0 - (1.0 - remaining) / config.teacher_until)
-            buffer.collect(network, generator, config.reward_scale, record, teacher if leash > 0 else None)
+            buffer.collect(
+                network, generator, config.reward_scale, record, teacher if leash > 0 else None, config.sharpness
+            )
             acting = update >= config.value_only_updates
             shown = demonstrated if config.demonstration_weight > 0 else None
             curves = _learn(network, optimizer, buffer, config, remaining, generator, leash, acting, shown)
@@ -266,6 +274,7 @@ def _learn(
             terms = torch.zeros(8)
             for chosen, advantage in zip(minibatch.view(-1, chunk), normalised.view(-1, chunk), strict=True):
                 distribution, value = network({key: o[chosen] for key, o in observations.items()})
+                distribution = distribution.sharpened(config.sharpness)
                 log_ratio = distribution.log_prob(actions[chosen]) - old_log_probs[chosen]
                 ratio = log_ratio.exp()
                 clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)

@@ -122,6 +122,7 @@ class Rollout:
         reward_scale: float,
         record: EpisodeRecord,
         teacher: Teacher | None = None,
+        sharpness: float = 1.0,
     ) -> None:
         """Act for T steps and note what happened, and what the teacher would have done; goes on where the last call ended."""
         for t in range(len(self.actions)):
@@ -131,6 +132,7 @@ class Rollout:
                 buffer[t] = self.observation[key]
             here = {key: torch.from_numpy(buffer[t]) for key, buffer in self.observations.items()}
             distribution, value = network(here)
+            distribution = distribution.sharpened(sharpness)
             action = distribution.sample(generator)
             self.actions[t], self.values[t] = action.numpy(), value.numpy()
             self.log_probs[t] = distribution.log_prob(action).numpy()

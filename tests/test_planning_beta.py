@@ -37,6 +37,16 @@ def test_the_mode_has_the_highest_density(logits: list[float]) -> None:
     assert policy.log_prob(policy.mode()) >= many.log_prob(everywhere).max() - 1e-3
 
 
+@given(LOGITS, st.floats(1.5, 50.0))
+def test_sharper_actions_keep_their_modes_and_stay_nearer_to_them(logits: list[float], times: float) -> None:
+    policy = BetaActions.from_logits(torch.tensor([logits]))
+    sharp = policy.sharpened(times)
+    torch.testing.assert_close(sharp.mode(), policy.mode(), rtol=1e-4, atol=1e-3)
+    assert (sharp.entropy() < policy.entropy() + 1e-5).all()
+    assert ((sharp.mean() - policy.mode()).abs() <= (policy.mean() - policy.mode()).abs() + 1e-4).all()
+    assert torch.equal(policy.sharpened(1.0).alpha, policy.alpha)
+
+
 def test_the_density_integrates_to_one_and_samples_follow_it() -> None:
     policy = BetaActions(torch.tensor([[2.0, 5.0]]), torch.tensor([[3.5, 1.2]]))
     grid = torch.linspace(-1, 1, 801)

@@ -20,6 +20,7 @@ from perception.sensors import CameraCalibration
 from planning.checkpoint import CheckpointError, load_checkpoint
 from planning.network import ActorCritic, build_network, network_config
 from planning.ppo import LATEST, STATE, PPOConfig, PPOError, TrainResult, train
+from planning.rollout import EpisodeRecord, Rollout
 
 CAMERA = CameraCalibration(
     32, 16, np.array([[16.0, 0, 15.5], [0, 16.0, 7.5], [0, 0, 1]]),
@@ -238,6 +239,22 @@ def test_a_teacher_is_followed_as_long_as_it_is_asked(tmp_path: Path) -> None:
         away[name] = float((policy.act(observation).mean().detach() - way).abs().mean())
     assert away["led"] < 0.15
     assert away["alone"] > 2 * away["led"]
+
+
+def test_a_sharper_policy_is_the_one_that_acts_and_the_one_that_learns(tmp_path: Path) -> None:
+    """Its ratio is 1 on the first minibatch, what it does lies nearer to its modes, and it learns."""
+    spread = {}
+    for sharpness in (1.0, 50.0):
+        torch.manual_seed(3)
+        policy, rollout = network(False), Rollout(PointMass(8), 64)
+        rollout.reset(0)
+        rollout.collect(policy, torch.Generator().manual_seed(0), 1.0, EpisodeRecord(), sharpness=sharpness)
+        with torch.inference_mode():
+            modes = policy.act(rollout.tensors()).mode().numpy()
+        spread[sharpness] = float(np.abs(rollout.actions.reshape(-1, 2) - modes).mean())
+    assert spread[50.0] < 0.5 * spread[1.0]
+    result = run(tmp_path, False, sharpness=4.0)
+    assert result.first_ratio_error < 1e-4
 
 
 def test_a_weight_for_a_teacher_needs_one(tmp_path: Path) -> None:
