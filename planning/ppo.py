@@ -76,6 +76,9 @@ class PPOConfig(BaseModel):
     teacher_until: float = Field(
         0.7, gt=0, le=10, description="share of the run after which that weight has fallen to 0; beyond 1 it never does"
     )
+    value_epochs: int = Field(
+        0, ge=0, le=100, description="further passes over each rollout in which the value alone learns"
+    )
     value_only_updates: int = Field(
         0, ge=0, description="updates at the start in which only the value learns, for a policy that comes trained"
     )
@@ -310,6 +313,14 @@ def _learn(
             minibatches += 1
         if stopped:
             break
+    for _ in range(config.value_epochs):
+        for minibatch in torch.randperm(len(actions), generator=generator).view(-1, size):
+            optimizer.zero_grad(set_to_none=True)  # the optimiser passes over what has no gradient
+            for chosen in minibatch.view(-1, chunk):
+                value = network({key: o[chosen] for key, o in observations.items()})[1]
+                (0.5 * config.value_weight / size * (value - all_targets[chosen]).square().sum()).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+            optimizer.step()
     names = (
         "policy_loss", "value_loss", "entropy", "divergence", "clipped", "teacher_distance", "demonstrated", "gradient_norm",
     )  # fmt: skip
