@@ -35,7 +35,7 @@ def state(town: DrivingMap) -> WorldState:
 
 def look(town: DrivingMap, state: WorldState, weather: WeatherName) -> SensorSuite:
     cameras = RigConfig(cameras=rig("small").cameras, lidar=None)
-    suite = SensorSuite(cameras, town, 3, state.x_m.shape[1], labels=True, weather=weather, codes=True)
+    suite = SensorSuite(cameras, town, 3, state.x_m.shape[1], labels=True, weather=weather)
     suite.observe(state)
     return suite
 
@@ -200,7 +200,6 @@ def test_markings_do_not_shimmer(town: DrivingMap, state: WorldState) -> None:
         state.x_m.shape[1],
         labels=True,
         weather="cloudy-noon",
-        codes=True,
     )
     start = state.x_m[:, 0].copy(), state.y_m[:, 0].copy()
     added, counted = [], []

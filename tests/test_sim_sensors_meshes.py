@@ -55,7 +55,7 @@ def world(town: DrivingMap) -> World:
 
 
 def suite_of(town: DrivingMap, state: WorldState, *meshes: MeshConfig) -> SensorSuite:
-    return SensorSuite(RIG, town, 2, state.x_m.shape[1], labels=True, meshes=meshes, codes=True)
+    return SensorSuite(RIG, town, 2, state.x_m.shape[1], labels=True, meshes=meshes)
 
 
 def ahead(world: World, path: Path, away_m: float = 12.0, **fields: Any) -> MeshConfig:

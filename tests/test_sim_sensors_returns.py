@@ -178,7 +178,7 @@ def test_water_darkens_the_ground_and_drowns_markings() -> None:
 
 def observed(town: DrivingMap, state: WorldState, labels: bool, fog: float = 0.0) -> SensorSuite:
     lidar = LidarConfig.of_model("Pandar64", columns=256)
-    suite = SensorSuite(RigConfig(cameras=(), lidar=lidar), town, 2, state.x_m.shape[1], labels=labels, codes=True)
+    suite = SensorSuite(RigConfig(cameras=(), lidar=lidar), town, 2, state.x_m.shape[1], labels=labels)
     suite.observe(state)  # the episode's own weather
     suite.air[1, Air.FOG] = fog
     suite.observe(state)

@@ -32,7 +32,7 @@ def driving(state: WorldState, ego_mps: float, others_mps: float, yaw_rate: floa
 
 def swept(town: DrivingMap, state: WorldState, motion: bool, clockwise: bool = True) -> SensorSuite:
     lidar = LidarConfig.of_model("VLP-16", columns=COLUMNS, motion=motion, clockwise=clockwise)
-    suite = SensorSuite(RigConfig(cameras=(), lidar=lidar), town, 2, state.x_m.shape[1], labels=True, codes=True)
+    suite = SensorSuite(RigConfig(cameras=(), lidar=lidar), town, 2, state.x_m.shape[1], labels=True)
     suite.observe(state)
     return suite
 
@@ -151,9 +151,7 @@ def test_a_sweep_is_the_same_alone_and_in_a_batch(town: DrivingMap, motion: bool
         for _ in range(20):
             world.step(np.full((count, 2), [0.1, 0.5], np.float32))
         lidar = LidarConfig.of_model("Pandar64", columns=128, motion=motion)
-        suite = SensorSuite(
-            RigConfig(cameras=(), lidar=lidar), town, count, world.state.x_m.shape[1], labels=True, codes=True
-        )
+        suite = SensorSuite(RigConfig(cameras=(), lidar=lidar), town, count, world.state.x_m.shape[1], labels=True)
         suite.air[:] = [0.02, 10.0, 0.5]
         suite.observe(world.state)
         e = seeds.index(4)

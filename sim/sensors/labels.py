@@ -74,16 +74,19 @@ class PictureBoxes:
 
 
 @njit(**FAST)
-def _visible_pixels(instance, pixels, box):
-    """Count the pixels of every actor and their extent; instance: (H, W) int32, 0 for none, from A on for what is no actor.
+def _visible_pixels(code, instance_of, pixels, box):
+    """Count the pixels of every instance and their extent; instance_of (K,) int32 of each box, 0 for what is no actor.
 
     pixels: (A,) int64. box: (A, 4) int64, left, top, right, bottom, inclusive.
     """
     pixels[:] = 0
-    for v in range(instance.shape[0]):
-        for u in range(instance.shape[1]):
-            a = instance[v, u]
-            if a <= 0 or a >= len(pixels):
+    for v in range(code.shape[0]):
+        for u in range(code.shape[1]):
+            hit = code[v, u]
+            if hit < 0:
+                continue
+            a = instance_of[hit >> 2]
+            if a <= 0:
                 continue
             if pixels[a] == 0:
                 box[a, 0], box[a, 1], box[a, 2], box[a, 3] = u, v, u, v
@@ -186,8 +189,10 @@ class Labeller:
         suite, camera = self._suite, self._cameras[name]
         agents = state.x_m.shape[1]
         of_actors = suite.attributes[e, : suite.counts[e, 1], INSTANCE]
+        instance_of = np.zeros(suite.boxes.shape[1], np.int32)
+        instance_of[: len(of_actors)] = of_actors
         pixels, box = np.zeros(agents, np.int64), np.zeros((agents, 4), np.int64)
-        _visible_pixels(suite.instance[name][e], pixels, box)
+        _visible_pixels(suite.code[name][e], instance_of, pixels, box)
         found = np.flatnonzero(pixels)
         alone, whole = np.zeros(len(found), np.int64), np.zeros((len(found), 4), np.int64)
         for i, a in enumerate(found):

@@ -80,7 +80,7 @@ def _gather_all(
 @njit(**UNLOCKED)
 def _render_all(
     k, which, pose, rain_keys, lights, boxes, attributes, counts, order, camera, lens, scratch, ground, skyline, image, depth, code,
-    semantic, instance, labels, kept,
+    semantic, instance, labels,
 ):  # fmt: skip
     (origin, camera_from_ego, intrinsics, dx, dy, dz, lengths, turns, level, noise, mirror, mirrored) = camera
     (shade, contact, faces, panes, drawn, corners, bounds, flat, shine) = scratch
@@ -88,8 +88,7 @@ def _render_all(
     for e in which:
         view = pinhole_view(camera_from_ego, intrinsics, dz.shape[0], dz.shape[1])
         light = lights[e]
-        hits = code[e if kept else k]
-        cast_ground(origin, dz, depth[e], hits)
+        cast_ground(origin, dz, depth[e], code[e])
         seen = cast_camera(
             boxes[e],
             order[e],
@@ -101,36 +100,36 @@ def _render_all(
             dy,
             dz,
             depth[e],
-            hits,
+            code[e],
             corners[k],
             bounds[k],
             drawn[k],
         )
         if light[DIRECT] > np.float32(0.0):
             cast_shadows(
-                boxes[e], order[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], hits, shade[k],
+                boxes[e], order[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], code[e], shade[k],
                 corners[k], bounds[k], flat[k],
             )  # fmt: skip
         else:
             cast_pools(
-                boxes[e], attributes[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], hits, shade[k],
+                boxes[e], attributes[e], counts[e, 0], origin, view, lens, light, dx, dy, depth[e], code[e], shade[k],
                 corners[k], bounds[k], flat[k],
             )  # fmt: skip
         cast_contact(
-            boxes[e], attributes[e], order[e], counts[e, 0], origin, view, lens, dx, dy, depth[e], hits, contact[k], corners[k],
+            boxes[e], attributes[e], order[e], counts[e, 0], origin, view, lens, dx, dy, depth[e], code[e], contact[k], corners[k],
             bounds[k], flat[k],
         )  # fmt: skip
         light_faces(boxes[e], attributes[e], drawn[k], seen, origin, light, faces[k], panes[k])
         shade_camera(
-            depth[e], hits, shade[k], contact[k], shine[k], dx, dy, dz, lengths, turns, level, origin, pixel_angle, boxes[e],
+            depth[e], code[e], shade[k], contact[k], shine[k], dx, dy, dz, lengths, turns, level, origin, pixel_angle, boxes[e],
             attributes[e], faces[k], panes[k], light, skyline, pose[e, 0], pose[e, 1], pose[e, 2], pose[e, 3], ground, noise,
             image[e], semantic[e], instance[e], labels,
         )  # fmt: skip
         if light[WET] > np.float32(0.0):
-            mirror_wet_ground(image[e], hits, shine[k], dz, mirror, mirrored, light)
+            mirror_wet_ground(image[e], code[e], shine[k], dz, mirror, mirrored, light)
         if light[LAMPS] > np.float32(0.0):
             add_halos(
-                image[e], depth[e], hits, boxes[e], attributes[e], counts[e, 0], origin, view, lens, light, corners[k],
+                image[e], depth[e], code[e], boxes[e], attributes[e], counts[e, 0], origin, view, lens, light, corners[k],
                 bounds[k], flat[k],
             )  # fmt: skip
         if light[RAIN] > np.float32(0.0):
@@ -140,20 +139,19 @@ def _render_all(
 @njit(**UNLOCKED)
 def _sweep_all(
     k, which, pose, keys, boxes, attributes, counts, order, view, scratch, ground, air, depth, code, points, point_count,
-    semantic, instance, point_labels, point_time, labels, kept,
+    semantic, instance, point_labels, point_time, labels,
 ):  # fmt: skip
     (origin, lidar_from_ego, upright, slopes, first, step, spread, dx, dy, dz, times, limits) = view
     (bounds, rows, wet) = scratch
     (classes, raster_origin, cell_m) = ground
     for e in which:
-        hits = code[e if kept else k]
-        cast_ground(origin, dz, depth[e], hits)
+        cast_ground(origin, dz, depth[e], code[e])
         cast_sweep(
             boxes[e], order[e], counts[e, 0], origin, lidar_from_ego, upright, limits[1], slopes, first, step, spread,
-            dx, dy, dz, depth[e], hits, bounds[k],
+            dx, dy, dz, depth[e], code[e], bounds[k],
         )  # fmt: skip
         point_count[e] = measure_sweep(
-            depth[e], hits, dx, dy, dz, times, origin, boxes[e], attributes[e], pose[e, 0], pose[e, 1], pose[e, 2],
+            depth[e], code[e], dx, dy, dz, times, origin, boxes[e], attributes[e], pose[e, 0], pose[e, 1], pose[e, 2],
             pose[e, 3], classes, raster_origin, cell_m, limits, air[e], keys[e], wet[k], rows[k],
             points[e], semantic[e], instance[e], point_labels[e], point_time[e], labels,
         )  # fmt: skip
@@ -182,15 +180,13 @@ class SensorSuite:
     With labels=True also semantic (uint8 `SemanticClass`) and instance (int32, 0 for none) of the same shape, and for each
     point point_labels (E, P, 3) int32 beam, class and instance, and point_time_us (E, P) int32 before the end of the sweep;
     otherwise these hold nothing.
-    code: by sensor, int32 of the same shape as depth, what each ray met (`cast.GROUND`, `cast.SKY`, `meshes.MESH`, or 4 times the
-    number of a box plus its face); with codes=True, otherwise without entries.
     A LiDAR with motion gives points where the ego saw them at their own time, sector after sector (`sweep_motion`).
     air: (E, AIR_COLUMNS) float32 as in `returns.Air`, what the LiDAR looks through: the episode's weather.
     """
 
     def __init__(
         self, rig: RigConfig, driving_map: DrivingMap, num_envs: int, num_agents: int, labels: bool = False,
-        meshes: tuple[MeshConfig, ...] = (), weather: WeatherName = "clear", codes: bool = False,
+        meshes: tuple[MeshConfig, ...] = (), weather: WeatherName = "clear",
     ) -> None:  # fmt: skip
         self.rig = rig
         self.num_envs = num_envs
@@ -213,10 +209,7 @@ class SensorSuite:
         self._meshes = MeshScene(meshes) if meshes else None
         self.images: dict[str, NDArray[np.uint8]] = {}
         self.depth: dict[str, NDArray[np.float32]] = {}
-        # What rays met is looked at while a picture is coloured; who does not ask for it has it in the thread's cache.
-        moves = rig.lidar is not None and rig.lidar.motion
-        self._keeps_code = codes or bool(meshes) or moves or any(c.effects.any for c in rig.cameras)
-        self._code: dict[str, NDArray[np.int32]] = {}
+        self.code: dict[str, NDArray[np.int32]] = {}
         self.semantic: dict[str, NDArray[np.uint8]] = {}
         self.instance: dict[str, NDArray[np.int32]] = {}
         shapes = {c.name: (c.height_px, c.width_px) for c in rig.cameras}
@@ -227,10 +220,9 @@ class SensorSuite:
         for name, shape in shapes.items():
             labelled = shape if labels else (1, 1)
             self.depth[name] = np.zeros((num_envs, *shape), np.float32)
-            self._code[name] = np.zeros((num_envs if self._keeps_code else MOST_THREADS, *shape), np.int32)
+            self.code[name] = np.zeros((num_envs, *shape), np.int32)
             self.semantic[name] = np.zeros((num_envs, *labelled), np.uint8)
             self.instance[name] = np.zeros((num_envs, *labelled), np.int32)
-        self.code = self._code if codes else {}
         self.points = np.zeros((num_envs, rig.max_points, 4), np.float32)
         self.point_count = np.zeros(num_envs, np.int32)
         self.point_labels = np.zeros((num_envs, rig.max_points if labels else 1, 3), np.int32)
@@ -278,7 +270,7 @@ class SensorSuite:
             over_environments(
                 _render_all, which, self._pose, self._rain_keys, self.light.rows, self.boxes, self.attributes, self.counts,
                 self.order, view.constants, view.lens, view.scratch, ground, _SKYLINE, self.images[name], self.depth[name],
-                self._code[name], self.semantic[name], self.instance[name], self.labels, self._keeps_code,
+                self.code[name], self.semantic[name], self.instance[name], self.labels,
             )  # fmt: skip
         if self._lidar is not None:
             name, moving = self._lidar.name, self._lidar.moving
@@ -286,15 +278,15 @@ class SensorSuite:
                 over_environments(
                     sweep_in_motion, which, self._pose, self._speed_mps, self._yaw_rate_radps, self._keys, self.boxes,
                     self.attributes, self.counts, self.order, self._lidar.constants, moving.sectors, moving.scratch,
-                    (t.classes, t.origin, t.cell_m), self.air, self.depth[name], self._code[name], self.points, self.point_count,
+                    (t.classes, t.origin, t.cell_m), self.air, self.depth[name], self.code[name], self.points, self.point_count,
                     self.semantic[name], self.instance[name], self.point_labels, self.point_time_us, self.labels,
                 )  # fmt: skip
                 return
             over_environments(
                 _sweep_all, which, self._pose, self._keys, self.boxes, self.attributes, self.counts, self.order,
                 self._lidar.constants, self._lidar.scratch, (t.classes, t.origin, t.cell_m), self.air, self.depth[name],
-                self._code[name], self.points, self.point_count, self.semantic[name], self.instance[name], self.point_labels,
-                self.point_time_us, self.labels, self._keeps_code,
+                self.code[name], self.points, self.point_count, self.semantic[name], self.instance[name], self.point_labels,
+                self.point_time_us, self.labels,
             )  # fmt: skip
 
     def _add_meshes(self, meshes: MeshScene, state: WorldState, e: int) -> None:
@@ -304,12 +296,12 @@ class SensorSuite:
         for name, view in self._cameras.items():
             merge_picture(
                 meshes, self._pose[e], view.origin, view.directions, light, self.images[name][e], self.depth[name][e],
-                self._code[name][e], (self.semantic[name][e], self.instance[name][e]) if self.labels else None,
+                self.code[name][e], (self.semantic[name][e], self.instance[name][e]) if self.labels else None,
             )  # fmt: skip
         if self._lidar is not None:
             lidar, name = self._lidar, self._lidar.name
             sweep = Sweep(
-                self.depth[name][e], self._code[name][e], self.points[e], self.semantic[name][e], self.instance[name][e],
+                self.depth[name][e], self.code[name][e], self.points[e], self.semantic[name][e], self.instance[name][e],
                 self.point_labels[e], self.point_time_us[e], lidar.times_us, self.labels,
             )  # fmt: skip
             counter = (int(state.seed[e]), int(state.episode[e]), int(state.tick[e]))
@@ -328,7 +320,7 @@ class SensorSuite:
         self._velocity[:actors] = in_ego[self.attributes[e, :actors, INSTANCE]]
         place = self._cameras[name].calibration.ego_from_camera[:2, 3]
         effects.apply(
-            self.images[name][e], self.depth[name][e], self._code[name][e], self._velocity,
+            self.images[name][e], self.depth[name][e], self.code[name][e], self._velocity,
             (float(state.speed_mps[e, EGO]), float(state.yaw_rate_radps[e, EGO]), float(place[0]), float(place[1])),
             (int(state.seed[e]), int(state.episode[e]), int(state.tick[e])),
         )  # fmt: skip
