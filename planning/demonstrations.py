@@ -43,6 +43,22 @@ class DemonstrationsConfig(BaseModel):
     )
 
 
+def open_shards(config: DemonstrationsConfig) -> FrameStore:
+    """All shards of the folder.
+
+    Raises KeptFramesError: there are none, or one is damaged.
+    """
+    store = FrameStore()
+    for shard in sorted(Path(config.frames).glob("shard-*")):
+        store.add(shard)
+    if not len(store):
+        raise KeptFramesError(
+            f"demonstrations.frames: no shards of kept frames in {config.frames}; give the folder `frames` of a run of stage 3b, "
+            "or set ppo.demonstration_weight=0 to do without"
+        )
+    return store
+
+
 @dataclass(frozen=True)
 class Demonstrations:
     """N frames: latent (N, F) float32, expert (N, 2, 2) float32 as `perception.labels.LabelledFrames` has it."""
@@ -52,16 +68,11 @@ class Demonstrations:
     imitation: ImitationConfig
 
     @staticmethod
-    def of(config: DemonstrationsConfig, network: DrivingNetwork, seed: int) -> Demonstrations:
-        """Draw frames and work out their features.
+    def of(store: FrameStore, config: DemonstrationsConfig, network: DrivingNetwork, seed: int) -> Demonstrations:
+        """Draw from the frames of `open_shards` and work out their features.
 
-        Raises KeptFramesError: there are no shards, one is damaged, or they do not fit this network.
+        Raises KeptFramesError: they do not fit this network.
         """
-        folder, store = Path(config.frames), FrameStore()
-        for shard in sorted(folder.glob("shard-*")):
-            store.add(shard)
-        if not len(store):
-            raise KeptFramesError(f"{folder}: no shards of kept frames; give the folder `frames` of a run of stage 3b")
         draws = np.cumsum(draw_weights(store.affordances(), config.draws))
         rng, latents, experts = np.random.default_rng(seed), [], []
         # In the order in which they lie on the disk: what is drawn later is drawn by chance again.
@@ -74,7 +85,7 @@ class Demonstrations:
                     latents.append(network.latent_of(frames.tokens))
             except (KeyError, RuntimeError) as error:
                 why = " ".join(str(error).split())[:120]
-                raise KeptFramesError(f"{folder}: frames of a network of another shape: {why}") from None
+                raise KeptFramesError(f"{config.frames}: frames of a network of another shape: {why}") from None
             experts.append(frames.expert)
         return Demonstrations(torch.cat(latents).clone(), torch.cat(experts), config.imitation)
 

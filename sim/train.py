@@ -23,7 +23,7 @@ from rich.console import Console
 from perception.preprocess import ObservationSpec
 from planning.beta import BetaActions
 from planning.checkpoint import load_checkpoint
-from planning.demonstrations import Demonstrations, DemonstrationsConfig
+from planning.demonstrations import Demonstrations, DemonstrationsConfig, open_shards
 from planning.network import ActorCritic, DrivingNetwork, NetworkConfig, build_network, network_config
 from planning.ppo import Demonstrated, PPOConfig
 from planning.ppo import train as train_ppo
@@ -126,6 +126,7 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
 
     Raises:
         ConfigError: the parts of the configuration do not fit each other. MapError: a town kept for validation or tests.
+        KeptFramesError: demonstrations that are not there, are damaged, or do not fit the network.
     """
     if seed_split(config.seed) != "train":
         raise ConfigError(f"seed {config.seed} is not a training seed; allowed are 0 to 9999")
@@ -140,6 +141,9 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
         raise ConfigError("frozen = true and teacher = 'start' need start_from, the checkpoint of a trained network")
     if config.demonstrations is not None and not config.frozen:
         raise ConfigError("demonstrations are learned from as features; they need frozen = true")
+    shards = None
+    if config.demonstrations is not None and config.ppo.demonstration_weight > 0:
+        shards = open_shards(config.demonstrations)
     limit_torch(config.threads)
     torch.manual_seed(config.seed)
     started = time.perf_counter()
@@ -155,8 +159,8 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
             raise ConfigError("frozen = true needs network.kind 'sensor': a privileged network has no features")
         network.freeze_features()
         env = FeatureVectorEnv(mixed, network)
-        if config.demonstrations is not None:
-            demonstrated = Demonstrations.of(config.demonstrations, network, config.seed).loss
+        if config.demonstrations is not None and shards is not None:
+            demonstrated = Demonstrations.of(shards, config.demonstrations, network, config.seed).loss
     judge = Judge(judge_batches(config, batches[0].map), config.evaluation_episodes)
     console.print(f"{sum(p.numel() for p in network.parameters()):,} parameters; {config.num_envs} environments")
     before = judge(network)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import planning.ppo as loop
 from planning.checkpoint import load_checkpoint, save_checkpoint
-from planning.demonstrations import Demonstrations, DemonstrationsConfig
+from planning.demonstrations import Demonstrations, DemonstrationsConfig, open_shards
 from planning.kept_frames import FrameStore, KeptFramesError
 from planning.network import LATENT, ActorCritic, DrivingNetwork, network_config
 from planning.perceiver import NETWORK as NETWORK_FILE
@@ -143,7 +143,8 @@ def shown_by(fused: Path, count: int = 40) -> tuple[DrivingNetwork, Demonstratio
     network = load_checkpoint(fused / NETWORK_FILE).network
     assert isinstance(network, DrivingNetwork)
     values = {"frames": str(fused / FRAMES), "count": count, "silent_camera": 0.0, "silent_lidar": 0.0}
-    return network, Demonstrations.of(DemonstrationsConfig.model_validate(values), network, 0)
+    config = DemonstrationsConfig.model_validate(values)
+    return network, Demonstrations.of(open_shards(config), config, network, 0)
 
 
 def test_demonstrations_are_kept_frames_as_the_network_sees_them(fused: Path) -> None:
@@ -198,7 +199,7 @@ def test_a_run_with_demonstrations_resumes_equal(fused: Path, tmp_path: Path) ->
 def test_demonstrations_that_do_not_fit_are_refused(fused: Path, tmp_path: Path) -> None:
     start, frames = fused / NETWORK_FILE, f"demonstrations.frames={fused / FRAMES}"
     for overrides, message in (
-        ((f"demonstrations.frames={tmp_path}",), "no shards of kept frames"),
+        ((f"demonstrations.frames={tmp_path}", "ppo.demonstration_weight=1.0"), "no shards of kept frames"),
         ((frames, "frozen=false", "teacher=rules"), "need frozen = true"),
         (("ppo.demonstration_weight=1.0",), "this run has no demonstrations"),
     ):
@@ -208,7 +209,7 @@ def test_demonstrations_that_do_not_fit_are_refused(fused: Path, tmp_path: Path)
     other = DrivingNetwork(network_config("smoke", fusion="attention", outlook=True), spec_of(rig("smoke")))
     given = DemonstrationsConfig(frames=str(fused / FRAMES), count=4)
     with pytest.raises(KeptFramesError, match="another shape"):
-        Demonstrations.of(given, other, 0)
+        Demonstrations.of(open_shards(given), given, other, 0)
 
 
 def test_what_does_not_go_together_is_said(distilled: Path, tmp_path: Path) -> None:
