@@ -98,9 +98,13 @@ class Unkept:
 
 def measure(variant: Variant, run: Path, steps: int, seed: int) -> dict[str, float]:
     """Train one variant; its scores on validation frames, parameters that learned, and seconds."""
-    given = load_checkpoint(run / "latest.safetensors").network
-    if not isinstance(given, DrivingNetwork):
-        raise SystemExit(f"{run}: not a run of stage 3b")
+    path = run / "latest.safetensors"
+    given = load_checkpoint(path).network if path.exists() else None
+    shards = sorted((run / "frames").glob("shard-*"))
+    if not isinstance(given, DrivingNetwork) or not shards:
+        raise SystemExit(
+            f"{run} is no run of stage 3b: latest.safetensors of a sensor network and frames/shard-* are needed"
+        )
     torch.manual_seed(seed)
     config = NetworkConfig.model_validate({**given.config.model_dump(), **variant.network})
     network = DrivingNetwork(config, given.spec)
@@ -111,7 +115,6 @@ def measure(variant: Variant, run: Path, steps: int, seed: int) -> dict[str, flo
     validation = FrameStore()
     for shard in sorted((run / "validation").glob("shard-*")):
         validation.add(shard)
-    shards = sorted((run / "frames").glob("shard-*"))
     training = KeptTrainingConfig.model_validate({"rounds": 1, "steps": steps, "evaluate_every": 1, **variant.training})
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
