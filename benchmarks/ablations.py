@@ -1,6 +1,6 @@
 """What each choice behind the encoders is worth: fusion, outlook and policy learn anew on the frames of a run, one thing changed.
 
-    python benchmarks/ablations.py RUN --out benchmarks/results/DATE-ablations.json [--steps 800] [--seeds 1] [VARIANT ...]
+    python benchmarks/ablations.py RUN --out benchmarks/results/DATE-ablations.json [--steps 800] [--seeds 1] [--only VARIANT ...]
 
 RUN is a folder of stage 3b with `latest.safetensors`, `frames` and `validation`. Each variant begins anew, learns for equally many
 steps on the same draws, and is held against the expert on validation towns: how far it is from him on his own drives, which says
@@ -128,21 +128,20 @@ def measure(variant: Variant, run: Path, steps: int, seed: int) -> dict[str, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("variants", nargs="*", metavar="VARIANT", help=f"of: {', '.join(VARIANTS)}; none: all")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), metavar="VARIANT", help=", ".join(VARIANTS)
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
-    unknown = set(arguments.variants) - set(VARIANTS)
-    if unknown:
-        parser.error(f"no such variant: {', '.join(sorted(unknown))}")
     limit_torch(2)
     report: dict[str, Any] = {}
     if arguments.out.exists():
         report = json.loads(arguments.out.read_text(encoding="utf-8"))
     results = report.setdefault("results", {})
     for seed in range(arguments.seeds):
-        for name in arguments.variants or VARIANTS:
+        for name in arguments.only:
             key = f"{name}, {arguments.steps} steps, seed {seed}"
             if key in results:
                 continue
