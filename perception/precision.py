@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import lru_cache
 from typing import Literal
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 Precision = Literal["auto", "float32", "bfloat16"]
+DECISION = "AUTOMEDON_BFLOAT16"  # 0 or 1 in the environment: what was measured, for processes that this one starts
 LEAST_GAIN = 1.2  # below, a run on a busy machine could come out either way
 
 
@@ -20,8 +22,16 @@ def cpu_has_bfloat16() -> bool:
 
 @lru_cache(maxsize=1)
 def bfloat16_is_faster() -> bool:
-    """Whether bfloat16 is there and pays: convolutions forward and back, about 0.2 s, once in a process."""
-    return cpu_has_bfloat16() and _seconds(False) > LEAST_GAIN * _seconds(True)
+    """Whether bfloat16 is there and pays: convolutions forward and back, about 0.2 s, once in a process.
+
+    Processes that are started from here on decide the same: on a busy machine each for itself might measure something else, and
+    frames of one run would come from two networks.
+    """
+    if not cpu_has_bfloat16():
+        return False
+    if os.environ.get(DECISION) not in ("0", "1"):
+        os.environ[DECISION] = "1" if _seconds(False) > LEAST_GAIN * _seconds(True) else "0"
+    return os.environ[DECISION] == "1"
 
 
 def autocast(precision: Precision) -> torch.autocast:

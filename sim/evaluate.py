@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perception.precision import bfloat16_is_faster
 from planning.sense import Sense
 from planning.shipped import SHIPPED, SHIPPED_FILE
 from sim.config import ConfigError
@@ -156,6 +157,8 @@ def _run(job: Job, todo: Sequence[int], workers: int, advance: Progress) -> Outc
 def _run_in_processes(job: Job, todo: Sequence[int], workers: int, advance: Progress) -> Outcome:
     """As `_run`, in processes of their own; where one dies, its episodes are driven again, alone."""
     outcome: Outcome = {}
+    if job.policy not in RULE_BASED:
+        bfloat16_is_faster()  # once for all processes
     left = list(chunks(job.suite, todo, workers))
     for restart in range(MOST_RESTARTS + 1):
         if not left:

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from perception.features import SensorTokens
 from perception.points import BevGrid
+from perception.precision import bfloat16_is_faster
 from planning.checkpoint import load_checkpoint, save_checkpoint
 from planning.kept_frames import FrameStore, write_shard
 from planning.network import DrivingNetwork
@@ -115,6 +116,7 @@ def _shards(
         for number in missing:
             _drive(config, network, split, shards[number], number, student_share)
         return list(shards.values())
+    bfloat16_is_faster()  # once for all processes
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as temporary:
         student = Path(temporary) / "student.safetensors"
