@@ -313,14 +313,7 @@ def _learn(
             minibatches += 1
         if stopped:
             break
-    for _ in range(config.value_epochs):
-        for minibatch in torch.randperm(len(actions), generator=generator).view(-1, size):
-            optimizer.zero_grad(set_to_none=True)  # the optimiser passes over what has no gradient
-            for chosen in minibatch.view(-1, chunk):
-                value = network({key: o[chosen] for key, o in observations.items()})[1]
-                (0.5 * config.value_weight / size * (value - all_targets[chosen]).square().sum()).backward()
-            nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
-            optimizer.step()
+    _learn_value(network, optimizer, observations, all_targets, config, generator)
     names = (
         "policy_loss", "value_loss", "entropy", "divergence", "clipped", "teacher_distance", "demonstrated", "gradient_norm",
     )  # fmt: skip
@@ -332,6 +325,26 @@ def _learn(
         "ppo/minibatches": float(minibatches),
         "ppo/first_ratio_error": ratio_error,
     }
+
+
+def _learn_value(
+    network: ActorCritic,
+    optimizer: torch.optim.Optimizer,
+    observations: Mapping[str, Tensor],
+    targets: Tensor,
+    config: PPOConfig,
+    generator: torch.Generator,
+) -> None:
+    """`value_epochs` passes over a rollout in which the value alone learns: the optimiser leaves alone what has no gradient."""
+    size, chunk = config.minibatch_size, min(config.chunk_size, config.minibatch_size)
+    for _ in range(config.value_epochs):
+        for minibatch in torch.randperm(len(targets), generator=generator).view(-1, size):
+            optimizer.zero_grad(set_to_none=True)
+            for chosen in minibatch.view(-1, chunk):
+                value = network({key: o[chosen] for key, o in observations.items()})[1]
+                (0.5 * config.value_weight / size * (value - targets[chosen]).square().sum()).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+            optimizer.step()
 
 
 def _restore(
