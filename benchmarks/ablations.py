@@ -70,7 +70,8 @@ def one_speed(tokens: SensorTokens) -> SensorTokens:
 NO_TASKS = {"weights": {"light": 0.0, "lane": 0.0, "affordances": 0.0}}
 VARIANTS = {
     "as it is": Variant(),
-    "fusion attention": Variant(network={"fusion": "attention"}, sees=plain_route),
+    "fusion attention": Variant(network={"fusion": "attention", "surroundings": False}, sees=plain_route),
+    "no surroundings": Variant(network={"surroundings": False}),
     "no outlook": Variant(network={"outlook": False}),
     "outlook untaught": Variant(training=NO_TASKS),
     "even draws": Variant(training={"draws": {"stop_line": 1.0, "walker": 1.0, "detour": 1.0}}),

@@ -2,8 +2,9 @@
 
 How far it is to a leader, a stop line or somebody on a crosswalk is a matter of places on the route. Attention over coarse cells
 has to learn where these lie; here each point of the route brings what the bird's-eye maps hold at and beside it, and what the
-cameras see where it lies on the ground. Queries, ego and route look at all tokens of the sensors, which stay as they are
-(Perceiver, Jaegle et al., ICML 2021). Knows torch and calibrations.
+cameras see where it lies on the ground. The route begins ahead of the car, so whoever passes something does not find there where
+it ends: `surroundings` brings what the finest bird's-eye map holds beside the car and behind it. Queries, ego and route look at all
+tokens of the sensors, which stay as they are (Perceiver, Jaegle et al., ICML 2021). Knows torch and calibrations.
 """
 
 from __future__ import annotations
@@ -26,6 +27,11 @@ ROUTE = "route"
 NEAR_ASIDE_M = (-3.5, -1.75, 0.0, 1.75, 3.5)  # left of the route: its lane, the edges of that, and the next lanes
 NEAR_ALONG = (0.0, 0.5)  # of the way to the next point
 WIDE_ASIDE_M = (-3.5, 0.0, 3.5)
+AROUND = "around"
+# Places around the car in ego, in the middle of cells of a metre: rows of two metres along x, one token each.
+AROUND_ROWS_M = tuple(range(-8, 10, 2))
+AROUND_ALONG_M = (0.5, 1.5)
+AROUND_ASIDE_M = tuple(k + 0.5 for k in range(-5, 5))
 
 
 class RouteFusion(nn.Module):
@@ -36,6 +42,7 @@ class RouteFusion(nn.Module):
         vectors: the same of `route`, which must be there, and `ego`.
         cameras: geometry of each camera. picture_channels: of their features.
         points: channels of the bird's-eye maps with strides 2 and 4, empty without a LiDAR.
+        surroundings: whether places around the car are looked up too, where there is a LiDAR.
         route_scale_m: what a route of 1 stands for.
         width, layers, heads, queries: of the transformer.
 
@@ -56,12 +63,16 @@ class RouteFusion(nn.Module):
         layers: int,
         heads: int,
         queries: int,
+        surroundings: bool = False,
     ) -> None:
         super().__init__()
         if ROUTE not in vectors:
             raise ValueError("route fusion looks along the route, which this observation lacks; take another fusion")
         self.cameras, self.grid, self.route_scale_m = dict(cameras), grid, route_scale_m
         self.sources, self.readers = dict(sources), dict(vectors)
+        if surroundings and points:
+            of_row = len(AROUND_ALONG_M) * len(AROUND_ASIDE_M) * points[0]
+            self.sources[AROUND] = (len(AROUND_ROWS_M), of_row)
         self.out_features, self.bev_channels = queries * width, width if POINTS in sources else queries * width
         looked: dict[str, int] = {}
         if points:
@@ -70,11 +81,12 @@ class RouteFusion(nn.Module):
             **looked,
             **dict.fromkeys(cameras, picture_channels),
         }  # channels a token of the route has of each
-        inputs = {name: channels for name, (_, channels) in {**sources, **vectors}.items()}
+        counted = {**self.sources, **self.readers}
+        inputs = {name: channels for name, (_, channels) in counted.items()}
         inputs[ROUTE] += sum(self._looked.values())
         self.embed = nn.ModuleDict({name: nn.Linear(channels, width) for name, channels in inputs.items()})
         self.position = nn.ParameterDict(
-            {name: nn.Parameter(0.02 * torch.randn(n, width)) for name, (n, _) in {**sources, **vectors}.items()}
+            {name: nn.Parameter(0.02 * torch.randn(n, width)) for name, (n, _) in counted.items()}
         )
         self.queries = nn.Parameter(0.02 * torch.randn(queries, width))
         self.layers = nn.ModuleList([TransformerLayer(width, heads) for _ in range(layers)])
@@ -90,7 +102,10 @@ class RouteFusion(nn.Module):
 
     def tokens(self, features: SensorFeatures) -> dict[str, Tensor]:
         """Tokens (B, T, channels) float32 of all sources and vectors; those of the route with what the maps hold along it."""
-        return {**tokens_of(features), ROUTE: self.along_route(features)}
+        tokens = {**tokens_of(features), ROUTE: self.along_route(features)}
+        if AROUND in self.sources:
+            tokens[AROUND] = self.around(features)
+        return tokens
 
     def fuse(self, features: SensorFeatures) -> FusedFeatures:
         """The latent, and what the tokens of the bird's-eye grid read in all sensors, (B, width, 6, 6)."""
@@ -116,7 +131,7 @@ class RouteFusion(nn.Module):
         rest = torch.cat([own[:, :0], *[embedded[name] for name in self.sources]], dim=1)
         seen = [torch.ones(batch, len(self.queries), dtype=torch.bool)]
         for name in (*self.readers, *self.sources):
-            here = present.get(name, torch.ones(batch, dtype=torch.bool))
+            here = present.get(POINTS if name == AROUND else name, torch.ones(batch, dtype=torch.bool))
             seen.append(here.view(batch, 1).expand(batch, embedded[name].shape[1]))
         mask = torch.cat(seen, dim=1)[:, None, None, :]
         copies = [embedded[name] for name in more]
@@ -149,6 +164,16 @@ class RouteFusion(nn.Module):
             looked = functional.grid_sample(features.pictures[name].float(), where[:, :, None], align_corners=False)
             parts.append(looked[..., 0].transpose(1, 2))
         return torch.cat(parts, dim=2)
+
+    def around(self, features: SensorFeatures) -> Tensor:
+        """(B, rows, channels) float32: what the finest map holds around the car, row after row of `AROUND_ROWS_M`."""
+        half = features.points[0].float()
+        rows, along, aside = (
+            torch.tensor(m, dtype=torch.float32) for m in (AROUND_ROWS_M, AROUND_ALONG_M, AROUND_ASIDE_M)
+        )
+        x = (rows[:, None] + along).repeat_interleave(len(aside), dim=1)
+        places = torch.stack([x, aside.repeat(len(along)).expand_as(x)], dim=-1)
+        return self._on_map(half, places.expand(len(half), -1, -1, -1))
 
     def _without_silent(self, route: Tensor, present: Mapping[str, Tensor]) -> Tensor:
         """Tokens of the route (B, T, channels) with 0 for what sensors that are silent would hold there."""

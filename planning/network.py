@@ -67,6 +67,9 @@ class NetworkConfig(BaseModel):
         description="attention: tokens of all sensors; route: the same, and what the maps hold along the route; "
         "lift: pictures on the bird's-eye grid; late: a vector for each sensor",
     )
+    surroundings: bool = Field(
+        False, description="fusion route also looks up what the LiDAR's map holds beside the car and behind it"
+    )
     outlook: bool = Field(
         False,
         description="the policy sees what the network says of signal, lane and affordances, and has two hidden layers",
@@ -96,6 +99,8 @@ class NetworkConfig(BaseModel):
     def _check_heads(self) -> NetworkConfig:
         if self.token_width % self.heads:
             raise ValueError(f"heads must divide token_width, got {self.heads} heads and width {self.token_width}")
+        if self.surroundings and self.fusion != "route":
+            raise ValueError(f"surroundings are looked up by fusion 'route' only, got {self.fusion!r}")
         if self.camera_imagenet and (self.camera_width, self.camera_blocks) != (64, 2):
             raise ValueError("camera_imagenet needs camera_width = 64 and camera_blocks = 2")
         return self
@@ -193,6 +198,7 @@ class DrivingNetwork(nn.Module):
                 return RouteFusion(
                     sources, vectors, spec.cameras, picture_channels, finer, BevGrid.of_cells(config.bev_cells),
                     spec.route_points * ROUTE_SPACING_M / 2, config.token_width, config.layers, config.heads, config.queries,
+                    config.surroundings,
                 )  # fmt: skip
             case "lift":
                 points = (point_channels // 2, point_channels) if spec.max_points else ()
@@ -283,11 +289,18 @@ class DrivingNetwork(nn.Module):
     def take_over(self, other: DrivingNetwork) -> None:
         """Take the weights of another network; where only the other's critic sees something else, all but those of the critic.
 
+        Tokens of surroundings that only this one looks up are 0 at first: it drives nearly as the other does.
+
         Raises:
             ValueError: it has another shape or observation.
         """
         if self.same_shape(other):
             self.load_state_dict(other.state_dict())
+            return
+        if self.adds_surroundings_to(other):
+            missing = self.load_state_dict(other.state_dict(), strict=False).missing_keys
+            for name in missing:
+                nn.init.zeros_(self.get_parameter(name))
             return
         if self.config != other.config or not self.spec.same_sensors(other.spec):
             raise ValueError("another shape or observation")
@@ -318,6 +331,13 @@ class DrivingNetwork(nn.Module):
     def same_shape(self, other: nn.Module) -> bool:
         """Whether weights of the other fit here and mean the same."""
         return isinstance(other, DrivingNetwork) and _shape(self) == _shape(other)
+
+    def adds_surroundings_to(self, other: nn.Module) -> bool:
+        """Whether this is the other's shape, but that surroundings are looked up here only: all weights of the other fit."""
+        if not (isinstance(other, DrivingNetwork) and self.config.surroundings):
+            return False
+        same = other.config.model_copy(update={"surroundings": True}) == self.config
+        return same and not other.config.surroundings and self.spec.to_json() == other.spec.to_json()
 
     def update_statistics(self, observation: Tensors) -> None:
         """Take observations (B, ...) into the normalisation of what has no physical scale (`privileged`)."""

@@ -24,6 +24,7 @@ from sim.imitation_frames import Expert, SharedTown, affordances_of
 from sim.labelled_frames import DrivesConfig, check_split, jittered
 from sim.roads.towns import SPLITS
 from sim.sensors.rig import RigConfig
+from sim.sight import Road
 from sim.world import EGO
 
 KINDS = ("town", "grid-small", "radial", "town", "grid-large")  # stop signs are more frequent in the first
@@ -45,7 +46,8 @@ REASONS = {
     Affordance.YIELD: (0.25, 0.12),
     Affordance.LEADER: (0.4, 0.12),
 }
-BRAKING_SHARE, STARTS_SHARE = 0.2, 0.4
+BRAKING_SHARE, STARTS_SHARE, ASIDE_SHARE = 0.2, 0.4, 0.4
+ASIDE_M = 0.4  # beside the route on the path: passing something, which no affordance tells any more once it turns back
 
 
 class ChosenFramesConfig(DrivesConfig):
@@ -107,8 +109,10 @@ class ChosenFrames:
 
     def _moment(self, town: SharedTown, rng: np.random.Generator) -> KeptFrames | None:
         """Look, let the student decide, and keep what is chosen."""
-        expert, affordances = town.wanted(), affordances_of(town.world.situation(), town.observer.sight)
-        share = share_kept(expert, affordances, town.world.state.speed_mps[:, EGO], self.config.other_share)
+        sight = town.observer.sight
+        expert, affordances = town.wanted(), affordances_of(town.world.situation(), sight)
+        speed_mps, swing_m = town.world.state.speed_mps[:, EGO], sight.road[:, Road.SWING]
+        share = share_kept(expert, affordances, speed_mps, swing_m, self.config.other_share)
         share[town.followed] *= self.config.student_keeps
         chosen = rng.random(len(share)) < share
         seen = chosen | town.followed
@@ -126,16 +130,21 @@ class ChosenFrames:
 
 
 def share_kept(
-    expert: NDArray[np.float32], affordances: NDArray[np.float32], speed_mps: NDArray[np.floating], other: float
+    expert: NDArray[np.float32],
+    affordances: NDArray[np.float32],
+    speed_mps: NDArray[np.floating],
+    swing_m: NDArray[np.floating],
+    other: float,
 ) -> NDArray[np.float64]:
-    """(N,) chance that a moment is kept: `other`, and more for each reason to slow down and where a car that stands may go; a
-    quarter while it stands and stays so, as one red light looks like itself for half a minute."""
+    """(N,) chance that a moment is kept: `other`, and more for each reason to slow down, where a car that stands may go and beside
+    what is passed; a quarter while it stands and stays so, as one red light looks like itself for half a minute."""
     share = np.full(len(affordances), other)
     for column, (near, more) in REASONS.items():
         share += more * (affordances[:, column] > near)
     throttle = mode_of(expert)[:, THROTTLE]
     stands = speed_mps < STANDS_MPS
     share += BRAKING_SHARE * (throttle < BRAKES_BELOW) + STARTS_SHARE * (stands & (throttle > 0))
+    share += ASIDE_SHARE * (np.abs(swing_m) > ASIDE_M)
     share[stands & (throttle < 0)] *= 0.25
     return share
 

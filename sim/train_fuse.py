@@ -51,7 +51,7 @@ class TrainFuseConfig(ImitatingConfig):
     )
     start_from: str | None = Field(
         default=None,
-        description="folder of a run, or a checkpoint, whose encoders see; all of it where the shape is the same",
+        description="folder of a run, or a checkpoint, whose encoders see; all of it where only surroundings differ, if anything",
     )
     shards: int = Field(default=6, ge=0, le=9999, description="driven before each later round, by expert and student")
     validation_shards: int = Field(
@@ -178,7 +178,9 @@ def _freeze(model: Perceiver) -> None:
 
 
 def _take_over(model: Perceiver, path: str) -> bool:
-    """Take over the network of another run, or its encoders alone where the rest has another shape; returns which.
+    """Take over the network of another run, or its encoders alone where the rest has another shape; returns whether it was all.
+
+    Surroundings that only this one looks up are learned from nothing.
 
     path: folder of a run, or a checkpoint, which comes without heads.
     Raises ConfigError where its encoders have another shape, CheckpointError where there is no run.
@@ -192,8 +194,8 @@ def _take_over(model: Perceiver, path: str) -> bool:
         if mine.same_shape(network) and model.heads_config == other.heads_config:
             model.load_state_dict(other.state_dict())
             return True
-    if mine.same_shape(network):
-        mine.load_state_dict(network.state_dict())
+    if isinstance(network, DrivingNetwork) and (mine.same_shape(network) or mine.adds_surroundings_to(network)):
+        mine.take_over(network)
         return True
     try:
         for name in (part for part in ("camera", "points") if hasattr(mine, part)):

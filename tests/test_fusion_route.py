@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from fusion.route import NEAR_ALONG, NEAR_ASIDE_M, RouteFusion, beside, on_ground
+from fusion.route import (
+    AROUND,
+    AROUND_ALONG_M,
+    AROUND_ASIDE_M,
+    AROUND_ROWS_M,
+    NEAR_ALONG,
+    NEAR_ASIDE_M,
+    RouteFusion,
+    beside,
+    on_ground,
+)
 from perception.features import SensorFeatures
 from perception.geometry import inverse, rotation_from_euler, se3
 from perception.points import BevGrid
@@ -26,9 +36,9 @@ SOURCES = {"camera": (72, 8), "points": (36, 16)}
 VECTORS = {"ego": (1, 5), "route": (20, 2)}
 
 
-def fusion(layers: int = 2) -> RouteFusion:
+def fusion(layers: int = 2, surroundings: bool = False) -> RouteFusion:
     torch.manual_seed(0)
-    return RouteFusion(SOURCES, VECTORS, {"camera": CAMERA}, 8, (4, 8), GRID, SCALE_M, 32, layers, 4, 3)
+    return RouteFusion(SOURCES, VECTORS, {"camera": CAMERA}, 8, (4, 8), GRID, SCALE_M, 32, layers, 4, 3, surroundings)
 
 
 def bent_route(batch: int) -> torch.Tensor:
@@ -61,12 +71,17 @@ def test_places_beside_a_circle_lie_on_circles_around_its_middle() -> None:
     torch.testing.assert_close(places[0, :-1, 4], (route[0, :-1] + route[0, 1:]) / 2)
 
 
-def test_a_map_of_its_own_coordinates_is_read_back_along_the_route() -> None:
-    given, network = features(), fusion()
+def map_of_its_own_coordinates() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(2, 4, 48, 48): x, y, 1 and 0 of each cell of the finest map; and x and y of its rows and columns."""
     x = GRID.x_min_m + (torch.arange(48) + 0.5) * 2 * GRID.cell_m
     y = GRID.y_min_m + (torch.arange(48) + 0.5) * 2 * GRID.cell_m
     where = torch.stack([*torch.meshgrid(x, y, indexing="ij"), torch.ones(48, 48), torch.zeros(48, 48)])
-    half = where.expand(2, -1, -1, -1)
+    return where.expand(2, -1, -1, -1), x, y
+
+
+def test_a_map_of_its_own_coordinates_is_read_back_along_the_route() -> None:
+    given, network = features(), fusion()
+    half, x, y = map_of_its_own_coordinates()
     tokens = network.along_route(replace(given, points=(half, *given.points[1:])))
     count = len(NEAR_ASIDE_M) * len(NEAR_ALONG)
     read = tokens[..., 2 : 2 + 4 * count].view(2, 20, count, 4)
@@ -77,6 +92,34 @@ def test_a_map_of_its_own_coordinates_is_read_back_along_the_route() -> None:
     beyond = places[..., 0] > x[-1] + 2.0
     assert beyond.any()
     assert read[beyond].abs().max() == 0.0
+
+
+def test_a_map_of_its_own_coordinates_is_read_back_around_the_car() -> None:
+    half, _, _ = map_of_its_own_coordinates()
+    given = features()
+    tokens = fusion(surroundings=True).tokens(replace(given, points=(half, *given.points[1:])))[AROUND]
+    assert tokens.shape == (2, len(AROUND_ROWS_M), len(AROUND_ALONG_M) * len(AROUND_ASIDE_M) * 4)
+    read = tokens.view(2, len(AROUND_ROWS_M), len(AROUND_ALONG_M), len(AROUND_ASIDE_M), 4)
+    for row, x0 in enumerate(AROUND_ROWS_M):
+        for k, along in enumerate(AROUND_ALONG_M):
+            torch.testing.assert_close(read[1, row, k, :, 0], torch.full((len(AROUND_ASIDE_M),), x0 + along))
+            torch.testing.assert_close(read[1, row, k, :, 1], torch.tensor(AROUND_ASIDE_M))
+    assert read[..., 2].min() > 0.999
+
+
+def test_surroundings_reach_the_latent_and_no_others() -> None:
+    """Something at the rear bumper, where the route does not look, and which is too small for a cell of eight metres."""
+    given = features()
+    changed = given.points[0].clone()
+    row, column = int(-2.5 - GRID.x_min_m), int(2.5 - GRID.y_min_m)
+    changed[1, :, row, column] += 1.0
+    after = replace(given, points=(changed, *given.points[1:]))
+    for surroundings in (False, True):
+        network = fusion(surroundings=surroundings)
+        with torch.no_grad():
+            moved = (network.latent(after) - network.latent(given)).abs().amax(1)
+        assert moved[0] == 0.0
+        assert (moved[1] > 1e-4) == surroundings
 
 
 def test_a_point_on_the_ground_is_where_the_camera_sees_it() -> None:
@@ -92,8 +135,9 @@ def test_a_point_on_the_ground_is_where_the_camera_sees_it() -> None:
     assert np.abs(on_ground(CAMERA, behind)).max() > 1.5
 
 
-def test_a_silent_sensor_has_no_influence() -> None:
-    given, network = features(), fusion()
+@pytest.mark.parametrize("surroundings", [False, True])
+def test_a_silent_sensor_has_no_influence(surroundings: bool) -> None:
+    given, network = features(), fusion(surroundings=surroundings)
     for silent in ("camera", "points"):
         quiet = replace(given, present={**given.present, silent: torch.tensor([True, False])})
         louder = replace(
@@ -106,8 +150,9 @@ def test_a_silent_sensor_has_no_influence() -> None:
         assert changed[0] > 1e-3
 
 
-def test_the_policy_sees_the_same_whether_or_not_places_are_asked_for() -> None:
-    given, network = features(), fusion(3)
+@pytest.mark.parametrize("surroundings", [False, True])
+def test_the_policy_sees_the_same_whether_or_not_places_are_asked_for(surroundings: bool) -> None:
+    given, network = features(), fusion(3, surroundings)
     with torch.no_grad():
         fused = network.fuse(given)
         torch.testing.assert_close(fused.latent, network.latent(given), rtol=1e-5, atol=1e-5)

@@ -226,3 +226,27 @@ def test_size_sets_the_widths_and_each_can_be_overridden() -> None:
     for wrong in ({"size": "huge"}, {"heads": 3}, {"camera_imagenet": True}, {"token_widht": 64}, {"hidden": 2.5}):
         with pytest.raises(ValidationError):
             NetworkConfig.model_validate({"size": "smoke", **wrong})
+
+
+def test_surroundings_are_added_to_a_network_that_drives() -> None:
+    old, new = network(fusion="route", outlook=True), network(fusion="route", outlook=True, surroundings=True)
+    assert isinstance(old, DrivingNetwork)
+    assert isinstance(new, DrivingNetwork)
+    assert new.adds_surroundings_to(old)
+    assert not old.adds_surroundings_to(new)
+    assert not new.adds_surroundings_to(network(fusion="route", outlook=True, layers=1))
+    with torch.no_grad():
+        old.outlook[-1].weight.mul_(100)
+    given = observation(16)
+    unlike = (actions(new, given) - actions(old, given)).abs().mean()
+    new.take_over(old)
+    for name, tensor in old.state_dict().items():
+        assert torch.equal(new.state_dict()[name], tensor), name
+    assert (actions(new, given) - actions(old, given)).abs().mean() < 0.2 * unlike
+    with pytest.raises(ValueError, match="another shape"):
+        old.take_over(new)
+
+
+def test_only_route_fusion_looks_up_surroundings() -> None:
+    with pytest.raises(ValidationError, match="'route' only, got 'lift'"):
+        network_config("smoke", fusion="lift", surroundings=True)

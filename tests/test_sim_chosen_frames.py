@@ -81,7 +81,11 @@ def test_what_is_a_reason_to_slow_down_is_kept_more_often() -> None:
     speed[5:] = 0.0
     go[6:, 1] = -0.6
     affordances[7, a.SIGNAL] = 0.9
-    share = share_kept(expert_distribution(go, 40.0), affordances, speed, 0.05)
+    passing = np.where(np.arange(8) == 3, -1.5, 0.1)
+    share = share_kept(expert_distribution(go, 40.0), affordances, speed, np.zeros(8), 0.05)
+    aside = share_kept(expert_distribution(go, 40.0), affordances, speed, passing, 0.05)
+    assert aside[3] > 5 * share[3]
+    assert (np.delete(aside, 3) == np.delete(share, 3)).all()
     empty, sign, both, far, brakes, starts, stands, waits = share
     assert empty == far == 0.05
     assert both > sign > empty

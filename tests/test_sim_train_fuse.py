@@ -95,6 +95,15 @@ def test_encoders_of_a_run_with_another_fusion_are_taken(unbroken: Path, tmp_pat
         fuse_stage(config(*SHORT, f"start_from={unbroken}", "network.camera_width=24"), tmp_path / "b", False, QUIET)
 
 
+def test_a_network_learns_to_use_surroundings_that_it_did_not_look_up(unbroken: Path, tmp_path: Path) -> None:
+    fuse_stage(config(*SHORT, f"start_from={unbroken / NETWORK}", "network.surroundings=true"), tmp_path, False, QUIET)
+    after = load_checkpoint(tmp_path / NETWORK).network
+    assert isinstance(after, DrivingNetwork)
+    assert after.config.surroundings
+    assert after.fusion.embed["around"].weight.abs().max() > 0  # type: ignore[union-attr, index, operator]
+    assert "tokens-around.npy" in {path.name for path in (tmp_path / FRAMES / "shard-0000").iterdir()}
+
+
 def test_what_cannot_be_is_said_before_anything_is_driven(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'attention' or 'route', got 'lift'"):
         fuse_stage(config(*SHORT, "network.fusion=lift"), tmp_path, False, QUIET)
