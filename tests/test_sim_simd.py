@@ -37,6 +37,7 @@ from sim.simd import (
     load_rows,
     lowest_bit,
     mask_bits,
+    prefetch_places,
     shift_right,
     signs,
     smallest,
@@ -215,6 +216,22 @@ def pairs(table, at, out):
     first, second = gather_pair(table, load(at, 0))
     store2(out, 0, 0, first)
     store2(out, 1, 0, second)
+
+
+@njit(**KERNEL)
+def asked_for(table, at, out):
+    prefetch_places(table, load(at, 0))
+    store2(out, 0, 0, gather(table, load(at, 0)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32])
+def test_what_is_asked_for_is_there_and_places_beyond_do_no_harm(dtype: type) -> None:
+    table = np.arange(100, dtype=dtype)[:96].reshape(8, 12)
+    at, out = np.arange(0, 96, 6, np.int32), np.zeros((1, WIDTH), np.int32)
+    asked_for(table, at, out)
+    assert np.array_equal(out[0], at)
+    njit(**KERNEL)(lambda table, at: prefetch_places(table, load(at, 0)))(table, at + 2**30)
+    assert np.array_equal(table.reshape(-1), np.arange(96))
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])

@@ -29,6 +29,7 @@ from sim.simd import (
     greatest,
     lane,
     least,
+    prefetch_places,
     shift_right,
     splat,
     to_float,
@@ -296,6 +297,27 @@ def _texels_of_level(step, inside, column, row, x, y, ground, noise):
         green = blend(green, where(yellow, splat(YELLOW[1]), WHITE[1]), cover)
         blue = blend(blue, where(yellow, splat(YELLOW[2]), WHITE[2]), cover)
     return red, green, blue, grain, kind
+
+
+@njit(**INLINE)
+def ask_for_texels(wanted, steps, column, row, ground):
+    """Have brought near what `ground_texels` will look at first in the same places."""
+    texels, offset, columns, cells, _, _ = ground
+    fine = lane(steps, first_false(~wanted)) - np.int32(FINER)
+    if fine > 0:
+        width, height = np.int32(columns[fine]), np.int32(cells.shape[0]) >> fine
+        ask_for_cells(texels, np.int32(offset[fine]), wanted, column >> fine, row >> fine, width, height)
+    else:
+        ask_for_cells(cells, np.int32(0), wanted, column, row, np.int32(columns[0]), np.int32(cells.shape[0]))
+
+
+@njit(**INLINE)
+def ask_for_cells(raster, first, wanted, column, row, width, height):
+    """Have the wanted of sixteen cells of a raster, which begins at `first` of an array, brought near. The scenes in between have
+    driven them out of the caches, and a ray waits longer for its cell than all its light takes."""
+    zero, one = splat(np.int32(0)), np.int32(1)
+    at = first + least(greatest(row, zero), height - one) * width + least(greatest(column, zero), width - one)
+    prefetch_places(raster, where(wanted, at, lane(at, first_false(~wanted))))
 
 
 @njit(**INLINE)

@@ -33,7 +33,7 @@ from sim.sensors.cast import (
     face_normal,
     normal_weights,
 )
-from sim.sensors.ground_texture import SEMANTIC_OF, cell_places, raster_place
+from sim.sensors.ground_texture import SEMANTIC_OF, ask_for_cells, cell_places, raster_place
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
 from sim.simd import (
     WIDTH,
@@ -298,7 +298,7 @@ def measure_sweep(
     """
     (min_range, max_range, sensitivity, noise_m, white, rooted) = limits
     beams, columns = depth.shape
-    last = columns - WIDTH
+    last, above = columns - WIDTH, beams - 1
     zero, one, half = np.float32(0.0), np.float32(1.0), np.float32(0.5)
     per_range = one / sensitivity
     base = np.int64(key >> np.uint64(32))
@@ -310,6 +310,15 @@ def measure_sweep(
     for b in range(beams):
         for u in range(0, columns, WIDTH):
             c = min(u, last)
+            if b < above:
+                later = load2(code, b + 1, c) == GROUND
+                if any_lane(later):
+                    column, row, _, _ = cell_places(
+                        load2(depth, b + 1, c), load2(dx, b + 1, c), load2(dy, b + 1, c), origin[0], origin[1], place
+                    )
+                    ask_for_cells(
+                        classes, np.int32(0), later, column, row, np.int32(classes.shape[1]), np.int32(classes.shape[0])
+                    )
             codes = load2(code, b, c)
             on_ground, todo = codes == GROUND, codes >= 0
             back, kinds, owners = splat(zero), splat(np.int32(_SKY_CLASS)), splat(np.int32(0))

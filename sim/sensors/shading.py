@@ -30,7 +30,7 @@ from sim.sensors.cast import (
     face_normal,
     normal_weights,
 )
-from sim.sensors.ground_texture import cell_places, ground_texels, raster_place
+from sim.sensors.ground_texture import ask_for_texels, cell_places, ground_texels, raster_place
 from sim.sensors.lamps import DARK, TAIL, beam_light, lamp_kind
 from sim.sensors.light import AMBIENT, BEAM, CLOUD, DIRECT, HAZE, HORIZON, LAMP, LAMPS, SUN, WET, ZENITH
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
@@ -304,10 +304,17 @@ def shade_camera(
         span = (light[DIRECT] * high, light[DIRECT + 1] * high, light[DIRECT + 2] * high)
     thick = light[HAZE] > _THICK_PER_M
     columns = depth.shape[1]
-    last = columns - WIDTH
+    last, below = columns - WIDTH, depth.shape[0] - 1
     for v in range(depth.shape[0]):
         for u in range(0, columns, WIDTH):
             c = min(u, last)
+            if v < below:
+                later = load2(code, v + 1, c) == GROUND
+                if any_lane(later):
+                    column, row, _, _ = cell_places(
+                        load2(depth, v + 1, c), load2(dx, v + 1, c), load2(dy, v + 1, c), origin[0], origin[1], place
+                    )
+                    ask_for_texels(later, load2(level, v + 1, c), column, row, ground)
             codes = load2(code, v, c)
             sky, earth, solid = codes == SKY, codes == GROUND, codes >= 0
             red, green, blue = splat(np.float32(0.0)), splat(np.float32(0.0)), splat(np.float32(0.0))
