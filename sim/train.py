@@ -198,7 +198,9 @@ def _take_weights(network: ActorCritic, path: str) -> None:
     elif network.same_shape(other):
         network.load_state_dict(other.state_dict())
         return
-    raise ConfigError(f"start_from: the network in {path} has another shape or observation; train without it")
+    raise ConfigError(
+        f"start_from: the network in {path} has another shape or observation; give [network] as there, or leave it out"
+    )
 
 
 def _teacher(
