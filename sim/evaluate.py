@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +26,7 @@ from sim.evaluation.suite import Suite, env_config, load_suite
 from sim.evaluation.training_curve import keep_training_curves
 from sim.evaluation.worst_episodes import keep_worst
 from sim.logs.log import cpu_model, git_commit
+from sim.workers import serve_parent
 
 MOST_AT_ONCE = 8  # episodes of one map that a worker takes together, because loading a map takes seconds
 MOST_RESTARTS = 3
@@ -207,7 +207,7 @@ _worker: EpisodeRunner | None = None  # of this worker process
 
 def _begin_worker(job: Job) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the run, in order
+    serve_parent()
     _worker = EpisodeRunner(job)
 
 

@@ -6,7 +6,6 @@ Composes frames, network, expert, training loop, files and validation drives.
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -34,6 +33,7 @@ from sim.sensors.rig import rig as rig_by_name
 from sim.threads import limit_torch
 from sim.train_distill import MAY_CHANGE, Drives, ImitatingConfig, expert_of
 from sim.train_perception import RunKeeper, begin_run, report_of
+from sim.workers import serve_parent
 
 FRAMES, VALIDATION = "frames", "validation"
 Split = Literal["train", "validation"]
@@ -137,7 +137,7 @@ _worker: tuple[TrainFuseConfig, DrivingNetwork] | None = None  # of this worker 
 
 def _begin_worker(config: TrainFuseConfig, student: Path) -> None:
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends the run, in order
+    serve_parent()
     limit_torch(1)
     numba.set_num_threads(1)
     network = load_checkpoint(student).network
