@@ -5,8 +5,9 @@ Composes them; knows nothing about Gymnasium's interface, policies, logs or torc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ from sim.sensors.rig import RigConfig, RigName, rig
 from sim.sensors.suite import SensorSuite
 from sim.sensors.warm_up import sensors_compiled_meanwhile
 from sim.step import Actors, Step
-from sim.world import EGO, TICK_S, TICK_US, CollisionKind, World, WorldConfig
+from sim.world import EGO, TICK_S, TICK_US, CollisionKind, World, WorldConfig, WorldSnapshot
 
 BLOCKED_AFTER_S = 180.0  # CARLA leaderboard
 BLOCKED_BELOW_MPS = 0.1
@@ -97,6 +98,21 @@ class EnvConfig(BaseModel):
             return cls(**values)
         except ValidationError as error:
             raise ConfigError(validation_message(error, cls)) from None
+
+
+@dataclass(frozen=True)
+class SavedEnvironment:
+    """One environment at one tick, for `DriveBatch.go_back`: its world, and what is remembered beside it. Nothing is shared."""
+
+    world: WorldSnapshot
+    reward: tuple[float, float]
+    sight: NDArray[np.void] | None
+    still_ticks: int
+    placement: Placement | None
+
+    @property
+    def tick(self) -> int:
+        return int(self.world.arrays["State.tick"])
 
 
 class DriveBatch:
@@ -196,6 +212,28 @@ class DriveBatch:
         self.reward[:] = self.terms.total()
         self.terminated[:] = over | (events.arrived != 0)
         self.truncated[:] = ~self.terminated & (self.world.state.tick >= self.max_steps)
+
+    def save(self, e: int) -> SavedEnvironment:
+        """Environment e as it is now."""
+        sight = None if self._privileged is None else self._privileged.observer.saved(e)
+        return SavedEnvironment(
+            self.world.snapshot_of(e), self.reward_function.saved(e), sight, int(self._still_ticks[e]),
+            self.world.placements[e],
+        )  # fmt: skip
+
+    def go_back(self, to: Mapping[int, SavedEnvironment]) -> None:
+        """Take environments back to what was saved of them, and observe."""
+        for e, saved in to.items():
+            self.world.restore_one(e, saved.world)
+            self.world.placements[e] = saved.placement
+            self.reward_function.restore(e, saved.reward)
+            self._still_ticks[e] = saved.still_ticks
+            if self._privileged is not None and saved.sight is not None:
+                self._privileged.observer.restore(e, saved.sight)
+        back = np.isin(np.arange(self.num_envs), list(to))
+        self.reward[back] = 0.0
+        self.terminated[back] = self.truncated[back] = False
+        self._observe(back)
 
     def _blocked(self) -> NDArray[np.bool_]:
         return self._still_ticks * TICK_S >= BLOCKED_AFTER_S

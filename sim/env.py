@@ -51,7 +51,6 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._seed = np.zeros(num_envs, np.uint64)
         self._episode = np.full(num_envs, -1, np.int64)
-        self._return = np.zeros(num_envs)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -90,7 +89,15 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
 
     def _start(self, started: NDArray[np.bool_]) -> None:
         self.batch.reset(started, self._seed, self._episode)
-        self._return[started] = 0.0
+
+    def _go_on(self, finished: NDArray[np.bool_]) -> None:
+        """Begin what comes after the episodes that are finished."""
+        self._episode[finished] += 1
+        self._start(finished)
+
+    def _cut_off(self) -> NDArray[np.bool_]:
+        """(N,) which episodes end here for another reason than the batch's own."""
+        return np.zeros(self.num_envs, np.bool_)
 
     def step(
         self, actions: NDArray[np.float32]
@@ -98,7 +105,8 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         """One tick of all environments. Infos are batched arrays; see `DriveEnv.step` for the keys."""
         batch = self.batch
         batch.step(actions)
-        reward, terminated, truncated = batch.reward.copy(), batch.terminated.copy(), batch.truncated.copy()
+        reward, terminated = batch.reward.copy(), batch.terminated.copy()
+        truncated = batch.truncated | (self._cut_off() & ~terminated)
         finished = terminated | truncated
         assert batch.terms is not None
         terms = {name: getattr(batch.terms, name) for name in batch.terms.__dataclass_fields__}
@@ -109,8 +117,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         }  # fmt: skip
         if finished.any():
             info |= self._final_info(finished)
-            self._episode[finished] += 1
-            self._start(finished)
+            self._go_on(finished)
         info |= self._navigation_info()  # of the episodes that the observation belongs to
         return self.observation(), reward, terminated, truncated, info
 

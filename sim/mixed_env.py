@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.env import DriveVectorEnv
+from sim.retrying_env import RetryConfig, RetryingVectorEnv
 from sim.roads.driving_map import load_map
 from sim.scenarios.catalogue import ScenarioName
 from sim.scenarios.mixture import Mixture
@@ -39,11 +40,19 @@ class MixedVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     Slot by slot it is what `DriveVectorEnv` is over each batch alone, with seed + (slots before it). A step calls each batch once.
     """
 
-    def __init__(self, batches: Sequence[DriveBatch]) -> None:
-        """Raises ConfigError: there is none, or they do not have the same spaces."""
+    def __init__(self, batches: Sequence[DriveBatch], retries: RetryConfig | None = None) -> None:
+        """retries: whoever fails goes back and tries again, see `RetryingVectorEnv`.
+
+        Raises ConfigError: there is none, or they do not have the same spaces.
+        """
         if not batches:
             raise ConfigError("at least one batch of environments is needed, got none")
-        self.parts = [DriveVectorEnv(batch=batch, copy=False) for batch in batches]
+        self.parts = [
+            DriveVectorEnv(batch=batch, copy=False)
+            if retries is None
+            else RetryingVectorEnv(batch, retries, copy=False)
+            for batch in batches
+        ]
         first = self.parts[0]
         for part in self.parts[1:]:
             if part.single_observation_space != first.single_observation_space:

@@ -150,11 +150,11 @@ class PrivilegedObserver:
 
     def __init__(self, driving_map: DrivingMap, world: World) -> None:
         self._world = world
-        self._observer = Observer(driving_map, world)
+        self.observer = Observer(driving_map, world)
 
     def observe(self, situation: Situation, out: NDArray[np.float32]) -> None:
         """Fill out (E, PRIVILEGED_SIZE) float32."""
-        state, sight = self._world.state, self._observer.look()
+        state, sight = self._world.state, self.observer.look()
         num_envs, p = len(out), PrivilegedScalar
         out[:, p.SPEED] = state.speed_mps[:, EGO] / 20.0
         out[:, p.ACCELERATION] = state.acceleration_mps2[:, EGO] / 5.0
@@ -174,11 +174,11 @@ class PrivilegedObserver:
     @property
     def sight(self) -> Sight:
         """What was observed last."""
-        return self._observer.sight
+        return self.observer.sight
 
     def seen(self, situation: Situation) -> Situation:
         """The situation for a rule-based driver who knows only what was observed last."""
-        sight = self._observer.sight
+        sight = self.observer.sight
         road = sight.road
         to_stop = road[:, [Road.YIELD_DISTANCE, Road.WALKER_DISTANCE, Road.DETOUR_DISTANCE]].min(axis=1)
         return replace(

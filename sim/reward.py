@@ -80,6 +80,14 @@ class Reward:
         self._progress_m[started] = events.progress_m[started]
         self._off_center_s[started] = 0.0
 
+    def saved(self, env: int) -> tuple[float, float]:
+        """What is remembered of one environment, for `restore`."""
+        return float(self._progress_m[env]), float(self._off_center_s[env])
+
+    def restore(self, env: int, saved: tuple[float, float]) -> None:
+        """Remember of one environment what was saved."""
+        self._progress_m[env], self._off_center_s[env] = saved
+
     def after_tick(
         self, state: WorldState, events: WorldEvents, situation: Situation, ended_badly: NDArray[np.bool_]
     ) -> RewardTerms:

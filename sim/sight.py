@@ -214,6 +214,14 @@ class Observer:
             np.full((num_envs, SEEN_VEHICLES), -1, np.int32), np.full((num_envs, SEEN_WALKERS), -1, np.int32),
         )  # fmt: skip
 
+    def saved(self, env: int) -> NDArray[np.void]:
+        """What it remembers of one environment, for `restore`."""
+        return self._memory[env : env + 1].copy()
+
+    def restore(self, env: int, saved: NDArray[np.void]) -> None:
+        """Remember of one environment what was saved."""
+        self._memory[env] = saved[0]
+
     def look(self) -> Sight:
         """What is seen now. Cost: sight lines past scenery, and once more the rules that `World.step` applies for the ego."""
         state, grid = self._world.state, self._grid

@@ -36,6 +36,7 @@ from sim.feature_env import FeatureVectorEnv
 from sim.judge import Judge
 from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.observation import PRIVILEGED_SIZE
+from sim.retrying_env import RetryConfig
 from sim.roads.driving_map import DrivingMap
 from sim.roads.towns import check_training_map, seed_split
 from sim.scenarios.catalogue import ScenarioName
@@ -70,6 +71,9 @@ class TrainConfig(BaseModel):
         default=(), description="families that come more often than others in training, as a driver fails in them"
     )
     hard_times: int = Field(default=3, ge=1, le=100, description="so many times as often")
+    retries: RetryConfig | None = Field(
+        default=None, description="a table: whoever fails in training goes back and tries again; none: never"
+    )
     evaluation_episodes: int = Field(
         default=16, ge=1, le=1000, description="validation seeds driven at each evaluation, on each of its maps"
     )
@@ -241,12 +245,14 @@ def training_env(config: TrainConfig) -> MixedVectorEnv:
         ConfigError: they cannot be dealt out evenly.
     """
     if not config.maps:
-        return MixedVectorEnv([DriveBatch(config.env, config.num_envs)])
+        return MixedVectorEnv([DriveBatch(config.env, config.num_envs)], config.retries)
     if config.num_envs % len(config.maps):
         raise ConfigError(f"num_envs must be a multiple of the {len(config.maps)} maps, got {config.num_envs}")
     each = config.num_envs // len(config.maps)
     share, hard, times = config.scenario_share, config.hard_scenarios, config.hard_times
-    return MixedVectorEnv([mixed_batch(config.env, each, town, share, hard, times) for town in config.maps])
+    return MixedVectorEnv(
+        [mixed_batch(config.env, each, town, share, hard, times) for town in config.maps], config.retries
+    )
 
 
 def judge_batches(config: TrainConfig, driving_map: DrivingMap) -> list[DriveBatch]:

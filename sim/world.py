@@ -412,3 +412,14 @@ class World:
                 raise ValueError(f"the snapshot is of another world: {name} has shape {array.shape}")
         for name, array in snapshot.arrays.items():
             mine[name][...] = array
+
+    def snapshot_of(self, env: int) -> WorldSnapshot:
+        """A copy of everything that changes in one environment."""
+        return WorldSnapshot({name: array[env].copy() for name, array in self._changing().items()})
+
+    def restore_one(self, env: int, snapshot: WorldSnapshot) -> None:
+        """Take one environment back to what `snapshot_of` kept of it; the others stay as they are."""
+        mine = self._changing()
+        for name, array in snapshot.arrays.items():
+            mine[name][env] = array
+        self.ran_stop_sign[env] = False
