@@ -129,7 +129,7 @@ def test_standing_somewhere_hidden_is_not_observed(batch: DriveBatch) -> None:
     hidden = 0
     for _ in range(60):
         batch.step(driver.act(batch.observation, batch.situation))
-        observer, state = batch._privileged._observer, batch.world.state
+        observer, state = batch._privileged.observer, batch.world.state
         for e in range(ENVS):
             seen = set(observer._seen[e][observer._seen[e] >= 0].tolist())
             shown = {*observer.sight.vehicles[e].tolist(), *observer.sight.walkers[e].tolist()} - {-1}
