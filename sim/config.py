@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -92,7 +92,7 @@ def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         known = _fields_at(model, problem["loc"][:-1])
         close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f"; did you mean {close[0]!r}?" if close else "."
         return f"unknown key {key!r}{hint} Known: {', '.join(known)}{more}"
     given = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
     return f"{key or 'value'}: {problem['msg'][:1].lower()}{problem['msg'][1:]}{given}{more}"
@@ -101,7 +101,14 @@ def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location:
         field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+        if field is None:
             return []
-        model = field.annotation
+        tables = [
+            allowed
+            for allowed in (field.annotation, *get_args(field.annotation))  # a table, or a table that may be left out
+            if isinstance(allowed, type) and issubclass(allowed, BaseModel)
+        ]
+        if len(tables) != 1:
+            return []
+        model = tables[0]
     return sorted(model.model_fields)

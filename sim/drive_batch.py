@@ -112,7 +112,7 @@ class SavedEnvironment:
 
     @property
     def tick(self) -> int:
-        return int(self.world.arrays["State.tick"])
+        return int(self.world.arrays["State.tick"][0])
 
 
 class DriveBatch:
@@ -217,14 +217,14 @@ class DriveBatch:
         """Environment e as it is now."""
         sight = None if self._privileged is None else self._privileged.observer.saved(e)
         return SavedEnvironment(
-            self.world.snapshot_of(e), self.reward_function.saved(e), sight, int(self._still_ticks[e]),
+            self.world.snapshot(e), self.reward_function.saved(e), sight, int(self._still_ticks[e]),
             self.world.placements[e],
         )  # fmt: skip
 
     def go_back(self, to: Mapping[int, SavedEnvironment]) -> None:
         """Take environments back to what was saved of them, and observe."""
         for e, saved in to.items():
-            self.world.restore_one(e, saved.world)
+            self.world.restore(saved.world, e)
             self.world.placements[e] = saved.placement
             self.reward_function.restore(e, saved.reward)
             self._still_ticks[e] = saved.still_ticks

@@ -1,14 +1,14 @@
 """Training episodes in which whoever makes a mistake goes back to before it and tries again.
 
-Mistakes of a driver that drives well are rare, so most of what it learns from is an empty road. Here each mistake comes as often
-as it is worth, and its attempts begin in one and the same state, so that they differ by what the driver did.
+Mistakes of a driver that drives well are rare, so most of what it learns from is an empty road. Here it meets each of its mistakes
+several times, and the attempts begin in one and the same state, so that they differ by what the driver did.
 Composes environments; knows nothing about policies.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class _Drive:
     """What one environment is doing. kept: states to go back to, the oldest first. start: of the attempts at a mistake, None in an
     ordinary drive; left: attempts still to come; until: tick at which the mistake is passed."""
 
-    kept: deque[SavedEnvironment] = field(default_factory=deque)
+    kept: deque[SavedEnvironment]
     start: SavedEnvironment | None = None
     left: int = 0
     until: int = 0

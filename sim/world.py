@@ -400,26 +400,24 @@ class World:
         groups = (self._state, self._hidden, self._events, self._view)
         return {f"{type(g).__name__}.{name}": array for g in groups for name, array in g._asdict().items()}
 
-    def snapshot(self) -> WorldSnapshot:
-        """A copy of everything that changes."""
-        return WorldSnapshot({name: array.copy() for name, array in self._changing().items()})
+    def snapshot(self, env: int | None = None) -> WorldSnapshot:
+        """A copy of everything that changes, of all environments or of one."""
+        here = _rows(env)
+        return WorldSnapshot({name: array[here].copy() for name, array in self._changing().items()})
 
-    def restore(self, snapshot: WorldSnapshot) -> None:
-        """Go back to a snapshot of this world or of one with the same map, config and number of environments."""
-        mine = self._changing()
+    def restore(self, snapshot: WorldSnapshot, env: int | None = None) -> None:
+        """Go back to a snapshot of this world or of one with the same map, config and number of environments.
+
+        env: only this one goes back, to a snapshot of one environment. Raises ValueError: the snapshot does not fit.
+        """
+        here, mine = _rows(env), self._changing()
         for name, array in snapshot.arrays.items():
-            if name not in mine or mine[name].shape != array.shape:
+            if name not in mine or mine[name][here].shape != array.shape:
                 raise ValueError(f"the snapshot is of another world: {name} has shape {array.shape}")
         for name, array in snapshot.arrays.items():
-            mine[name][...] = array
+            mine[name][here] = array
+        self.ran_stop_sign[here] = False
 
-    def snapshot_of(self, env: int) -> WorldSnapshot:
-        """A copy of everything that changes in one environment."""
-        return WorldSnapshot({name: array[env].copy() for name, array in self._changing().items()})
 
-    def restore_one(self, env: int, snapshot: WorldSnapshot) -> None:
-        """Take one environment back to what `snapshot_of` kept of it; the others stay as they are."""
-        mine = self._changing()
-        for name, array in snapshot.arrays.items():
-            mine[name][env] = array
-        self.ran_stop_sign[env] = False
+def _rows(env: int | None) -> slice:
+    return slice(None) if env is None else slice(env, env + 1)

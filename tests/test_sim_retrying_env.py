@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sim.config import ConfigError, load_config
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.mixed_env import MixedVectorEnv, mixed_batch
 from sim.retrying_env import RetryConfig, RetryingVectorEnv
 from sim.roads.driving_map import load_map
+from sim.train import TrainConfig, training_env
 
 STRAIGHT_ON, BRAKE = np.array([0.0, 1.0], np.float32), np.array([0.0, -1.0], np.float32)
 RETRIES = RetryConfig(times=3, back_s=2.0, past_s=1.0)
@@ -55,6 +57,8 @@ def test_an_environment_taken_back_drives_on_as_before_bit_by_bit(rig: str | Non
         driven.step(wave(tick, num_envs))
         assert seen(driven, 1) == first[k][1], tick
     assert first[0][1] != first[-1][1]
+    with pytest.raises(ValueError, match="another world"):
+        driven.world.restore(saved.world)
 
 
 def drive(env: Any, actions: Any, steps: int) -> list[dict[str, Any]]:
@@ -149,6 +153,22 @@ def test_each_environment_is_the_same_whatever_stands_beside_it() -> None:
     single = drive(alone, always(STRAIGHT_ON), 300)
     assert len(single) > 3
     assert [{**end, "env": 1} for end in single] == together
+
+
+def test_a_training_configuration_asks_for_them() -> None:
+    values = {"num_envs": 2, "env": {"observation": "privileged"}, "retries": {"times": 5}}
+    (part,) = training_env(TrainConfig.model_validate(values)).parts
+    assert isinstance(part, RetryingVectorEnv)
+    assert part.config.times == 5
+    (part,) = training_env(TrainConfig.model_validate({**values, "retries": None})).parts
+    assert not isinstance(part, RetryingVectorEnv)
+
+
+def test_a_wrong_key_in_their_table_is_answered_by_those_there_are() -> None:
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'retries\.time'; did you mean 'times'\? Known: back_s, past_s, times"
+    ):
+        load_config(TrainConfig, None, ["retries.time=3"])
 
 
 def test_a_reset_forgets_the_attempts_that_are_under_way() -> None:
