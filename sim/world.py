@@ -170,6 +170,14 @@ class WorldConfig(BaseModel):
     stuck_after_s: Annotated[
         float, Field(gt=0, le=600, description="standing that long without a reason in front counts as stuck")
     ] = 30.0
+    stop_below_mps: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=0.1,
+            description="an ego slower than that has stopped at a stop sign; training may ask for more than scores do (0.1)",
+        ),
+    ] = 0.1
 
     playback: Annotated[
         PlaybackMode,
@@ -253,8 +261,8 @@ class World:
         self.last_tick = None if scene is None else scene.num_ticks - 1
         self._rules = Rules(
             config.traffic_density, config.route_min_m, config.route_max_m, config.speed_factor_spread,
-            config.spawn_radius_m, config.respawn_distance_m, config.stuck_after_s, config.rule_breaker_share,
-            walkers,
+            config.spawn_radius_m, config.respawn_distance_m, config.stuck_after_s, config.stop_below_mps,
+            config.rule_breaker_share, walkers,
             as_record(vehicle_of(config.vehicle, config.vehicle_model)),
         )  # fmt: skip
         agents = config.agents if scene is None else 1 + scene.others.num_actors

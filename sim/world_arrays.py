@@ -21,6 +21,7 @@ class Rules(NamedTuple):
     spawn_radius_m: float
     respawn_distance_m: float
     stuck_after_s: float
+    stop_below_mps: float
     rule_breakers: float
     walkers: int
     car: NDArray[np.void]

@@ -40,6 +40,7 @@ from sim.traffic.right_of_way import (
     KEEPS_SIGNALS,
     LATE_MS,
     RUNS_SIGNALS,
+    STOP_SIGN_MPS,
     list_claims,
     note_standstill,
     stop_distance,
@@ -243,7 +244,7 @@ def _move_traffic(
                 path[k] = path[k + 1]
             complete_path(graph, path, car, seed, episode, i, PATH - 1)
         car.wait = waited(car.wait, car.speed)
-        note_standstill(graph, car, path)
+        note_standstill(graph, car, path, STOP_SIGN_MPS)
         if graph.lanes[path[BEHIND]].junction >= 0:
             car.from_lane = -1
         if car.narrow == 1:
@@ -352,7 +353,7 @@ def _publish(state: State, cars: NDArray[np.void], walkers: int, e: int) -> None
 
 
 @njit(**INNER)
-def _look(graph: LaneGraph, walk: WalkGraph, state: State, hidden: Hidden, view: View, e: int) -> None:
+def _look(graph: LaneGraph, walk: WalkGraph, rules: Rules, state: State, hidden: Hidden, view: View, e: int) -> None:
     """Project the ego, list what vehicles cover and come to, and fill the driver's view. The state is left alone."""
     ego, cars, paths = hidden.egos[e], hidden.cars[e], hidden.paths[e]
     me, line, shown = cars[0], hidden.line[e], state.signal[e]
@@ -382,7 +383,7 @@ def _look(graph: LaneGraph, walk: WalkGraph, state: State, hidden: Hidden, view:
     view.stop_line_distance_m[e], view.signal[e] = distance, light
     view.yield_distance_m[e] = np.inf
     if paths[0, BEHIND] >= 0:
-        note_standstill(graph, me, paths[0])
+        note_standstill(graph, me, paths[0], rules.stop_below_mps)
         view.yield_distance_m[e] = stop_distance(
             graph,
             cars,
@@ -648,7 +649,7 @@ def _run_env(
         _tick(graph, walk, programs, rules, playback, state, hidden, e, steer, throttle)
     _publish(state, hidden.cars[e], hidden.walkers.shape[1], e)
     was_at = hidden.egos[e].at
-    _look(graph, walk, state, hidden, view, e)
+    _look(graph, walk, rules, state, hidden, view, e)
     _judge(graph, around, rules, playback, state, hidden, events, view, e, was_at)
     if starting:
         hidden.egos[e].still = 0

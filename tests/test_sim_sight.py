@@ -173,3 +173,23 @@ def test_the_stop_sign_is_run_where_the_evaluation_says_so(crooked: DrivingMap) 
             noticed.append(len(events.ticks))
     assert sum(noticed[:6]) > 0
     assert sum(noticed[6:]) == 0
+
+
+def test_training_can_ask_for_more_of_a_standstill_than_scores_do(crooked: DrivingMap) -> None:
+    """Who brakes no more below 0.3 m/s, and rolls on before it stands, has stopped by the scores' rule, not by a stricter one."""
+    run = []
+    for below in (0.1, 0.02):
+        world = {"agents": 2, "stop_below_mps": below}
+        config = EnvConfig.of(map="town", observation="privileged", end_on_infraction=False, max_steps=900, world=world)
+        batch, driver = DriveBatch(config, 6, crooked), RouteFollower()
+        batch.reset(np.ones(6, bool), np.arange(6, dtype=np.uint64), np.zeros(6, np.int64))
+        ran = 0
+        for _ in range(850):
+            speed, action = batch.world.state.speed_mps[:, EGO], driver.act(batch.observation, batch.situation)
+            throttle = np.where(speed < 0.08, 0.2, 0.0)
+            action[:, 1] = np.where(speed < 0.3, np.maximum(action[:, 1], throttle), action[:, 1])
+            batch.step(action)
+            ran += int(batch.world.ran_stop_sign.sum())
+        run.append(ran)
+    assert run[0] == 0
+    assert run[1] > 0

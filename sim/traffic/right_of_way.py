@@ -33,7 +33,7 @@ SWING_M = 2.5  # by which one stops earlier for those
 SIREN_GAP_S = 3.0
 LATE_MS = 2_500  # so long after the change to red a red-light runner still drives on
 IGNORES_SIGNALS, KEEPS_SIGNALS, RUNS_SIGNALS = 0, 1, 2
-STOP_SIGN_MPS, STOP_SIGN_WITHIN_M = 0.1, 5.0  # a standstill at a stop sign, and how far before its line it counts
+STOP_SIGN_MPS, STOP_SIGN_WITHIN_M = 0.1, 5.0  # traffic's standstill at a stop sign, how far before its line it counts
 MERGE_BRAKE_MPS2 = 2.5  # with which one can still stop where the lane ends when one begins to heed those beside
 MERGE_BEHIND_S, MERGE_AHEAD_S = 1.2, 1.4  # between two who merge
 MERGE_COMFORT_MPS2 = 2.0  # with which the one behind, if it is faster, is made to slow down at most
@@ -76,10 +76,10 @@ def _is_stopping(distance: float, speed: float, acceleration: float) -> bool:
 
 
 @njit(**INNER)
-def note_standstill(graph: LaneGraph, car: np.void, path: NDArray[np.int32]) -> None:
+def note_standstill(graph: LaneGraph, car: np.void, path: NDArray[np.int32], below_mps: float) -> None:
     """Remember the stop sign at which a vehicle has come to a standstill, until it is past it or another line comes first.
 
-    Sets stop and stood; call it once a tick. Cost: lanes of the path within STOP_SIGN_WITHIN_M.
+    Sets stop and stood; call it once a tick. below_mps: so slow is a standstill. Cost: lanes of the path within STOP_SIGN_WITHIN_M.
     """
     if car.stop == path[BEHIND]:
         return
@@ -93,7 +93,7 @@ def note_standstill(graph: LaneGraph, car: np.void, path: NDArray[np.int32]) -> 
             if lane == car.stop:
                 car.stood += 1
                 return
-            if record.control == _STOP and car.speed < STOP_SIGN_MPS:
+            if record.control == _STOP and car.speed < below_mps:
                 car.stop, car.stood = lane, 0
                 return
             break
