@@ -6,6 +6,7 @@ Composes the stages; knows nothing about how any of them learns.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Sequence
@@ -148,16 +149,30 @@ def measured_rate(config: StageConfig) -> tuple[int, str, float]:
             return config.ppo.total_steps, "steps", float(report["steps_per_s"])
         if isinstance(config, TrainFuseConfig):
             return _measured_fuse(config, out)
-        frames = 4 * config.frames.envs
-        perception = config.perception.model_copy(update={"total_frames": frames, "checkpoint_every": 2})
+        return _measured_frames(config, out)
+
+
+def _measured_frames(config: TrainPerceptionConfig | TrainDistillConfig, out: Path) -> tuple[int, str, float]:
+    """A chapter takes as long as its towns and its steps: two short ones tell these apart, after one that warms up."""
+    quiet, seconds = Console(quiet=True), []
+    pieces = (4, 4, 16)
+    for number, steps in enumerate(pieces):
+        total = steps * config.frames.envs
+        perception = config.perception.model_copy(update={"total_frames": total, "checkpoint_every": steps})
+        folder = out / str(number)
         if isinstance(config, TrainPerceptionConfig):
             piece = config.model_copy(update={"perception": perception, "evaluation_frames": 0})
-            report = train_stage(piece, out, False, quiet)
+            report = train_stage(piece, folder, False, quiet)
         else:
             short = {"perception": perception, "evaluation_episodes": 0, "start_from": None, "teacher": None}
             driven = config.frames.model_copy(update={"expert_chapters": 0})
-            report = distill_stage(config.model_copy(update={**short, "frames": driven}), out, False, quiet)
-        return config.perception.total_frames, "frames", float(report["frames_per_s"])
+            report = distill_stage(config.model_copy(update={**short, "frames": driven}), folder, False, quiet)
+        seconds.append(float(report["seconds"]))
+    step_s = max(seconds[2] - seconds[1], 0.0) / (pieces[2] - pieces[1])
+    chapter_s = max(seconds[2] - pieces[2] * step_s, 0.0)
+    steps = max(1, config.perception.total_frames // config.frames.envs)
+    needed_s = steps * step_s + math.ceil(steps / config.perception.checkpoint_every) * chapter_s
+    return config.perception.total_frames, "frames", config.perception.total_frames / needed_s
 
 
 def _measured_fuse(config: TrainFuseConfig, out: Path) -> tuple[int, str, float]:

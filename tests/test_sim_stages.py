@@ -71,6 +71,22 @@ def test_the_cost_is_measured_on_the_run_s_own_amount() -> None:
     assert 0 < rate < 1e5
 
 
+def test_what_a_chapter_costs_and_what_a_step_costs_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds for a chapter's towns, half a second a step, and twenty once, which the estimate leaves out."""
+    calls = []
+
+    def took(config: TrainPerceptionConfig, *_: object) -> dict[str, float]:
+        steps = config.perception.total_frames // config.frames.envs
+        calls.append(steps)
+        return {"seconds": 2.0 + 0.5 * steps + (20.0 if len(calls) == 1 else 0.0)}
+
+    monkeypatch.setattr("sim.stages.train_stage", took)
+    short = ["perception.total_frames=3200", "perception.checkpoint_every=40", "frames.envs=32"]
+    total, unit, rate = measured_rate(load_config(TrainPerceptionConfig, CONFIGS / "perception.toml", short))
+    assert (total, unit) == (3200, "frames")
+    assert total / rate == pytest.approx(100 * 0.5 + 3 * 2.0)
+
+
 def test_a_recipe_without_steps_or_with_a_strange_name_is_said(tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text('stage = "all"\n', encoding="utf-8")
