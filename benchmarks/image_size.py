@@ -1,9 +1,10 @@
-"""What the size of pictures is worth: perception learns anew with smaller, the usual and larger ones, beside the same LiDAR.
+"""What the size of pictures is worth: a network with cameras alone learns to tell signals, with smaller, usual and larger ones.
 
-    python benchmarks/image_size.py --out benchmarks/results/DATE-image-size.json [--frames 12000] [--seeds 1] [--only SIZE ...]
+    python benchmarks/image_size.py --out benchmarks/results/DATE-image-size.json [--frames 32000] [--seeds 1] [--only SIZE ...]
 
-Stage 1 as in `configs/perception.toml` with fewer frames, the rig `small` with the cameras of another; scored on frames of
-validation towns. A size and seed that are in the file already are left out, so an interrupted run goes on.
+The network and the drives of `configs/perception.toml`, the cameras of three rigs, no LiDAR; tasks are those that pictures alone
+answer, and in half of the frames learned from a signal is ahead. Scored on frames of validation towns. A size and seed that are
+in the file already are left out, so an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -17,21 +18,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from perception.labels import UNKNOWN, LabelledFrames, joined, picked
 from perception.prediction_pictures import paint_predictions
 from perception.train_perception import train_perception
 from planning.network import DrivingNetwork
 from planning.perceiver import Perceiver
+from planning.policy import SignalState
 from sim.evaluation.episode_run import write_atomically
 from sim.evaluation.perception_scores import perception_scores
 from sim.labelled_frames import DrivenFrames
 from sim.logs.log import cpu_model, git_commit
-from sim.sensors.rig import RigConfig, rig
+from sim.sensors.rig import rig
 from sim.threads import limit_torch
 from sim.train_perception import TrainPerceptionConfig, spec_of, validation_frames
 
 RECIPE = Path(__file__).parents[1] / "configs" / "perception.toml"
+SCORES = ("light_accuracy", "picture_iou", "picture_depth_error", "lane_offset_error_m", "lane_heading_error_rad")
+TASKS = {
+    **dict.fromkeys(("bev", "heat", "offset", "height", "size", "heading", "velocity", "affordances"), 0.0),
+    "picture_signal": 5.0,
+    "light": 1.0,
+}
 SIZES = {"96 x 48, 64 x 32": "smoke", "192 x 96, 128 x 64": "small", "384 x 192, 256 x 128": "full"}
 
 
@@ -48,21 +58,42 @@ class Unkept:
         return {}
 
 
-def rig_of(size: str) -> RigConfig:
-    """The rig `small` with pictures of that size."""
-    return rig("small").model_copy(update={"cameras": rig(SIZES[size]).cameras})
+class NearSignals:
+    """Frames of a source, drawn so that in half of each batch a signal is ahead (perception.train_perception.FrameSource)."""
+
+    def __init__(self, source: DrivenFrames) -> None:
+        self.batch_size = source.batch_size
+        self._source = source
+        self._with: list[LabelledFrames] = []
+        self._without: list[LabelledFrames] = []
+
+    def begin(self, chapter: int) -> None:
+        self._source.begin(chapter)
+        self._with, self._without = [], []
+
+    def next(self) -> LabelledFrames:
+        half = self.batch_size // 2
+        while len(self._with) < half or len(self._without) < self.batch_size - half:
+            frames = self._source.next()
+            for i, light in enumerate(frames.light.tolist()):
+                kept = self._without if light in (SignalState.NONE, UNKNOWN) else self._with
+                if len(kept) < self.batch_size:
+                    kept.append(picked([frames], np.array([i])))
+        batch = joined(self._with[:half] + self._without[: self.batch_size - half])
+        self._with, self._without = self._with[half:], self._without[self.batch_size - half :]
+        return batch
 
 
 def measure(size: str, frames: int, validation: int, seed: int) -> dict[str, float]:
-    """Train with pictures of that size; scores by what is looked at, frames a second, seconds."""
+    """Train with pictures of that size; scores, frames a second of rendering and learning, seconds."""
     recipe = tomllib.loads(RECIPE.read_text(encoding="utf-8"))
-    recipe["perception"]["total_frames"] = frames
+    recipe["perception"] |= {"total_frames": frames, "weights": TASKS}
     config = TrainPerceptionConfig.model_validate({**recipe, "seed": seed})
     torch.manual_seed(seed)
-    own = rig_of(size)
+    own = rig("small").model_copy(update={"cameras": rig(SIZES[size]).cameras, "lidar": None})
     model = Perceiver(DrivingNetwork(config.network, spec_of(own)), config.heads)
     model.freeze_policy()
-    source = DrivenFrames(config.frames, own, model.grid, seed, "train")
+    source = NearSignals(DrivenFrames(config.frames, own, model.grid, seed, "train"))
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         train_perception(
@@ -70,20 +101,16 @@ def measure(size: str, frames: int, validation: int, seed: int) -> dict[str, flo
             lambda f, p: paint_predictions(f, p, model.grid),
         )  # fmt: skip
     seconds = time.perf_counter() - started
-    scores = {"seconds": seconds, "frames_per_s": frames / seconds}
-    rendered = validation_frames(own, model, validation)
-    model.eval()
-    for sensors in ("both", "camera"):
-        scores |= {f"{sensors}/{name}": value for name, value in perception_scores(model, rendered, sensors).items()}
-    return scores
+    scores = perception_scores(model, validation_frames(own, model, validation))
+    return {"seconds": seconds, "frames_per_s": frames / seconds, **{name: scores[name] for name in SCORES}}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(SIZES), default=list(SIZES), metavar="SIZE")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--frames", type=int, default=12_000)
-    parser.add_argument("--validation", type=int, default=512, help="frames of validation towns")
+    parser.add_argument("--frames", type=int, default=32_000)
+    parser.add_argument("--validation", type=int, default=2048, help="frames of validation towns")
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
     limit_torch(2)
