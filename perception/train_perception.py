@@ -207,7 +207,9 @@ def train_perception(
             keeper.save(optimizer, done, {**recent, **evaluation, "frames": float(done * source.batch_size)})
             if not (quiet or bar.console.is_terminal):
                 words = "  ".join(f"{name} {value:.3f}" for name, value in recent.items())
-                bar.console.print(f"step {done} of {total}  {clock.rate:.1f} frames/s  {words}", highlight=False)
+                bar.console.print(
+                    f"step {done} of {total}  {clock.rate:.1f} frames/s  {words}", highlight=False, soft_wrap=True
+                )
     model.eval()
     tenth = max(1, len(history) // 10)
     return PerceptionResult(

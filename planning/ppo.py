@@ -217,7 +217,9 @@ def train(
                 out_dir / STATE, network, optimizer, {**state, "ppo": config.model_dump(), "num_envs": n}
             )
             if not (quiet or bar.console.is_terminal):  # a log file gets lines instead of a bar
-                bar.console.print(f"{done * batch:,} of {num_updates * batch:,} steps   {info}", highlight=False)
+                bar.console.print(
+                    f"{done * batch:,} of {num_updates * batch:,} steps   {info}", highlight=False, soft_wrap=True
+                )
     network.eval()
     seconds = time.perf_counter() - started
     return TrainResult(

@@ -152,7 +152,9 @@ def train_on_kept(
                 fresh = evaluation if evaluated else {}
                 words = "  ".join(f"{name} {value:.3f}" for name, value in {**recent, **fresh}.items())
                 spent = f"collected {learned_from - began:.0f} s  learned {ended - learned_from:.0f} s"
-                bar.console.print(f"round {number + 1} of {config.rounds}  {spent}  {words}", highlight=False)
+                bar.console.print(
+                    f"round {number + 1} of {config.rounds}  {spent}  {words}", highlight=False, soft_wrap=True
+                )
     network.eval()
     tenth = max(1, len(history) // 10)
     return KeptTrainingResult(

@@ -62,8 +62,13 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(unbroken: Path, 
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_another_seed_ends_with_other_weights_and_policies_stay_as_they_were(unbroken: Path, tmp_path: Path) -> None:
+def test_another_seed_ends_with_other_weights_and_policies_stay_as_they_were(
+    unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train_stage(config(*SHORT, "seed=1"), tmp_path, False, QUIET)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert [line.split("  ")[0] for line in said] == ["step 2 of 4", "step 4 of 4"]
+    assert all("gradient_norm" in line for line in said), "a log file gets one whole line at each checkpoint"
     expected, got = tensors(unbroken), tensors(tmp_path)
     assert any(not torch.equal(expected[name], got[name]) for name in expected)
     state = read_tensors(unbroken / STATE)[1]
