@@ -10,15 +10,16 @@ less than how it drives. A variant and seed that are in the file already are lef
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from compared import Unkept, measured
 
 from perception.features import SensorTokens
 from planning.checkpoint import load_checkpoint
@@ -26,8 +27,6 @@ from planning.imitation import ImitationConfig
 from planning.kept_frames import FrameStore
 from planning.network import SLOW_MPS, DrivingNetwork, NetworkConfig
 from planning.train_kept import KeptTrainingConfig, kept_scores, train_on_kept
-from sim.evaluation.episode_run import write_atomically
-from sim.logs.log import cpu_model, git_commit
 from sim.threads import limit_torch
 
 LEARNS = ("fusion.", "outlook.", "policy.")
@@ -84,19 +83,6 @@ VARIANTS = {
 }
 
 
-class Unkept:
-    """A run that is not written, and scored at its end alone."""
-
-    def __init__(self, score: Callable[[], dict[str, float]]) -> None:
-        self.evaluate = score
-
-    def restore(self, optimizer: torch.optim.Optimizer) -> int:
-        return 0
-
-    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float]) -> None:
-        pass
-
-
 def measure(variant: Variant, run: Path, steps: int, seed: int) -> dict[str, float]:
     """Train one variant; its scores on validation frames, parameters that learned, and seconds."""
     path = run / "latest.safetensors"
@@ -137,18 +123,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
     limit_torch(2)
-    report: dict[str, Any] = {}
-    if arguments.out.exists():
-        report = json.loads(arguments.out.read_text(encoding="utf-8"))
-    results = report.setdefault("results", {})
-    for seed in range(arguments.seeds):
-        for name in arguments.only:
-            key = f"{name}, {arguments.steps} steps, seed {seed}"
-            if key in results:
-                continue
-            results[key] = measure(VARIANTS[name], arguments.run, arguments.steps, seed)
-            report |= {"cpu": cpu_model(), "commit": git_commit()}
-            write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
+    runs = {
+        f"{name}, {arguments.steps} steps, seed {seed}": partial(
+            measure, VARIANTS[name], arguments.run, arguments.steps, seed
+        )
+        for seed in range(arguments.seeds)
+        for name in arguments.only
+    }
+    results = measured(arguments.out, runs)
     print("| " + " | ".join(["variant", *SCORES]) + " |\n|" + "---|" * (len(SCORES) + 1))
     for key, scores in results.items():
         print("| " + " | ".join([key, *(f"{scores[n]:.3f}" if n in scores else "" for n in SCORES)]) + " |")

@@ -10,16 +10,15 @@ in the file already are left out, so an interrupted run goes on.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 import tomllib
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from compared import Unkept, measured
 
 from perception.labels import UNKNOWN, LabelledFrames, joined, picked
 from perception.prediction_pictures import paint_predictions
@@ -27,10 +26,8 @@ from perception.train_perception import train_perception
 from planning.network import DrivingNetwork
 from planning.perceiver import Perceiver
 from planning.policy import SignalState
-from sim.evaluation.episode_run import write_atomically
 from sim.evaluation.perception_scores import perception_scores
 from sim.labelled_frames import DrivenFrames
-from sim.logs.log import cpu_model, git_commit
 from sim.sensors.rig import rig
 from sim.threads import limit_torch
 from sim.train_perception import TrainPerceptionConfig, spec_of, validation_frames
@@ -43,19 +40,6 @@ TASKS = {
     "light": 1.0,
 }
 SIZES = {"96 x 48, 64 x 32": "smoke", "192 x 96, 128 x 64": "small", "384 x 192, 256 x 128": "full"}
-
-
-class Unkept:
-    """A run that is neither written nor scored on the way."""
-
-    def restore(self, optimizer: torch.optim.Optimizer) -> int:
-        return 0
-
-    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float]) -> None:
-        pass
-
-    def evaluate(self) -> dict[str, float]:
-        return {}
 
 
 class NearSignals:
@@ -97,7 +81,7 @@ def measure(size: str, frames: int, validation: int, seed: int) -> dict[str, flo
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         train_perception(
-            model, source, config.perception, seed, Path(folder), Unkept(),
+            model, source, config.perception, seed, Path(folder), Unkept(dict),
             lambda f, p: paint_predictions(f, p, model.grid),
         )  # fmt: skip
     seconds = time.perf_counter() - started
@@ -114,19 +98,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
     limit_torch(2)
-    report: dict[str, Any] = {}
-    if arguments.out.exists():
-        report = json.loads(arguments.out.read_text(encoding="utf-8"))
-    results = report.setdefault("results", {})
-    for seed in range(arguments.seeds):
-        for size in arguments.only:
-            key = f"{size}, {arguments.frames} frames, seed {seed}"
-            if key in results:
-                continue
-            results[key] = measure(size, arguments.frames, arguments.validation, seed)
-            report |= {"cpu": cpu_model(), "commit": git_commit()}
-            write_atomically(arguments.out, (json.dumps(report, indent=1) + "\n").encode())
-            print(key, results[key], flush=True)
+    runs = {
+        f"{size}, {arguments.frames} frames, seed {seed}": partial(
+            measure, size, arguments.frames, arguments.validation, seed
+        )
+        for seed in range(arguments.seeds)
+        for size in arguments.only
+    }
+    measured(arguments.out, runs)
 
 
 if __name__ == "__main__":
