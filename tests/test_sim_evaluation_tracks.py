@@ -270,7 +270,8 @@ def test_lanes_left_are_a_share_of_the_distance() -> None:
     record = route_record(cruise(off_lanes=flags))
     assert record.off_lane_share == pytest.approx(0.25)
     assert route_record(cruise(off_lanes=flags, in_junction=~flags | flags)).off_lane_share == 0.0
-    assert route_record(cruise(against_flow=flags)).off_lane_share == pytest.approx(0.25)
+    assert route_record(cruise(against_flow=flags, wrong_way=flags)).off_lane_share == pytest.approx(0.25)
+    assert route_record(cruise(against_flow=flags)).off_lane_share == 0.0
 
 
 def test_windows_are_compared_where_and_not_when() -> None:
@@ -291,3 +292,18 @@ def test_figures_over_distance_and_time() -> None:
     assert 1.0 <= latency.p99_ms <= 101.0
     assert latency_of([]).mean_ms == 0.0
     assert episode_rates(cruise()).energy_kj_per_kg_km == pytest.approx(0.12 + 0.0004 * 100)
+
+
+def test_the_oncoming_lane_is_no_fault_where_the_own_one_is_blocked() -> None:
+    """As in CARLA, whose scenarios switch the test of direction off beside what stands in the way."""
+    config = EnvConfig.of(scenario="blocked_lane", observation="privileged", end_on_infraction=False)
+    observer = TrackObserver()
+    run_episodes(DriveBatch(config, 1), RouteFollower(), [0], lambda seed: [observer])
+    track = observer.track()
+    assert track.arrived
+    assert track.against_flow.any()
+    assert not track.wrong_way.any()
+    assert "wrong_way" not in {infraction.kind for infraction in track.infractions}
+    assert route_record(track).off_lane_share == 0.0
+    fault = replace(track, wrong_way=track.against_flow)
+    assert route_record(fault).off_lane_share > 0.01

@@ -68,10 +68,10 @@ def score_episode(track: Track, expert: Track) -> EpisodeScores:
 
 
 def route_record(track: Track) -> RouteRecord:
-    """What CARLA's scores are made of."""
+    """What CARLA's scores are made of. Beside what blocks the own lane, a scenario excuses the one of oncoming traffic."""
     counts = Counter(infraction.kind for infraction in track.infractions if infraction.kind in CARLA_KINDS)
     driven = track.driven_m
-    astray = driven[(track.off_lanes & ~track.in_junction) | track.against_flow].sum()
+    astray = driven[(track.off_lanes & ~track.against_flow & ~track.in_junction) | track.wrong_way].sum()
     return RouteRecord(
         completion=1.0 if track.arrived else carla_score.completion(float(track.progress_m[-1]), track.route_length_m),
         counts=dict(sorted(counts.items())),

@@ -84,6 +84,10 @@ def recorded_steps(scene: RecordedScene, driving_map: DrivingMap) -> Iterator[St
     yaw_rate = fit_derivative(np.unwrap(yaw), DERIVATIVE_TICKS, 2, 1, DT_S)
     stand = _Stander(scene, driving_map)
     for tick in range(scene.num_ticks):
+        standing = stand(tick)
+        events = {"wrong_way": "drove against the traffic"} if standing.against_flow else {}
+        if tick == scene.num_ticks - 1:
+            events["arrived"] = "reached the end of the recording"
         state = EgoState(
             timestamp_us=tick * TICK_US,
             speed_mps=float(speed[tick]),
@@ -96,11 +100,11 @@ def recorded_steps(scene: RecordedScene, driving_map: DrivingMap) -> Iterator[St
             timestamp_us=tick * TICK_US,
             frame=SensorFrame(tick * TICK_US, {}, {}, state, None),
             action=None,
-            events={"arrived": "reached the end of the recording"} if tick == scene.num_ticks - 1 else {},
+            events=events,
             actors=actors_at(scene, tick),
             progress_m=float(progress[tick]),
             route_length_m=GOAL_SHARE * route.driven_m,
-            standing=stand(tick),
+            standing=standing,
         )
 
 

@@ -25,7 +25,9 @@ TRAFFIC_RADIUS_M = 50.0
 BICYCLE, PEDESTRIAN = 5, 6
 OFF_ROAD_M = 0.3
 # Events of a step that are infractions as they stand, each counted where it begins.
-EVENT_KINDS = ("red_light", "off_route", "stuck", "blocked", "timeout", "scenario_timeout", "yield_emergency")
+EVENT_KINDS = (
+    "red_light", "off_route", "wrong_way", "stuck", "blocked", "timeout", "scenario_timeout", "yield_emergency",
+)  # fmt: skip
 _TIMES = np.arange(1, round(HORIZON_S / STEP_S) + 1) * STEP_S
 _PDM_TIMES = np.array(TTC_TIMES_S)
 
@@ -76,7 +78,8 @@ class TrackObserver:
         self._rows.append((
             x, y, yaw, ego.speed_mps, ego.acceleration_mps2, ego.yaw_rate_radps, ego.last_steer, ego.last_throttle,
             step.progress_m, standing.speed_limit_mps, offset, standing.off_drivable_m, standing.in_junction,
-            standing.off_lanes, standing.against_flow, len(standing.touched) > 0, ttc, pdm_ttc, _traffic_speed(x, y, actors),
+            standing.off_lanes, standing.against_flow, "wrong_way" in step.events, len(standing.touched) > 0,
+            ttc, pdm_ttc, _traffic_speed(x, y, actors),
         ))  # fmt: skip
         self._length_m = step.route_length_m or 0.0
         self._arrived = self._arrived or "arrived" in step.events
@@ -147,8 +150,6 @@ class TrackObserver:
         kinds = {kind: sentence for kind, sentence in step.events.items() if kind in EVENT_KINDS}
         if standing.off_drivable_m > OFF_ROAD_M:
             kinds["off_road"] = "left the road"
-        if standing.against_flow:
-            kinds["wrong_way"] = "drove against the traffic"
         for kind, sentence in kinds.items():
             if kind not in self._standing_kinds:
                 self._add(step, kind, x, y, sentence.split(" at (")[0])
