@@ -15,12 +15,12 @@ from pathlib import Path
 import numba
 
 
-def _kernel_digest() -> str:
-    """16 hex digits over all files of the package that hold kernels."""
+def kernel_digest(package: Path) -> str:
+    """16 hex digits over all files of a package that have to do with numba."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
+    for path in sorted(package.rglob("*.py")):
         source = path.read_bytes()
-        if b"njit" in source:
+        if b"numba" in source:
             digest.update(source)
     return digest.hexdigest()[:16]
 
@@ -33,7 +33,7 @@ def _cache_root() -> Path:
 
 numba.config.THREADING_LAYER = "omp"
 if not numba.config.CACHE_DIR:
-    numba.config.CACHE_DIR = str(_cache_root() / "automedon" / "kernels" / _kernel_digest())
+    numba.config.CACHE_DIR = str(_cache_root() / "automedon" / "kernels" / kernel_digest(Path(__file__).parent))
 
 
 # For kernels of the world: no reference counts (docs/decisions/0004), so they neither make nor return arrays.

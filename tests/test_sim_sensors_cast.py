@@ -37,7 +37,7 @@ from sim.sensors.pinhole import pinhole_directions
 from sim.sensors.rig import rig
 from sim.sensors.sweep import ARC_ERROR, BOUNDS, arc, cast_sweep, sweep_directions
 from sim.simd import WIDTH as LANES
-from sim.simd import load, store
+from sim.simd_memory import load, store
 from sim.solids import Shape
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

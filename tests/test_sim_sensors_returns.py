@@ -16,7 +16,8 @@ from sim.sensors.parts import ATTRIBUTES, MATERIAL, RED
 from sim.sensors.returns import AIR_COLUMNS, GROUND_CLASSES, RETURN_ROWS, SURFACE, Air, measure_sweep, shot_noise
 from sim.sensors.rig import LidarConfig, RigConfig
 from sim.sensors.suite import SensorSuite
-from sim.simd import WIDTH, lane_numbers, store
+from sim.simd import WIDTH, lane_numbers
+from sim.simd_memory import store
 from sim.solids import Material
 from sim.world import WorldState
 

@@ -23,7 +23,8 @@ from sim.sensors.shading import _face_pixels, light_faces, store_pixels
 from sim.sensors.shadows import SHADOW, SUNNY, cast_shadows
 from sim.sensors.suite import SensorSuite
 from sim.sensors.surfaces import PANE_COLUMNS
-from sim.simd import WIDTH, lane, load2
+from sim.simd import WIDTH, lane
+from sim.simd_memory import load2
 from sim.solids import Material, Shape
 from sim.world import World, WorldState
 

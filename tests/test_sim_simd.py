@@ -16,7 +16,7 @@ from numba import njit
 from numba.core.errors import TypingError
 from numpy.typing import NDArray
 
-from sim import simd
+from sim import simd, simd_memory
 from sim.simd import (
     WIDTH,
     all_lanes,
@@ -25,31 +25,23 @@ from sim.simd import (
     first_false,
     floor,
     fma,
-    gather,
-    gather_pair,
     greatest,
     lane,
     lane_numbers,
     largest,
     least,
-    load,
-    load2,
-    load_rows,
     lowest_bit,
     mask_bits,
-    prefetch_places,
     shift_right,
     signs,
     smallest,
     splat,
     sqrt,
-    store,
-    store2,
-    store_rgb,
     to_float,
     to_int,
     where,
 )
+from sim.simd_memory import gather, gather_pair, load, load2, load_rows, prefetch_places, store, store2, store_rgb
 
 KERNEL: dict[str, Any] = {"_nrt": False, "error_model": "numpy"}
 floats = st.lists(st.floats(width=32), min_size=WIDTH, max_size=WIDTH).map(lambda values: np.array(values, np.float32))
@@ -247,7 +239,8 @@ def test_pairs_are_neighbours(dtype: type) -> None:
 WITHOUT_GATHERS = """
 import numpy as np
 from numba import njit
-from sim.simd import WIDTH, gather, gather_pair, load, store2
+from sim.simd import WIDTH
+from sim.simd_memory import gather, gather_pair, load, store2
 
 @njit(_nrt=False)
 def read(table, at, out):
@@ -317,11 +310,11 @@ def test_signs_name_the_eight_corners_of_a_box() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda a: simd.load(a, 0) + 0.5,
-        lambda a: simd.load(a, 0) & simd.load(a, 0),
-        lambda a: simd.sqrt(simd.to_int(simd.load(a, 0))),
-        lambda a: simd.where(simd.load(a, 0), simd.load(a, 0), simd.load(a, 0)),
-        lambda a: simd.load2(a, 0, 0),
+        lambda a: simd_memory.load(a, 0) + 0.5,
+        lambda a: simd_memory.load(a, 0) & simd_memory.load(a, 0),
+        lambda a: simd.sqrt(simd.to_int(simd_memory.load(a, 0))),
+        lambda a: simd.where(simd_memory.load(a, 0), simd_memory.load(a, 0), simd_memory.load(a, 0)),
+        lambda a: simd_memory.load2(a, 0, 0),
     ],
     ids=["float64", "bits of floats", "root of integers", "choice without a mask", "dimensions"],
 )

@@ -14,21 +14,8 @@ import numpy as np
 from numba import njit
 
 import sim.numba_setup  # noqa: F401 (chooses the threading layer)
-from sim.simd import (
-    WIDTH,
-    any_lane,
-    fma,
-    greatest,
-    lane_numbers,
-    least,
-    load2,
-    load_rows,
-    prefetch,
-    splat,
-    sqrt,
-    store2,
-    where,
-)  # fmt: skip
+from sim.simd import WIDTH, any_lane, fma, greatest, lane_numbers, least, splat, sqrt, where
+from sim.simd_memory import load2, load_rows, prefetch, store2
 from sim.solids import Shape
 
 # What LLVM may do to floats: ignore the sign of zero, no more. Where it may contract or reassociate, the last bits of a result

@@ -24,18 +24,16 @@ from sim.simd import (
     first_false,
     floor,
     fma,
-    gather,
-    gather_pair,
     greatest,
     lane,
     least,
-    prefetch_places,
     shift_right,
     splat,
     to_float,
     to_int,
     where,
-)  # fmt: skip
+)
+from sim.simd_memory import gather, gather_pair, prefetch_places
 
 LEVELS = 7
 

@@ -16,7 +16,8 @@ from sim.sensors.cast import COS, CX, CY, CZ, FAST, GROUND, HX, HY, HZ, INLINE, 
 from sim.sensors.light import BEAM, HAZE, LAMPS, WET
 from sim.sensors.parts import INSTANCE, MATERIAL, RED, SEMANTIC
 from sim.sensors.pinhole import nearest_corner
-from sim.simd import WIDTH, any_lane, fma, greatest, lane_numbers, least, load2, store2, to_float, to_int, where
+from sim.simd import WIDTH, any_lane, fma, greatest, lane_numbers, least, to_float, to_int, where
+from sim.simd_memory import load2, store2
 from sim.solids import Material
 
 _ON, _OFF = int(Material.LAMP_ON), int(Material.LAMP_OFF)

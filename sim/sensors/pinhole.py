@@ -12,7 +12,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.sensors.cast import COS, CX, CY, CZ, FAST, HX, HY, HZ, INLINE, NEAR, SIN
-from sim.simd import all_lanes, any_lane, fma, largest, load2, signs, smallest, store2, where
+from sim.simd import all_lanes, any_lane, fma, largest, signs, smallest, where
+from sim.simd_memory import load2, store2
 
 
 @njit(**FAST)

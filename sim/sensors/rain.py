@@ -14,7 +14,8 @@ from sim.roads.ground import GroundClass
 from sim.sensors.cast import FAST, GROUND, INLINE
 from sim.sensors.ground_texture import grain_at
 from sim.sensors.light import HORIZON, RAIN, WET, ZENITH
-from sim.simd import gather, greatest, least, to_int
+from sim.simd import greatest, least, to_int
+from sim.simd_memory import gather
 
 _GLOSS = {GroundClass.TERRAIN: 20.0, GroundClass.SIDEWALK: 110.0, GroundClass.KERB: 110.0}
 _GLOSS_OF = np.array([_GLOSS.get(kind, 255.0) for kind in GroundClass], np.float32)

@@ -41,22 +41,17 @@ from sim.simd import (
     any_lane,
     first_false,
     fma,
-    gather,
     lane,
     lane_numbers,
     least,
-    load,
-    load2,
     mask_bits,
     shift_right,
     splat,
     sqrt,
-    store,
-    store2,
-    store_rows,
     to_float,
     where,
-)  # fmt: skip
+)
+from sim.simd_memory import gather, load, load2, store, store2, store_rows
 from sim.solids import Material, Shape
 
 

@@ -57,23 +57,8 @@ from sim.sensors.surfaces import (
     leaf_light,
     light_curved,
 )
-from sim.simd import (
-    WIDTH,
-    any_lane,
-    blend,
-    first_false,
-    fma,
-    greatest,
-    lane,
-    least,
-    load2,
-    splat,
-    store2,
-    store_rgb,
-    to_float,
-    to_int,
-    where,
-)
+from sim.simd import WIDTH, any_lane, blend, first_false, fma, greatest, lane, least, splat, to_float, to_int, where
+from sim.simd_memory import load2, store2, store_rgb
 from sim.solids import Material, Shape
 
 _GLASS, _FACADE, _FOLIAGE, _PAINT = (

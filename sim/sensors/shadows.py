@@ -22,15 +22,14 @@ from sim.simd import (
     greatest,
     lane,
     least,
-    load2,
     lowest_bit,
     mask_bits,
     splat,
     sqrt,
-    store2,
     to_int,
     where,
-)  # fmt: skip
+)
+from sim.simd_memory import load2, store2
 from sim.solids import Material, Shape
 
 _BOX, _CYLINDER, _WHEEL, _WEDGE = int(Shape.BOX), int(Shape.CYLINDER), int(Shape.WHEEL), int(Shape.WEDGE)

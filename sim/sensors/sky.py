@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from sim.sensors.cast import INLINE
 from sim.sensors.light import AMBIENT, CLOUD, DIRECT, GLOW, HAZE, HORIZON, SUN, ZENITH
-from sim.simd import any_lane, blend, floor, fma, gather, greatest, least, splat, sqrt, to_float, to_int, where
+from sim.simd import any_lane, blend, floor, fma, greatest, least, splat, sqrt, to_float, to_int, where
+from sim.simd_memory import gather
 
 SKYLINE_PLACES = 2048
 

@@ -12,7 +12,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.sensors.cast import CX, CY, CZ, FAST, HX, HY, HZ, INLINE, boxes_of_ranks, cast_solid
-from sim.simd import WIDTH, fma, greatest, least, lowest_bit, mask_bits, splat, sqrt, store2, where
+from sim.simd import WIDTH, fma, greatest, least, lowest_bit, mask_bits, splat, sqrt, where
+from sim.simd_memory import store2
 
 TWO_PI = np.float32(2 * math.pi)
 # Rows of scratch: see `_upright_bounds`.
