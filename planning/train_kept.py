@@ -130,6 +130,7 @@ def train_on_kept(
                     group["lr"] = config.learning_rate * schedule(step, total, config.warmup_steps)
                 rng = np.random.default_rng([seed, step])
                 drawn = store.frames(draw(rng, draws, config.batch_size))
+                store.expect(draw(np.random.default_rng([seed, step + 1]), draws, config.batch_size))
                 batch = with_silence(drawn, network.spec.cameras, silent, rng)
                 losses = _learn(network, optimizer, batch, config, imitation)
                 history.append(losses)

@@ -54,13 +54,15 @@ def assert_equal(got: KeptFrames, parts: list[KeptFrames], numbers: list[int]) -
             assert torch.equal(found, whole[numbers])
 
 
-def test_frames_come_back_in_any_order_from_any_shard(tmp_path: Path) -> None:
-    parts = [frames(n, seed) for seed, n in enumerate((4, 1, 7, 3))]
+@pytest.mark.parametrize("channels", [3, 700])  # the latter fill pages, and are asked for one by one
+def test_frames_come_back_in_any_order_from_any_shard(tmp_path: Path, channels: int) -> None:
+    parts = [frames(n, seed, channels) for seed, n in enumerate((4, 1, 7, 3))]
     assert write_shard(tmp_path / "a", parts[:2]) == 5
     assert write_shard(tmp_path / "b", parts[2:]) == 10
     store = store_of(tmp_path)
     assert len(store) == 15
     for numbers in ([0, 14, 5, 4, 4, 9], [3], list(range(15)), [14, 13, 0, 0]):
+        store.expect(np.array([7, 14]))
         assert_equal(store.frames(np.array(numbers)), parts, numbers)
 
 
