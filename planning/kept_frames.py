@@ -23,8 +23,8 @@ from perception.labels import Affordance
 from planning.action import ACTION_SIZE
 
 _TOKENS, _PRESENT = "tokens-", "present-"
-# Whether the system takes advice on what is read. Left to itself it reads 128 KB around each frame's 10 KB, drawn at random, and
-# throws out others for it.
+# Whether the system takes advice on what is read. Left to itself it reads ahead of rows that are drawn at random, and throws out
+# others for it: a round of 700 steps on 27 GB of frames and 24 GB of memory takes 333 s with advice, 1,013 s without.
 _ADVISED = hasattr(mmap, "MADV_WILLNEED")
 _LABELS: dict[str, tuple[str, tuple[int, ...]]] = {
     "expert": ("float32", (ACTION_SIZE, 2)),
