@@ -14,8 +14,8 @@ from sim.config import ConfigError
 from sim.labelled_frames import DrivenFrames, FramesConfig, jittered
 from sim.perception_labels import PerceptionLabeller, parked_vehicles
 from sim.roads.driving_map import DrivingMap, GroundClass, load_map
+from sim.roads.map_xml import MapError
 from sim.roads.scenery import stop_signs
-from sim.roads.sumo_reader import MapError
 from sim.sensors.cast import FAR_M
 from sim.sensors.labels import Labeller
 from sim.sensors.rig import rig

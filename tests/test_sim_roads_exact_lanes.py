@@ -17,8 +17,9 @@ from sim.roads.exact_lanes import bending_roads
 from sim.roads.ground import draw_ground
 from sim.roads.importer import import_map
 from sim.roads.left_hand import mirror_opendrive, mirrored_network
+from sim.roads.map_xml import MapError
 from sim.roads.network import LaneKind, RoadNetwork
-from sim.roads.sumo_reader import MapError, read_network
+from sim.roads.sumo_reader import read_network
 
 GROWS = (60.0, 100.0)  # where a lane grows from nothing to 3 m, and the middle of the road gives way by 1 m
 WIDTH_M, GROWN_M, SHIFT_M = 3.5, 3.0, 1.0

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.roads.importer import import_map
-from sim.roads.sumo_reader import MapError, read_network
+from sim.roads.map_xml import MapError
+from sim.roads.sumo_reader import read_network
 
 NUMBERS = st.sampled_from(
     [
@@ -38,7 +39,7 @@ LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (3_000_000_000, 3_000_000_000))
 from sim.roads.importer import import_map
-from sim.roads.sumo_reader import MapError
+from sim.roads.map_xml import MapError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
 try:
     import_map(sys.argv[1])

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.roads.importer import import_map
+from sim.roads.map_xml import MapError
 from sim.roads.network import LaneKind, RoadNetwork
-from sim.roads.sumo_reader import MapError, read_network
+from sim.roads.sumo_reader import read_network
 
 GOOD = (
     "opendrive/Town01.xodr", "opendrive/Town02.xodr", "opendrive/Town10HD.xodr", "opendrive/curves_elevation.xodr",

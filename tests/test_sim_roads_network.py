@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from planning.policy import SignalState
 from sim.roads.importer import import_map
+from sim.roads.map_xml import MapError
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
-from sim.roads.sumo_reader import MapError, read_network
+from sim.roads.sumo_reader import read_network
 from sim.roads.towns import generate_town
 
 MAPS = (

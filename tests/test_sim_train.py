@@ -13,7 +13,7 @@ from planning.checkpoint import load_checkpoint, save_checkpoint
 from planning.network import build_network
 from planning.route_follower import RouteFollower
 from sim.config import ConfigError, load_config
-from sim.roads.sumo_reader import MapError
+from sim.roads.map_xml import MapError
 from sim.train import TrainConfig, observation_spec, train, training_env
 
 CONFIG = "configs/smoke-expert.toml"

@@ -24,10 +24,11 @@ from sim.playback.waymo_motion import read_waymo_motion
 from sim.roads.ground import GroundClass, GroundRaster, load_ground
 from sim.roads.importer import SUFFIXES, convert_map
 from sim.roads.left_hand import mirrored_boxes, mirrored_ground, mirrored_heads, mirrored_network
+from sim.roads.map_xml import MapError
 from sim.roads.network import RoadNetwork
 from sim.roads.scenery import build_scenery
 from sim.roads.signal_heads import SignalHeads, signal_heads
-from sim.roads.sumo_reader import MapError, read_network
+from sim.roads.sumo_reader import read_network
 from sim.roads.towns import TOWN_KINDS, generate_town
 from sim.solids import Boxes
 

@@ -23,7 +23,7 @@ from sim.roads.opendrive_roads import (
     reference_line,
 )
 from sim.roads.polyline import arc_lengths
-from sim.roads.sumo_reader import DEFAULT_WIDTH_M, WIDTHS_KEY
+from sim.roads.sumo_elements import DEFAULT_WIDTH_M, WIDTHS_KEY
 
 F64 = NDArray[np.float64]
 _End = tuple[str, str, bool]  # of a road: its node, the road, and whether stations are largest there

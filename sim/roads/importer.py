@@ -23,10 +23,11 @@ import numpy as np
 from sim.roads.cache import read_cached, write_cached
 from sim.roads.exact_lanes import NAMES_OPTION, TooManyLanes, bending_roads, with_exact_lanes
 from sim.roads.left_hand import LEFT_HAND, mirror_net_xml, mirror_opendrive
+from sim.roads.map_xml import MAX_FILE_BYTES, MapError, parse_map_xml
 from sim.roads.netconvert import NetconvertError, netconvert
 from sim.roads.network import LaneKind, RoadNetwork
 from sim.roads.opendrive_roads import OpenDriveRoad
-from sim.roads.sumo_reader import DRAWN_PATHS, MAX_FILE_BYTES, MapError, parse_map_xml, read_network
+from sim.roads.sumo_reader import DRAWN_PATHS, read_network
 
 # Raise it with every change of what a conversion gives: it is part of the name of the cached file.
 CONVERSION_VERSION = 2

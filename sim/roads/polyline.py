@@ -47,6 +47,17 @@ def headings(points: F64) -> F64:
     return np.concatenate([[yaw[0]], 0.5 * (yaw[:-1] + yaw[1:]), [yaw[-1]]])
 
 
+def start_yaw(points: F64) -> float:
+    """Radians, counter-clockwise from east: the first segment of the points (N, 2)."""
+    ahead = points[1] - points[0]
+    return float(np.arctan2(ahead[1], ahead[0]))
+
+
+def end_yaw(points: F64) -> float:
+    """Radians, counter-clockwise from east: the last segment of the points (N, 2)."""
+    return start_yaw(points[-2:])
+
+
 def offset(points: F64, left_m: float | F64) -> F64:
     """The polyline (N, 2) moved sideways, to the left where positive, along the normals in its points; left_m may be (N,)."""
     yaw = headings(points)

@@ -10,28 +10,32 @@ from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
-import defusedxml
 import numpy as np
-from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
 from planning.policy import SignalState
 from sim.roads.assembly import JunctionRecord, LaneRecord, SignalPrograms, assemble
-from sim.roads.junction_paths import SHORTEST_M, drivable_path
+from sim.roads.junction_paths import drivable_path
+from sim.roads.map_xml import MAX_FILE_BYTES, MapError, parse_map_xml
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
-from sim.roads.polyline import arc_lengths, without_repeats
+from sim.roads.polyline import arc_lengths, end_yaw, start_yaw, without_repeats
+from sim.roads.sumo_elements import (
+    kind_of,
+    limit_of,
+    line_of,
+    may_change,
+    number_of,
+    shape_of,
+    width_of,
+    widths_of,
+)
 
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
-# A file that would take more than 1 GB of memory or 10 s is refused before it does.
-MAX_FILE_BYTES = 64_000_000
-MAX_ELEMENTS = 1_500_000
-MAX_ATTRIBUTES = 5_000_000
-MAX_DEPTH = 32
-MAX_COORDINATE_M = 1e7
+# A network that would take more than 1 GB of memory or 10 s is refused before it does.
 MAX_EXTENT_KM = 15
 MAX_LANES_KM = 1000
 MAX_LANES = 100_000
@@ -39,12 +43,8 @@ MAX_WAYS_ON = 64  # connections of one lane
 MAX_CHAIN = 16  # internal lanes of one connection
 MAX_JUNCTION_LANES = 400
 MAX_PHASE_LETTERS = 20_000_000
-DEFAULT_WIDTH_M = 3.2
-WIDEST_M = 30.0
-DRAWN_PATHS = (
-    "drawnPaths"  # attribute of <net> that an import sets where the source has drawn the paths through junctions
-)
-WIDTHS_KEY = "widths"  # parameter of a lane whose width changes: its widths in metres, spread evenly from start to end
+# Attribute of <net> that an import sets where the source has drawn the paths through junctions.
+DRAWN_PATHS = "drawnPaths"
 SHORTEST_TURN_BACK_M = 9.0  # a tighter U-turn is beyond a car's turning circle
 
 TURNS = {"r": -1, "R": -1, "s": 0, "l": 1, "L": 1, "t": 2}
@@ -58,10 +58,6 @@ SIGNALS = {
     "o": SignalState.NONE, "O": SignalState.NONE,
 }  # fmt: skip
 YIELDING_GREEN = "gs"
-
-
-class MapError(ValueError):
-    """A map file that cannot be used: the message says which file, what is wrong and what to do."""
 
 
 def read_network(source: str | Path | bytes, *, title: str = "the given network") -> RoadNetwork:
@@ -95,30 +91,6 @@ def _bytes_of(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def parse_map_xml(data: bytes, title: str, advice: str) -> Element:
-    """The root of an XML document, entities refused and its size checked before memory is taken for its elements.
-
-    Raises MapError.
-    """
-    if data.count(b"<") > MAX_ELEMENTS or data.count(b"=") > MAX_ATTRIBUTES:
-        raise MapError(f"{title}: more than {MAX_ELEMENTS:,} elements; cut out a smaller region")
-    try:
-        root: Element = fromstring(data)
-    except ParseError as error:
-        raise MapError(f"{title}: not well-formed XML: {error}; {advice}") from error
-    except defusedxml.DefusedXmlException as error:
-        raise MapError(f"{title}: declares XML entities, which are refused; remove the <!DOCTYPE ...> part") from error
-    except (ValueError, LookupError) as error:
-        raise MapError(f"{title}: no readable XML text: {error}; {advice}") from error
-    waiting = [(root, 1)]
-    while waiting:
-        element, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise MapError(f"{title}: elements inside each other more than {MAX_DEPTH} deep; {advice}")
-        waiting.extend((child, depth + 1) for child in element)
-    return root
-
-
 def _parse(data: bytes, title: str) -> Element:
     root = parse_map_xml(data, title, "write it again with netconvert")
     if root.tag != "net":
@@ -141,7 +113,7 @@ def _network_from(root: Element) -> RoadNetwork:
         if function == "normal":
             edge_lanes.append(lanes)
         elif function == "walkingarea":
-            walking_areas.extend(_shape(lane) for lane in lanes)
+            walking_areas.extend(shape_of(lane) for lane in lanes)
     junctions = [_junction(element) for element in root.iter("junction") if element.get("type") != "internal"]
     junction_of_lane = {name: index for index, junction in enumerate(junctions) for name in junction.inner_lanes}
     signals = _read_signals(root)
@@ -150,10 +122,15 @@ def _network_from(root: Element) -> RoadNetwork:
     beside: list[LaneRecord] = []
     for lanes in edge_lanes:
         for element in lanes:
-            kind = _kind(element)
+            kind = kind_of(element)
             if kind is not None:
                 lane = LaneRecord(
-                    element.attrib["id"], kind, _line(element), _width(element), _limit(element), _widths(element)
+                    element.attrib["id"],
+                    kind,
+                    line_of(element),
+                    width_of(element),
+                    limit_of(element),
+                    widths_of(element),
                 )
                 (driving if kind is LaneKind.DRIVING else beside).append(lane)
     if not driving:
@@ -170,7 +147,7 @@ def _network_from(root: Element) -> RoadNetwork:
     faithful = root.get(DRAWN_PATHS) == "true"
     for lane in inner:
         before, after = driving[lane.origin].shape, driving[lane.target].shape
-        lane.shape = drivable_path(before[-1], _end_yaw(before), after[0], _start_yaw(after), lane.shape, faithful)
+        lane.shape = drivable_path(before[-1], end_yaw(before), after[0], start_yaw(after), lane.shape, faithful)
     _check_junctions(inner, direct)
     beside.extend(_read_crossings(root, elements, edge_function, junction_of_lane, signals))
     _check_size(driving + inner + beside)
@@ -203,85 +180,8 @@ def _check_junctions(inner: list[LaneRecord], direct: list[tuple[int, int]]) -> 
             )
 
 
-def _shape(element: Element) -> F64:
-    points = [[float(value) for value in point.split(",")[:2]] for point in element.attrib["shape"].split()]
-    shape = np.array(points, np.float64).reshape(-1, 2)
-    if len(shape) == 0 or not (np.abs(shape) <= MAX_COORDINATE_M).all():
-        raise MapError(
-            f"{element.get('id')}: a shape without points or with coordinates beyond {MAX_COORDINATE_M:.0e} m;"
-            " write the network again"
-        )
-    return shape
-
-
-def _line(element: Element) -> F64:
-    """The centre line of a lane: at least two points that differ, also where the file has it without length."""
-    line = without_repeats(_shape(element))
-    if arc_lengths(line)[-1] < SHORTEST_M:
-        line = np.stack([line[0], line[0] + [SHORTEST_M, 0.0]])
-    return line
-
-
-def _start_yaw(shape: F64) -> float:
-    ahead = shape[1] - shape[0]
-    return float(np.arctan2(ahead[1], ahead[0]))
-
-
-def _end_yaw(shape: F64) -> float:
-    return _start_yaw(shape[-2:])
-
-
-def _number(element: Element, key: str, low: float, high: float, default: float | None = None) -> float:
-    value = default if default is not None and key not in element.attrib else float(element.attrib[key])
-    if not low <= value <= high:
-        raise MapError(f"{element.get('id', element.tag)}: {key} must lie in [{low}, {high}], got {value}")
-    return value
-
-
-def _width(element: Element) -> float:
-    return _number(element, "width", 0.1, WIDEST_M, DEFAULT_WIDTH_M)
-
-
-def _widths(element: Element) -> F64 | None:
-    """(N,) the widths of a lane along it, or None where it has but one."""
-    for param in element.iter("param"):
-        if param.get("key") == WIDTHS_KEY:
-            try:
-                widths = np.array([float(value) for value in param.get("value", "").split()])
-            except ValueError:
-                widths = np.zeros(0)
-            if len(widths) == 0 or not ((widths >= 0.0) & (widths <= WIDEST_M)).all():
-                raise MapError(
-                    f"{element.get('id')}: widths must be numbers in [0, {WIDEST_M}]; write the network again"
-                )
-            return widths
-    return None
-
-
-def _limit(element: Element) -> float:
-    return _number(element, "speed", 0.0, 100.0)
-
-
-def _allows(element: Element, vehicle: str) -> bool:
-    if "allow" in element.attrib:
-        allowed = element.attrib["allow"].split()
-        return vehicle in allowed or "all" in allowed
-    banned = element.get("disallow", "").split()
-    return vehicle not in banned and "all" not in banned
-
-
-def _kind(element: Element) -> LaneKind | None:
-    if _allows(element, "passenger"):
-        return LaneKind.DRIVING
-    if _allows(element, "pedestrian"):
-        return LaneKind.SIDEWALK
-    if _allows(element, "bicycle"):
-        return LaneKind.CYCLE
-    return LaneKind.NARROW if _widths(element) is not None else None
-
-
 def _junction(element: Element) -> JunctionRecord:
-    polygon = _shape(element) if element.get("shape") else np.empty((0, 2))
+    polygon = shape_of(element) if element.get("shape") else np.empty((0, 2))
     junction = JunctionRecord(element.attrib["id"], polygon, element.get("intLanes", "").split())
     for request in element.iter("request"):
         junction.responses[int(request.attrib["index"])] = request.attrib["response"]
@@ -297,16 +197,11 @@ def _neighbours(edge_lanes: list[list[Element]], index_of: dict[str, int], left_
             a, b = index_of.get(outer.attrib["id"], -1), index_of.get(inner.attrib["id"], -1)
             if a < 0 or b < 0:
                 continue
-            if _may_change(outer, "changeLeft"):
+            if may_change(outer, "changeLeft"):
                 inward[a] = b
-            if _may_change(inner, "changeRight"):
+            if may_change(inner, "changeRight"):
                 outward[b] = a
     return (outward, inward) if left_hand else (inward, outward)
-
-
-def _may_change(element: Element, attribute: str) -> bool:
-    allowed = element.get(attribute)
-    return allowed is None or "passenger" in allowed.split() or "all" in allowed.split()
 
 
 def _read_signals(root: Element) -> SignalPrograms:
@@ -325,8 +220,8 @@ def _read_signals(root: Element) -> SignalPrograms:
         first_link[name] = start[-1]
         start.append(start[-1] + links)
         phase_start.append(phase_start[-1] + len(phases))
-        offsets.append(_number(element, "offset", -1e6, 1e6, 0.0))
-        durations.extend(_number(phase, "duration", 0.1, 1e6) for phase in phases)
+        offsets.append(number_of(element, "offset", -1e6, 1e6, 0.0))
+        durations.extend(number_of(phase, "duration", 0.1, 1e6) for phase in phases)
         states.extend(phase.attrib["state"].ljust(links, "O") for phase in phases)
     widest = max((len(state) for state in states), default=0)
     if widest * len(states) > MAX_PHASE_LETTERS:
@@ -353,7 +248,7 @@ def _signal_link(connection: Element, signals: SignalPrograms) -> int:
     if first < 0:
         return -1
     end = int(signals.start[np.searchsorted(signals.start, first, side="right")])
-    return first + int(_number(connection, "linkIndex", 0, end - first - 1))
+    return first + int(number_of(connection, "linkIndex", 0, end - first - 1))
 
 
 def _read_connections(
@@ -382,7 +277,7 @@ def _read_connections(
             if step.attrib["via"] in chain or len(chain) >= MAX_CHAIN:
                 raise MapError(f"{chain[0]}: a connection that leads back into itself; write the network again")
             chain.append(step.attrib["via"])
-        parts = [_shape(elements[name]) for name in chain]
+        parts = [shape_of(elements[name]) for name in chain]
         shape = without_repeats(np.concatenate(parts))
         turn = TURNS.get(connection.get("dir", "s"), 0)
         if turn == 2 and np.hypot(*(shape[-1] - shape[0])) < SHORTEST_TURN_BACK_M:
@@ -395,8 +290,8 @@ def _read_connections(
                 name=chain[0],
                 kind=LaneKind.DRIVING,
                 shape=shape,
-                width_m=_width(elements[chain[0]]),
-                limit_mps=min(_limit(elements[name]) for name in chain),
+                width_m=width_of(elements[chain[0]]),
+                limit_mps=min(limit_of(elements[name]) for name in chain),
                 junction=junction,
                 control=LaneControl.SIGNAL if link >= 0 else control,
                 signal_link=link,
@@ -431,9 +326,9 @@ def _read_crossings(
             LaneRecord(
                 name=name,
                 kind=LaneKind.CROSSING,
-                shape=_line(element),
-                width_m=_width(element),
-                limit_mps=_limit(element),
+                shape=line_of(element),
+                width_m=width_of(element),
+                limit_mps=limit_of(element),
                 junction=junction_of_lane.get(name, -1),
                 control=LaneControl.SIGNAL if link >= 0 else state,
                 signal_link=link,

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from sim.roads.highway import highway_town
+from sim.roads.map_xml import MapError
 from sim.roads.netconvert import netconvert
-from sim.roads.sumo_reader import MapError
 from sim.roads.town_plan import (
     CORNER_RADIUS_M,
     Place,
