@@ -1,7 +1,8 @@
-"""What another driver demonstrated, as a loss beside the policy gradient.
+"""What a driver does on kept frames, as a loss beside the policy gradient.
 
 A policy that learns from reward alone drifts wherever reward says little: the last metre before a stop sign is one decision in some
 thousand, and what others teach moves it, too. Imitation beside reinforcement holds it (Lu et al., "Imitation Is Not Enough", 2022).
+The driver is the expert, or the policy as it was at the start, which teaches nothing new and pulls only once something has moved.
 Encoders and fusion are frozen then, so a kept frame is a row of features, and a loss over some hundred costs next to nothing.
 
 Knows kept frames and networks; knows nothing about rewards or who drove.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -27,12 +29,17 @@ CHUNK = 512  # frames that go through fusion together
 
 
 class DemonstrationsConfig(BaseModel):
-    """Which kept frames a run goes on imitating."""
+    """Which kept frames hold a policy, and near to whom."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     frames: str = Field(
         min_length=1, description="folder of shards, as stage 3b leaves them for the network of start_from"
+    )
+    driver: Literal["expert", "start"] = Field(
+        default="expert",
+        description="who is imitated on them: the expert, as the frames say, or the policy of start_from, which so stays as it is "
+        "where reward says nothing",
     )
     count: int = Field(default=100_000, ge=1, le=10_000_000, description="frames drawn of all, once, as `draws` says")
     draws: DrawWeights = DrawWeights.model_validate({})
@@ -61,20 +68,20 @@ def open_shards(config: DemonstrationsConfig) -> FrameStore:
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """N frames: latent (N, F) float32, expert (N, 2, 2) float32 as `perception.labels.LabelledFrames` has it."""
+    """N frames: latent (N, F) float32, driver (N, 2, 2) float32 as `perception.labels.LabelledFrames.expert` has it."""
 
     latent: Tensor
-    expert: Tensor
+    driver: Tensor
     imitation: ImitationConfig
 
     @staticmethod
     def of(store: FrameStore, config: DemonstrationsConfig, network: DrivingNetwork, seed: int) -> Demonstrations:
-        """Draw from the frames of `open_shards` and work out their features.
+        """Draw from the frames of `open_shards`, and work out their features and what the network itself would do if it is the driver.
 
         Raises KeptFramesError: they do not fit this network.
         """
         draws = np.cumsum(draw_weights(store.affordances(), config.draws))
-        rng, latents, experts = np.random.default_rng(seed), [], []
+        rng, latents, drivers = np.random.default_rng(seed), [], []
         # In the order in which they lie on the disk: what is drawn later is drawn by chance again.
         numbers = np.sort(draw(rng, draws, config.count))
         for first in range(0, config.count, CHUNK):
@@ -83,14 +90,20 @@ class Demonstrations:
             try:
                 with torch.inference_mode():
                     latents.append(network.latent_of(frames.tokens))
+                    drivers.append(_own(network, latents[-1]) if config.driver == "start" else frames.expert)
             except (KeyError, RuntimeError) as error:
                 why = " ".join(str(error).split())[:120]
                 raise KeptFramesError(f"{config.frames}: frames of a network of another shape: {why}") from None
-            experts.append(frames.expert)
-        return Demonstrations(torch.cat(latents).clone(), torch.cat(experts), config.imitation)
+        return Demonstrations(torch.cat(latents).clone(), torch.cat(drivers).clone(), config.imitation)
 
     def loss(self, network: ActorCritic, count: int, generator: torch.Generator) -> Tensor:
-        """Weighted mean divergence of the policy from the expert, nats, over `count` frames drawn with repetition."""
+        """Weighted mean divergence of the policy from the driver, nats, over `count` frames drawn with repetition."""
         chosen = torch.randint(len(self.latent), (count,), generator=generator)
         driven: BetaActions = network.act({LATENT: self.latent[chosen]})
-        return imitation_loss(driven, self.expert[chosen], self.imitation)[0]
+        return imitation_loss(driven, self.driver[chosen], self.imitation)[0]
+
+
+def _own(network: DrivingNetwork, latent: Tensor) -> Tensor:
+    """(B, 2, 2) alpha and beta of each action that the network itself would take."""
+    own = network.act({LATENT: latent})
+    return torch.stack([own.alpha, own.beta], dim=-1)
