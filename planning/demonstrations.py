@@ -76,7 +76,7 @@ class Demonstrations:
 
     @staticmethod
     def of(store: FrameStore, config: DemonstrationsConfig, network: DrivingNetwork, seed: int) -> Demonstrations:
-        """Draw from the frames of `open_shards`, and work out their features and what the network itself would do if it is the driver.
+        """Draw from the frames of `open_shards`, and work out their features, and what the network does there if it is the driver.
 
         Raises KeptFramesError: they do not fit this network.
         """

@@ -139,10 +139,16 @@ def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def shown_by(fused: Path, count: int = 40) -> tuple[DrivingNetwork, Demonstrations]:
+def shown_by(fused: Path, count: int = 40, driver: str = "expert") -> tuple[DrivingNetwork, Demonstrations]:
     network = load_checkpoint(fused / NETWORK_FILE).network
     assert isinstance(network, DrivingNetwork)
-    values = {"frames": str(fused / FRAMES), "count": count, "silent_camera": 0.0, "silent_lidar": 0.0}
+    values = {
+        "frames": str(fused / FRAMES),
+        "count": count,
+        "silent_camera": 0.0,
+        "silent_lidar": 0.0,
+        "driver": driver,
+    }
     config = DemonstrationsConfig.model_validate(values)
     return network, Demonstrations.of(open_shards(config), config, network, 0)
 
@@ -155,11 +161,11 @@ def test_demonstrations_are_kept_frames_as_the_network_sees_them(fused: Path) ->
     with torch.inference_mode():
         driven, _ = network.act_on(frames.tokens)
         latent = network.latent_of(frames.tokens)
-    assert len(shown.latent) == len(shown.expert) == 600
+    assert len(shown.latent) == len(shown.driver) == 600
     nearest = torch.cdist(shown.latent, latent).argmin(1)
     assert len(set(nearest.tolist())) > len(store) // 2
     torch.testing.assert_close(shown.latent, latent[nearest], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(shown.expert, frames.expert[nearest])
+    torch.testing.assert_close(shown.driver, frames.expert[nearest])
     with torch.inference_mode():
         torch.testing.assert_close(network.act({LATENT: latent}).mean(), driven.mean(), rtol=1e-4, atol=1e-4)
 
@@ -185,8 +191,29 @@ def test_what_was_demonstrated_is_imitated_beside_the_reward(fused: Path, tmp_pa
     assert apart[10.0] < 0.8 * apart[0.0]
 
 
-def test_a_run_with_demonstrations_resumes_equal(fused: Path, tmp_path: Path) -> None:
-    values = (f"demonstrations.frames={fused / FRAMES}", "ppo.demonstration_weight=1.0", "demonstrations.count=40")
+def test_the_policy_of_the_start_holds_and_does_not_teach(fused: Path, tmp_path: Path) -> None:
+    start, shown = shown_by(fused, driver="start")
+    assert shown.loss(start, 400, torch.Generator().manual_seed(1)).item() == pytest.approx(0.0, abs=1e-5)
+    apart = {}
+    for weight in (0.0, 100.0):
+        values = (
+            "ppo.learning_rate=0.003", "ppo.target_kl=0.0", "ppo.teacher_weight=0.0", "ppo.value_only_updates=0",
+            f"ppo.demonstration_weight={weight}", "ppo.demonstration_batch=32", f"demonstrations.frames={fused / FRAMES}",
+            "demonstrations.count=40", "demonstrations.driver=start",
+        )  # fmt: skip
+        out = tmp_path / str(weight)
+        train(config(fused / NETWORK_FILE, *values), out, False, QUIET)
+        network = load_checkpoint(out / "latest.safetensors").network
+        apart[weight] = shown.loss(network, 400, torch.Generator().manual_seed(1)).item()
+    assert apart[100.0] < 0.3 * apart[0.0]
+
+
+@pytest.mark.parametrize("driver", ["expert", "start"])
+def test_a_run_with_demonstrations_resumes_equal(fused: Path, tmp_path: Path, driver: str) -> None:
+    values = (
+        f"demonstrations.frames={fused / FRAMES}", "ppo.demonstration_weight=1.0", "demonstrations.count=40",
+        f"demonstrations.driver={driver}",
+    )  # fmt: skip
     given = config(fused / NETWORK_FILE, *values)
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     train(given, unbroken, False, QUIET)
