@@ -47,9 +47,12 @@ class BetaActions:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Random actions (B, A); no gradient."""
         with torch.no_grad():
-            concentrations = torch.stack([self.alpha, self.beta], dim=-1)
-            x = torch._sample_dirichlet(concentrations, generator)[..., 0]
+            x = torch._sample_dirichlet(self.concentrations(), generator)[..., 0]
             return 2.0 * x.clamp(MARGIN, 1.0 - MARGIN) - 1.0
+
+    def concentrations(self) -> Tensor:
+        """Alpha and beta of each action (B, A, 2), as frames keep what a driver would do."""
+        return torch.stack([self.alpha, self.beta], dim=-1)
 
     def mode(self) -> Tensor:
         """Most likely actions (B, A)."""

@@ -90,7 +90,8 @@ class Demonstrations:
             try:
                 with torch.inference_mode():
                     latents.append(network.latent_of(frames.tokens))
-                    drivers.append(_own(network, latents[-1]) if config.driver == "start" else frames.expert)
+                    own = network.act({LATENT: latents[-1]}).concentrations()
+                drivers.append(own if config.driver == "start" else frames.expert)
             except (KeyError, RuntimeError) as error:
                 why = " ".join(str(error).split())[:120]
                 raise KeptFramesError(f"{config.frames}: frames of a network of another shape: {why}") from None
@@ -101,9 +102,3 @@ class Demonstrations:
         chosen = torch.randint(len(self.latent), (count,), generator=generator)
         driven: BetaActions = network.act({LATENT: self.latent[chosen]})
         return imitation_loss(driven, self.driver[chosen], self.imitation)[0]
-
-
-def _own(network: DrivingNetwork, latent: Tensor) -> Tensor:
-    """(B, 2, 2) alpha and beta of each action that the network itself would take."""
-    own = network.act({LATENT: latent})
-    return torch.stack([own.alpha, own.beta], dim=-1)

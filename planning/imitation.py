@@ -39,8 +39,7 @@ class ImitationConfig(BaseModel):
 
 def expert_distribution(actions: NDArray[np.float32], concentration: float) -> NDArray[np.float32]:
     """`LabelledFrames.expert` (B, A, 2) of a driver who only says what to do, actions (B, A) in [-1, 1]."""
-    around = BetaActions.around(torch.from_numpy(actions), concentration)
-    return torch.stack([around.alpha, around.beta], dim=-1).numpy()  # type: ignore[no-any-return]
+    return BetaActions.around(torch.from_numpy(actions), concentration).concentrations().numpy()  # type: ignore[no-any-return]
 
 
 def mode_of(expert: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -129,7 +129,7 @@ def _label_by(teacher: DrivingNetwork) -> Label:
     def label(observation: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         with torch.inference_mode():
             driven = teacher.act({key: torch.from_numpy(observation[key]) for key in keys})
-            return torch.stack([driven.alpha, driven.beta], dim=-1).numpy()  # type: ignore[no-any-return]
+            return driven.concentrations().numpy()  # type: ignore[no-any-return]
 
     return label
 
@@ -148,7 +148,7 @@ def expert_of(config: ImitatingConfig) -> Expert:
     def act(actions: NDArray[np.float32], privileged: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
             driven = network.act({"privileged": torch.from_numpy(privileged)})
-            return torch.stack([driven.alpha, driven.beta], dim=-1).numpy()  # type: ignore[no-any-return]
+            return driven.concentrations().numpy()  # type: ignore[no-any-return]
 
     return act
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from planning.policy import SignalState
+from sim.roads.driving_map import load_map
 from sim.roads.importer import import_map
 from sim.roads.map_xml import MapError
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
@@ -296,3 +298,11 @@ def test_a_damaged_network_is_read_or_refused_but_never_crashes(small_town: byte
         return
     for values in (network.point_x, network.point_y, network.point_yaw, network.lane_length_m, network.lane_limit_mps):
         assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("text", ['<!DOCTYPE a [<!ENTITY x "y">]><net>&x;</net>', "<net>", "<net/>"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.net.xml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(MapError, match=re.escape(f"{path}: ")):
+        load_map(str(path))

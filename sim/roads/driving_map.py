@@ -87,7 +87,7 @@ def map_from_network(name: str, net_xml: bytes, *, seed: int = 0) -> DrivingMap:
 
     Raises MapError where the bytes are no such network.
     """
-    network = read_network(net_xml)
+    network = read_network(net_xml, title=name)
     digest = hashlib.sha256(net_xml).hexdigest()
     # Ground, heads and scenery are made for right-hand traffic; for the other kind they are made in a mirror.
     right_hand = mirrored_network(network) if network.left_hand else network
