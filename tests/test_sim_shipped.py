@@ -43,7 +43,7 @@ def test_it_sees_what_its_rig_senses_and_nothing_privileged() -> None:
     checkpoint = load_checkpoint(SHIPPED_FILE)
     assert checkpoint.network.spec.same_sensors(spec_of(rig(SHIPPED_RIG)))  # type: ignore[arg-type]
     assert checkpoint.network.config.kind == "sensor"
-    assert checkpoint.run_config["stage"] in ("distill", "fuse", "ppo")
+    assert checkpoint.run_config["stage"] in ("distill", "fuse", "policy")
     policy = load_policy(SHIPPED)
     assert isinstance(policy, NetworkPolicy)
     assert policy.name == SHIPPED
