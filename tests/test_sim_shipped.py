@@ -13,7 +13,7 @@ from planning.network_policy import NetworkPolicy
 from planning.shipped import SHIPPED, SHIPPED_FILE, SHIPPED_RIG
 from sim.config import ConfigError
 from sim.drive import DriveConfig, drive, load_policy
-from sim.drive_batch import EnvConfig
+from sim.drive_batch import DriveBatch, EnvConfig
 from sim.sensors.rig import rig
 from sim.train_perception import spec_of
 
@@ -47,6 +47,17 @@ def test_it_sees_what_its_rig_senses_and_nothing_privileged() -> None:
     policy = load_policy(SHIPPED)
     assert isinstance(policy, NetworkPolicy)
     assert policy.name == SHIPPED
+
+
+def test_what_only_its_critic_sees_does_not_move_it() -> None:
+    batch = DriveBatch(EnvConfig.of(observation="both"), 1)
+    batch.reset(np.ones(1, np.bool_), np.zeros(1, np.uint64), np.zeros(1, np.int64))
+    policy, other = load_policy(SHIPPED), np.random.default_rng(0).normal(size=batch.observation["privileged"].shape)
+    driven = policy.act(batch.observation, None)
+    batch.observation["privileged"][:] = other
+    np.testing.assert_array_equal(policy.act(batch.observation, None), driven)
+    sensors = {key: values for key, values in batch.observation.items() if key != "privileged"}
+    np.testing.assert_array_equal(policy.act(sensors, None), driven)
 
 
 @pytest.mark.parametrize(
