@@ -173,7 +173,7 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     run_config = config.model_dump(mode="json")
     result = train_ppo(
         env, network, ppo, out_dir, resume=resume, evaluate=judge, teacher=_teacher(config, env, batches, network),
-        demonstrated=demonstrated, run_config=run_config,
+        demonstrated=demonstrated, run_config=run_config, quiet=console.quiet,
     )  # fmt: skip
     after = judge(network)
     env.close()

@@ -85,7 +85,7 @@ def distill_stage(config: TrainDistillConfig, out_dir: Path, resume: bool, conso
     keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, lambda: drives(network), MAY_CHANGE)
     result = train_perception(
         model, source, config.perception, config.seed, out_dir, keeper, lambda f, p: paint_predictions(f, p, model.grid),
-        objective=imitation_objective(model, config.imitation, config.perception.weights),
+        objective=imitation_objective(model, config.imitation, config.perception.weights), quiet=console.quiet,
     )  # fmt: skip
     report = report_of(result, out_dir)
     if teacher is not None:

@@ -97,7 +97,9 @@ def fuse_stage(config: TrainFuseConfig, out_dir: Path, resume: bool, console: Co
         return {**{f"validation_{name}": value for name, value in seen.items()}, **drives(network)}
 
     keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, evaluate, (*MAY_CHANGE, "workers"))
-    result = train_on_kept(network, collect, config.training, config.imitation, config.seed, out_dir, keeper)
+    result = train_on_kept(
+        network, collect, config.training, config.imitation, config.seed, out_dir, keeper, quiet=console.quiet
+    )
     return {**report_of(result, out_dir), "parameters": sum(p.numel() for p in network.parameters())}
 
 

@@ -104,6 +104,7 @@ def train_stage(config: TrainPerceptionConfig, out_dir: Path, resume: bool, cons
             out_dir,
             keeper,
             lambda f, p: paint_predictions(f, p, model.grid),
+            quiet=console.quiet,
         )
     return report_of(result, out_dir)
 
