@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import multiprocessing
 import shlex
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from planning.checkpoint import save_checkpoint
 from planning.network import build_network, network_config
@@ -28,8 +31,10 @@ from sim.evaluation.episode_run import Job
 from sim.evaluation.intervals import estimate
 from sim.evaluation.results import SCORES, read_report, summarise
 from sim.evaluation.suite import load_suite
+from sim.evaluation.tables import show_evaluation
 from sim.evaluation.worst_episodes import keep_worst
 from sim.logs.reader import open_log
+from sim.scenarios.catalogue import NAMES
 from sim.train import observation_spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,6 +92,16 @@ def test_summary_has_what_others_rely_on(idle_run: EvaluationReport) -> None:
         min(summary["timing"]["mean_ms"], summary["timing"]["p99_ms"]) > 0.0
     )  # one slow decision of many lifts the mean alone
     assert json.loads((idle_run.folder / "summary.json").read_text()) == summary
+
+
+def test_no_figure_is_cut_off_in_a_terminal_of_80_columns(idle_run: EvaluationReport) -> None:
+    best = {name: {"value": 100.0 if name.startswith("driving_score") else 1.0} for name in SCORES}
+    longest = max(NAMES, key=len)
+    summary = {**idle_run.summary, "families": {longest: {"episodes": 1000, **best}}}
+    console = Console(width=80, record=True, file=StringIO())
+    show_evaluation(console, dataclasses.replace(idle_run, summary=summary, reports=[], commands={}))
+    (row,) = (line.split() for line in console.export_text().splitlines() if line.startswith(longest))
+    assert row == [longest, "1000", "1.000", "100.0", "100.0", "100.0", "1.000", "1.000", "1.000"]
 
 
 def test_parquet_has_a_row_for_each_episode(idle_run: EvaluationReport) -> None:

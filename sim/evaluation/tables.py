@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -67,11 +68,11 @@ def show_evaluation(console: Console, report: EvaluationReport) -> None:
 
 
 def _table_of(title: str, groups: dict[str, Any]) -> Table:
-    table = Table(title=title)
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)  # 80 columns are enough
     table.add_column("", no_wrap=True)
     table.add_column("episodes", justify="right")
     for heading in HEADINGS.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading.replace(" 4 s", "\n4 s"), justify="right")
     for name, group in groups.items():
         table.add_row(name, str(group["episodes"]), *(_score(key, group[key]["value"]) for key in SCORES))
     return table
