@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(unbroken: Path, 
 def test_another_seed_ends_with_other_weights_and_policies_stay_as_they_were(
     unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train_stage(config(*SHORT, "seed=1"), tmp_path, False, QUIET)
+    train_stage(config(*SHORT, "seed=1"), tmp_path, False, Console(file=StringIO()))
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
     assert [line.split("  ")[0] for line in said] == ["step 2 of 4", "step 4 of 4"]
     assert all("gradient_norm" in line for line in said), "a log file gets one whole line at each checkpoint"
