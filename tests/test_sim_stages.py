@@ -50,10 +50,8 @@ def test_the_recipes_name_all_stages_in_their_order() -> None:
 def test_all_steps_run_and_what_is_done_is_not_done_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, out = short_recipe(tmp_path), tmp_path / "run"
     report = run_stage(path, [], out, False, QUIET)
-    assert capsys.readouterr() == (
-        "",
-        "",
-    )  # a piece that only measures what the whole will cost says nothing of its own
+    # a piece that only measures what the whole will cost says nothing of its own
+    assert capsys.readouterr() == ("", "")
     assert report["perception_frames"] == report["distill_frames"] == 16
     assert report["expert_env_steps"] == report["finetune_env_steps"] == 64
     assert isinstance(load_checkpoint(report["finetune_checkpoint"]).network, DrivingNetwork)
