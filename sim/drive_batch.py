@@ -108,6 +108,7 @@ class SavedEnvironment:
     reward: tuple[float, float]
     sight: NDArray[np.void] | None
     still_ticks: int
+    erred: bool
     placement: Placement | None
 
     @property
@@ -171,6 +172,7 @@ class DriveBatch:
         last_tick = self.world.last_tick  # of a recording
         self.max_steps = config.max_steps if last_tick is None else min(config.max_steps, last_tick)
         self._still_ticks = np.zeros(num_envs, np.int64)
+        self._erred = np.zeros(num_envs, np.bool_)  # whether an infraction has happened in this episode
 
     def _allocate(self) -> ObservationBuffers:
         space = self.observation_space
@@ -186,6 +188,7 @@ class DriveBatch:
         self.terminated[started] = False
         self.truncated[started] = False
         self._still_ticks[started] = 0
+        self._erred[started] = False
         self._observe(started)
 
     def step(self, actions: NDArray[np.float32]) -> None:
@@ -207,6 +210,7 @@ class DriveBatch:
         )
         still = self.world.state.speed_mps[:, EGO] < BLOCKED_BELOW_MPS
         self._still_ticks[:] = np.where(still, self._still_ticks + 1, 0)
+        self._erred |= bad | (events.wrong_way != 0)
         over = bad if self.config.end_on_infraction else (events.off_route != 0) | self._blocked()
         self.terms = self.reward_function.after_tick(self.world.state, events, self.situation, bad)
         self.reward[:] = self.terms.total()
@@ -218,7 +222,7 @@ class DriveBatch:
         sight = None if self._privileged is None else self._privileged.observer.saved(e)
         return SavedEnvironment(
             self.world.snapshot(e), self.reward_function.saved(e), sight, int(self._still_ticks[e]),
-            self.world.placements[e],
+            bool(self._erred[e]), self.world.placements[e],
         )  # fmt: skip
 
     def go_back(self, to: Mapping[int, SavedEnvironment]) -> None:
@@ -227,7 +231,7 @@ class DriveBatch:
             self.world.restore(saved.world, e)
             self.world.placements[e] = saved.placement
             self.reward_function.restore(e, saved.reward)
-            self._still_ticks[e] = saved.still_ticks
+            self._still_ticks[e], self._erred[e] = saved.still_ticks, saved.erred
             if self._privileged is not None and saved.sight is not None:
                 self._privileged.observer.restore(e, saved.sight)
         back = np.isin(np.arange(self.num_envs), list(to))
@@ -244,7 +248,7 @@ class DriveBatch:
         if self._privileged is not None:
             privileged = out["privileged"]
             assert privileged.dtype == np.float32
-            self._privileged.observe(self.situation, privileged)  # type: ignore[arg-type]
+            self._privileged.observe(self.situation, privileged, only)  # type: ignore[arg-type]
         if self.sensors is None:
             return
         self.sensors.observe(world.state, only)
@@ -290,6 +294,10 @@ class DriveBatch:
         assert situation.command is not None
         assert situation.command_distance_m is not None
         return situation.command, situation.command_distance_m
+
+    def is_success(self, e: int) -> bool:
+        """Whether there was no infraction in the whole episode of environment e, which ends here."""
+        return not self._erred[e] and not self.infractions(e)
 
     def infractions(self, e: int) -> dict[str, str]:
         """What went wrong in environment e at the last tick: kind (one of INFRACTIONS) to a sentence."""

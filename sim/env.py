@@ -64,21 +64,20 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             started = np.asarray(options["reset_mask"])
             if started.shape != (self.num_envs,) or started.dtype != np.bool_ or not started.any():
                 raise ValueError(f"reset_mask must be bool ({self.num_envs},) with at least one True, got {started!r}")
-        first = self._episode < 0
-        self._episode[started] += 1
-        if seed is None:
-            fresh = started & first
-            self._seed[fresh] = self.np_random.integers(0, 2**62, int(fresh.sum()), dtype=np.uint64)
+        if isinstance(seed, int | np.integer):
+            super().reset(seed=int(seed))
+            seeds: list[int | None] = [int(seed) + e for e in range(self.num_envs)]
         else:
-            super().reset(seed=seed if isinstance(seed, int) else None)
-            seeds = [seed + e for e in range(self.num_envs)] if isinstance(seed, int) else list(seed)
-            if len(seeds) != self.num_envs:
-                raise ValueError(f"seed must be one integer or {self.num_envs} of them, got {len(seeds)}")
-            for e in np.flatnonzero(started):
-                chosen = seeds[e]
-                if chosen is not None:
-                    self._seed[e] = chosen
-                    self._episode[e] = 0
+            seeds = [None] * self.num_envs if seed is None else list(seed)
+        if len(seeds) != self.num_envs:
+            raise ValueError(f"seed must be one integer or {self.num_envs} of them, got {len(seeds)}")
+        fresh = started & (self._episode < 0)
+        self._seed[fresh] = self.np_random.integers(0, 2**62, int(fresh.sum()), dtype=np.uint64)
+        self._episode[started] += 1
+        for e in np.flatnonzero(started):
+            chosen = seeds[e]
+            if chosen is not None:
+                self._seed[e], self._episode[e] = chosen, 0
         self._start(started)
         return self.observation(), self._navigation_info()
 
@@ -128,7 +127,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         for e in np.flatnonzero(finished):
             final_obs[e] = self._single_observation(int(e))
             infractions[e] = self.batch.infractions(int(e))
-            success[e] = not infractions[e]
+            success[e] = self.batch.is_success(int(e))
         final_info = {
             "route_completion": self.batch.route_completion(), "_route_completion": finished,
             "is_success": success, "_is_success": finished, "infractions": infractions, "_infractions": finished,
@@ -190,7 +189,7 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
 
         info: `route_completion` 0 to 1, `reward_terms`, `infractions` (kind to sentence), `command` (the next
         `planning.policy.NavigationCommand`) and `command_distance_m` to it, `replans` (how often the route was planned anew),
-        and at the end `is_success`.
+        and at the end `is_success`: no infraction in the whole episode.
         """
         batch = self.batch
         batch.step(np.asarray(action, np.float32)[None])
@@ -204,7 +203,7 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
             **batch.navigation(0),
         }
         if terminated or truncated:
-            info["is_success"] = not infractions
+            info["is_success"] = batch.is_success(0)
         return self._observation(), float(batch.reward[0]), terminated, truncated, info
 
     def _observation(self) -> Any:

@@ -32,13 +32,15 @@ class Surroundings(NamedTuple):
     """Ground and static solids as the kernels read them.
 
     drivable: (rows, columns) uint8; ground: (3,) float64 x, y of its corner and size of a cell, m. solids: (N, 5) float64 x,
-    y, yaw, half length, half width of what a car can hit; cell_start, cell_solid: CSR of a grid of SOLID_CELL_M; grid:
-    (4,) float64 x and y of its corner, columns, rows.
+    y, yaw, half length, half width of what a car can hit; first: (N,) int32, the first solid of the thing that each is part of (a
+    parked car has two dozen); cell_start, cell_solid: CSR of a grid of SOLID_CELL_M; grid: (4,) float64 x and y of its corner,
+    columns, rows.
     """
 
     drivable: NDArray[np.uint8]
     ground: NDArray[np.float64]
     solids: NDArray[np.float64]
+    first: NDArray[np.int32]
     cell_start: NDArray[np.int32]
     cell_solid: NDArray[np.int32]
     grid: NDArray[np.float64]
@@ -59,7 +61,8 @@ def build_surroundings(ground: GroundRaster, scenery: Boxes) -> Surroundings:
     drivable = drivable if drivable.flags.writeable else drivable.copy()
     if len(hit) == 0:
         empty = np.zeros(4, np.float64)
-        return Surroundings(drivable, corner_info, solids, np.zeros(1, np.int32), np.zeros(0, np.int32), empty)
+        nothing = np.zeros(0, np.int32)
+        return Surroundings(drivable, corner_info, solids, nothing, np.zeros(1, np.int32), nothing, empty)
 
     cos, sin = np.abs(np.cos(solids[:, 2])), np.abs(np.sin(solids[:, 2]))
     reach = np.column_stack([cos * solids[:, 3] + sin * solids[:, 4], sin * solids[:, 3] + cos * solids[:, 4]])
@@ -77,7 +80,14 @@ def build_surroundings(ground: GroundRaster, scenery: Boxes) -> Surroundings:
     start = np.zeros(columns * rows + 1, np.int32)
     np.cumsum(np.bincount(cell, minlength=columns * rows), out=start[1:])
     grid = np.array([corner[0], corner[1], columns, rows], np.float64)
-    return Surroundings(drivable, corner_info, solids, start, member[order].astype(np.int32), grid)
+    first = _first_of_thing(scenery.instance[hit])
+    return Surroundings(drivable, corner_info, solids, first, start, member[order].astype(np.int32), grid)
+
+
+def _first_of_thing(instance: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(N,) int32: where the instance of each solid occurs first; those of instance 0 are things of their own."""
+    _, first, which = np.unique(instance, return_index=True, return_inverse=True)
+    return np.where(instance == 0, np.arange(len(instance)), first[which]).astype(np.int32)
 
 
 @njit(**KERNEL)

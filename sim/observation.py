@@ -152,9 +152,9 @@ class PrivilegedObserver:
         self._world = world
         self.observer = Observer(driving_map, world)
 
-    def observe(self, situation: Situation, out: NDArray[np.float32]) -> None:
-        """Fill out (E, PRIVILEGED_SIZE) float32."""
-        state, sight = self._world.state, self.observer.look()
+    def observe(self, situation: Situation, out: NDArray[np.float32], only: NDArray[np.bool_] | None = None) -> None:
+        """Fill out (E, PRIVILEGED_SIZE) float32; where `only` (E,) is false, with what was seen in this tick before."""
+        state, sight = self._world.state, self.observer.look(only)
         num_envs, p = len(out), PrivilegedScalar
         out[:, p.SPEED] = state.speed_mps[:, EGO] / 20.0
         out[:, p.ACCELERATION] = state.acceleration_mps2[:, EGO] / 5.0

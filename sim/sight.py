@@ -206,6 +206,7 @@ class Observer:
         self._seen = np.full((num_envs, agents), -1, np.int32)
         self._count = np.zeros(num_envs, np.int32)
         self._memory = np.zeros(num_envs, EGO_RECORD)
+        self._before = self._memory.copy()  # what it remembered when it looked last
         self._cars = np.zeros((MOST_THREADS, agents), CAR)
         self._claims = np.zeros((MOST_THREADS, agents * CLAIMS), CLAIM)
         self._route = np.zeros((MOST_THREADS, ROUTE_POINTS, 2), np.float32)
@@ -215,28 +216,34 @@ class Observer:
         )  # fmt: skip
 
     def saved(self, env: int) -> NDArray[np.void]:
-        """What it remembers of one environment, for `restore`."""
-        return self._memory[env : env + 1].copy()
+        """What it remembered of one environment before it looked last, for `restore`."""
+        return self._before[env : env + 1].copy()
 
     def restore(self, env: int, saved: NDArray[np.void]) -> None:
-        """Remember of one environment what was saved."""
+        """Remember of one environment what was saved; it has to be looked at again."""
         self._memory[env] = saved[0]
 
-    def look(self) -> Sight:
-        """What is seen now. Cost: sight lines past scenery, and once more the rules that `World.step` applies for the ego."""
+    def look(self, only: NDArray[np.bool_] | None = None) -> Sight:
+        """What is seen now, of the environments where `only` (N,) is true; of others it stays as it is.
+
+        To be asked once a tick: whether a detour goes on depends on whether it went on when this was asked before. Cost: sight
+        lines past scenery, and once more the rules that `World.step` applies for the ego.
+        """
         state, grid = self._world.state, self._grid
+        which = self._everybody if only is None else np.flatnonzero(only)
         over_environments(
-            visible_actors, self._everybody, state.active, state.x_m, state.y_m, state.yaw_rad, state.length_m, state.width_m,
+            visible_actors, which, state.active, state.x_m, state.y_m, state.yaw_rad, state.length_m, state.width_m,
             state.height_m, state.rear_axle_m, grid.boxes, grid.start, grid.origin, grid.cell_m, grid.columns, grid.rows,
             grid.reach_m, SIGHT_RANGE_M, self._boxes, self._seen, self._count,
         )  # fmt: skip
-        return self.follow()
+        return self.follow(which)
 
-    def follow(self) -> Sight:
-        """What follows from whom `look` has found in sight."""
+    def follow(self, which: NDArray[np.intp]) -> Sight:
+        """What follows from whom `look` has found in sight in the environments `which`."""
         sight = self.sight
-        self._world.over_everybody(
-            _see_all, self._seen, self._memory, self._cars, self._claims, self._route, sight.road, sight.path_in_ego,
+        self._before[which] = self._memory[which]
+        self._world.over_environments(
+            _see_all, which, self._seen, self._memory, self._cars, self._claims, self._route, sight.road, sight.path_in_ego,
             sight.vehicles, sight.walkers,
         )  # fmt: skip
         return sight

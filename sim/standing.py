@@ -75,7 +75,7 @@ def _nearest_lane(me: np.void, graph: LaneGraph) -> tuple[int, float, float]:
 
 @njit(**KERNEL)
 def _list_touched(cars: NDArray[np.void], around: Surroundings, touched: NDArray[np.int32]) -> int:
-    """Write whom the ego's box overlaps: j for agent j, -(k + 1) for solid k; returns how many."""
+    """Write what the ego's box overlaps: j for agent j, -(k + 1) for a thing whose first solid is k; returns how many."""
     me, count = cars[0], 0
     half_length, half_width = 0.5 * me.length, 0.5 * me.width
     for j in range(1, len(cars)):
@@ -96,15 +96,14 @@ def _list_touched(cars: NDArray[np.void], around: Surroundings, touched: NDArray
         for column in range(left, right + 1):
             cell = row * columns + column
             for k in range(around.cell_start[cell], around.cell_start[cell + 1]):
-                index = around.cell_solid[k]
-                solid = around.solids[index]
+                solid, thing = around.solids[around.cell_solid[k]], -(around.first[around.cell_solid[k]] + 1)
                 known = count == len(touched)
                 for n in range(count):
-                    known = known or touched[n] == -(index + 1)
+                    known = known or touched[n] == thing
                 if not known and boxes_overlap(
                     me.x, me.y, me.yaw, half_length, half_width, solid[0], solid[1], solid[2], solid[3], solid[4]
                 ):
-                    touched[count] = -(index + 1)
+                    touched[count] = thing
                     count += 1
     return count
 

@@ -45,7 +45,7 @@ class Standing:
     off_drivable_m: distance of the furthest corner of the box from drivable ground, 0 to 1.
     stop_sign: number of the route's next junction lane behind a stop sign, or of the one under the front bumper, else -1;
         stop_sign_distance_m: from the front bumper to its line, negative behind it.
-    touched: whom the box overlaps: the instance of an actor, or -(k + 1) for the k-th static solid.
+    touched: whom the box overlaps: the instance of an actor, or -(k + 1) for a static thing, k being its first solid.
     """
 
     length_m: float

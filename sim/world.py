@@ -352,11 +352,11 @@ class World:
             starting, seed, episode, actions,
         )  # fmt: skip
 
-    def over_everybody(self, kernel: Callable[..., Any], *args: Any) -> None:
-        """Call a kernel as `threads.over_environments` does, for all environments: with the lane graph, where people walk, state
-        and hidden arrays before args. It may not write to them."""
+    def over_environments(self, kernel: Callable[..., Any], which: NDArray[np.intp], *args: Any) -> None:
+        """Call a kernel as `threads.over_environments` does: with the lane graph, where people walk, state and hidden arrays before
+        args. It may not write to them."""
         graph, walk, _, _ = self._fixed
-        over_environments(kernel, self._everybody, graph, walk, self._state, self._hidden, *args)
+        over_environments(kernel, which, graph, walk, self._state, self._hidden, *args)
 
     def situation(self) -> Situation:
         """The driver's view of every ego after the last tick; the arrays are the world's own."""

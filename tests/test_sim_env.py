@@ -111,6 +111,42 @@ def test_reset_without_a_seed_goes_on_to_the_next_episode_and_with_one_returns()
     assert first["camera_wide"].tobytes() != second["camera_wide"].tobytes()
 
 
+def test_environments_whose_seed_is_left_open_get_one_each() -> None:
+    env = DriveVectorEnv(3, observation="privileged")
+    observation, _ = env.reset(seed=[None, 7, None])
+    seeds = env.batch.world.state.seed.tolist()
+    assert seeds[1] == 7
+    assert len(set(seeds)) == 3
+    again, _ = env.reset(seed=seeds)
+    assert again.tobytes() == observation.tobytes()
+
+
+def test_an_infraction_that_ends_nothing_is_no_success_in_the_end() -> None:
+    env = DriveEnv(
+        observation="privileged", end_on_infraction=False, world={"route_min_m": 40, "route_max_m": 60, "agents": 1}
+    )
+    step, driver = env.batch.world.step, RouteFollower()
+
+    def arrives(seed: int, red_light_at: int) -> tuple[bool, bool]:
+        def with_red_light(actions: np.ndarray) -> None:
+            step(actions)
+            if env.batch.world.state.tick[0] == red_light_at:
+                env.batch.world.events.red_light[0] = 1
+
+        env.batch.world.step = with_red_light  # type: ignore[method-assign]
+        observation, _ = env.reset(seed=seed)
+        kept = env.batch.save(0)
+        while True:
+            observation, _, terminated, truncated, info = env.step(driver.act(observation, env.batch.situation)[0])
+            if terminated or truncated:
+                assert not info["infractions"]
+                env.batch.go_back({0: kept})
+                return bool(info["is_success"]), env.batch.is_success(0)
+
+    assert arrives(0, -1) == (True, True)
+    assert arrives(0, 5) == (False, True)  # gone back to before it
+
+
 def test_reset_mask_touches_only_what_it_names() -> None:
     env = DriveVectorEnv(3, **SMALL)
     env.reset(seed=0)

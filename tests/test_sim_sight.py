@@ -8,6 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 
+import sim.sight
+import sim.world
 from planning.blind import BlindDriver
 from planning.route_follower import RouteFollower
 from sim.drive_batch import DriveBatch, EnvConfig
@@ -23,6 +25,7 @@ from sim.observation import (
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.sight import SEEN_VEHICLES, SEEN_WALKERS, SIGHT_RANGE_M, Observer, Road
 from sim.step import Step, StepObserver
+from sim.threads import over_environments
 from sim.world import EGO, ActorKind
 
 ENVS = 12
@@ -58,7 +61,7 @@ def test_who_sees_everybody_knows_what_the_world_knows(batch: DriveBatch, crooke
     leaders = yields = swings = 0
     for _ in range(400):
         everybody(observer, batch)
-        sight, situation = observer.follow(), batch.situation
+        sight, situation = observer.follow(np.arange(ENVS)), batch.situation
         road = sight.road
         assert (road[:, Road.LEADER_GAP] == situation.leader_gap_m).all()
         assert (road[:, Road.LEADER_SPEED] == situation.leader_speed_mps).all()
@@ -79,7 +82,7 @@ def test_who_sees_nobody_has_no_leader_and_gives_way_to_nobody(batch: DriveBatch
     signs = 0
     for _ in range(400):
         observer._seen[:] = -1
-        sight = observer.follow()
+        sight = observer.follow(np.arange(ENVS))
         assert np.isinf(sight.road[:, [Road.LEADER_GAP, Road.WALKER_DISTANCE, Road.DETOUR_DISTANCE]]).all()
         at_sign = sight.road[:, Road.YIELD_DISTANCE] == sight.road[:, Road.STOP_SIGN_DISTANCE]
         assert (np.isinf(sight.road[:, Road.YIELD_DISTANCE]) | at_sign).all()
@@ -89,6 +92,24 @@ def test_who_sees_nobody_has_no_leader_and_gives_way_to_nobody(batch: DriveBatch
         signs += np.isfinite(sight.road[:, Road.YIELD_DISTANCE]).sum()
         batch.step(driver.act(batch.observation, batch.situation))
     assert signs > 0
+
+
+def test_whoever_begins_anew_does_not_make_others_look_again(
+    batch: DriveBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[list[int]] = []
+
+    def over(kernel: object, which: np.ndarray, *args: object) -> None:
+        looked.append(which.tolist())
+        over_environments(kernel, which, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sim.sight, "over_environments", over)
+    monkeypatch.setattr(sim.world, "over_environments", over)
+    observed = batch.observation["privileged"].copy()
+    third = np.arange(ENVS) == 3
+    batch.reset(third, np.arange(ENVS, dtype=np.uint64) + 100, np.zeros(ENVS, np.int64))
+    assert looked[-2:] == [[3], [3]]
+    assert (batch.observation["privileged"] == observed).all(axis=1).tolist() == (~third).tolist()
 
 
 def test_observed_places_are_those_of_agents_in_sight_nearest_first(batch: DriveBatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from planning.route_follower import RouteFollower
 from sim.drive_batch import DriveBatch, EnvConfig
-from sim.events import boxes_overlap
+from sim.events import _first_of_thing, boxes_overlap
 from sim.roads.driving_map import DrivingMap
 from sim.roads.network import LaneControl
 from sim.step import Step
@@ -92,9 +92,27 @@ def test_touched_are_those_whose_boxes_overlap(town: DrivingMap) -> None:
     state.x_m[0, 0], state.y_m[0, 0] = solids[k, :2]
     cars[0]["x"], cars[0]["y"] = solids[k, :2]
     x, y, yaw = float(state.x_m[0, 0]), float(state.y_m[0, 0]), float(state.yaw_rad[0, 0])
-    expected = {-(j + 1) for j, s in enumerate(solids) if boxes_overlap(x, y, yaw, 2.3, 0.93, *s)}
-    assert -(k + 1) in expected
-    assert set(batch.world.standing(0).touched) == expected
+    first = batch.world._fixed[3].first
+    expected = [-(first[j] + 1) for j, s in enumerate(solids) if boxes_overlap(x, y, yaw, 2.3, 0.93, *s)]
+    assert -(first[k] + 1) in expected
+    touched = batch.world.standing(0).touched
+    assert sorted(touched) == sorted(set(expected))
+
+
+def test_solids_without_an_instance_are_things_of_their_own() -> None:
+    assert _first_of_thing(np.array([0, 5, 5, 0, 7, 5], np.int32)).tolist() == [0, 1, 1, 3, 4, 1]
+
+
+def test_a_parked_car_is_touched_once_however_many_solids_it_has(town: DrivingMap) -> None:
+    batch = alone(town)
+    around = batch.world._fixed[3]
+    parts = np.bincount(around.first)
+    k = int(np.argmax(parts))
+    assert parts[k] > 10
+    state, cars = batch.world.state, batch.world._hidden.cars[0]
+    state.x_m[0, 0], state.y_m[0, 0] = cars[0]["x"], cars[0]["y"] = around.solids[k, :2]
+    assert batch.world.standing(0).touched.count(-(k + 1)) == 1
+    assert len(batch.world.standing(0).touched) < parts[k]
 
 
 def drive(batch: DriveBatch) -> list[Step]:
