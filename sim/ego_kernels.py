@@ -222,7 +222,8 @@ def judge(
     scene = hidden.scenes[e]
     excused = scene.given == 1 and scene.cross_from <= ego.s <= scene.cross_to and math.cos(ego.heading) > 0.3
     events.wrong_way[e] = 1 if not excused and is_wrong_way(me, graph) else 0
-    events.off_route[e] = 1 if abs(ego.lateral) > OFF_ROUTE_M else 0
+    # Before its beginning the line goes straight on; where s is below 0, the way back to the beginning counts, too.
+    events.off_route[e] = 1 if math.hypot(min(ego.s, 0.0), ego.lateral) > OFF_ROUTE_M else 0
     events.red_light[e] = 0
     for k in range(was_at + 1, ego.at + 1):
         link = graph.lanes[hidden.route_lane[e, k]].link

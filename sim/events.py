@@ -113,8 +113,8 @@ def boxes_overlap(
 
 @njit(**KERNEL)
 def collision_of(cars: NDArray[np.void], around: Surroundings) -> int:
-    """`CollisionKind` of the ego (car 0): its box against every vehicle's and every solid's. A vehicle counts first."""
-    me = cars[0]
+    """`CollisionKind` of the ego (car 0): its box against all others' and every solid's. A vehicle counts first, then people."""
+    me, found = cars[0], 0
     half_length, half_width = 0.5 * me.length, 0.5 * me.width
     for j in range(1, len(cars)):
         other = cars[j]
@@ -122,9 +122,14 @@ def collision_of(cars: NDArray[np.void], around: Surroundings) -> int:
             me.x, me.y, me.yaw, half_length, half_width,
             other.x, other.y, other.yaw, 0.5 * other.length, 0.5 * other.width,
         ):  # fmt: skip
-            if other.kind > PEDESTRIAN_KIND:
-                return COLLIDED_STATIC
-            return COLLIDED_PEDESTRIAN if other.kind == PEDESTRIAN_KIND else COLLIDED_VEHICLE
+            if other.kind < PEDESTRIAN_KIND:
+                return COLLIDED_VEHICLE
+            if other.kind == PEDESTRIAN_KIND:
+                found = COLLIDED_PEDESTRIAN
+            elif found == 0:
+                found = COLLIDED_STATIC
+    if found != 0:
+        return found
     reach_x = abs(math.cos(me.yaw)) * half_length + abs(math.sin(me.yaw)) * half_width
     reach_y = abs(math.sin(me.yaw)) * half_length + abs(math.cos(me.yaw)) * half_width
     columns, rows = int(around.grid[2]), int(around.grid[3])

@@ -152,8 +152,8 @@ def visible_actors(
             c1 = min(columns - 1, math.floor((eye_x + reach - origin[0]) / cell_m))
             r0 = max(0, math.floor((eye_y - reach - origin[1]) / cell_m))
             r1 = min(rows - 1, math.floor((eye_y + reach - origin[1]) / cell_m))
-            for row in range(r0, r1 + 1):
-                for b in range(start[row * columns + c0], start[row * columns + c1 + 1] if c1 >= c0 else 0):
+            for row in range(r0, r1 + 1 if c1 >= c0 else r0):
+                for b in range(start[row * columns + c0], start[row * columns + c1 + 1]):
                     dx, dy, far = boxes[b, 0] - eye_x, boxes[b, 1] - eye_y, range_m + boxes[b, 7]
                     if dx * dx + dy * dy > far * far or boxes[b, 2] - boxes[b, 6] > HANGS_ABOVE_M or count >= most:
                         continue

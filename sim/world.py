@@ -335,9 +335,11 @@ class World:
             over_environments(plan_routes_anew, lost, self._fixed[0], self._planner, self._hidden)
         before = self._hidden.egos["at"].copy()
         self._run(self._everybody, False, self.state.seed, self.state.episode, clipped)
-        at = self._hidden.egos["at"]
-        lane = self._hidden.route_lane[self._everybody, at]
-        self.ran_stop_sign[:] = (at > before) & self._stop_sign[lane] & (self._hidden.cars["stop"][:, EGO] != lane)
+        at, stopped_for = self._hidden.egos["at"], self._hidden.cars["stop"][:, EGO]
+        self.ran_stop_sign[:] = False
+        for entered in range(1, int((at - before).max()) + 1):  # lanes can be shorter than the way of a tick
+            lane = self._hidden.route_lane[self._everybody, np.minimum(before + entered, at)]
+            self.ran_stop_sign |= (before + entered <= at) & self._stop_sign[lane] & (stopped_for != lane)
 
     def _run(
         self,

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from perception.sensors import SemanticClass
-from sim.events import CORNER_TOLERANCE_M, boxes_overlap, build_surroundings, is_off_road
+from sim.events import CORNER_TOLERANCE_M, boxes_overlap, build_surroundings, collision_of, is_off_road
 from sim.roads.driving_map import DrivingMap, GroundRaster
 from sim.solids import Boxes, Material
 from sim.traffic.vehicles import CAR
@@ -76,6 +76,45 @@ def test_wrong_way_off_route_and_off_road(town):
     assert world.events.off_route[0] == 1
     put_ego(world, town.ground.origin[0] + 1.0, town.ground.origin[1] + 1.0, 0.0)
     assert world.events.off_road[0] == 1
+
+
+@pytest.mark.parametrize(("back_m", "off"), [(10.0, 0), (25.0, 0), (35.0, 1), (800.0, 1)])
+def test_whoever_drives_away_from_the_beginning_is_off_the_route(town, back_m, off):
+    world = World(town, WorldConfig(agents=1, replan=False), 1)
+    x, y, yaw = world.route_line(0)[0]
+    put_ego(world, x - back_m * np.cos(yaw), y - back_m * np.sin(yaw), yaw + np.pi)
+    assert world.events.off_route[0] == off
+
+
+def test_a_vehicle_counts_before_people_and_these_before_things(town):
+    around = build_surroundings(town.ground, boxes([0.0, 0.0, 1.0]))
+    cars = np.zeros(4, CAR)
+    cars["length"], cars["width"], cars["active"], cars["kind"] = 4.0, 2.0, [1, 0, 0, 0], [0, 7, 6, 1]
+    found = []
+    for j in range(4):
+        cars["active"][j] = 1
+        found.append(CollisionKind(collision_of(cars, around)))
+    kind = CollisionKind
+    assert found == [kind.STATIC, kind.STATIC, kind.PEDESTRIAN, kind.VEHICLE]
+
+
+def test_a_stop_sign_counts_however_short_its_lane_is(town):
+    world = alone(town)
+    world.reset(np.ones(1, np.bool_), np.zeros(1, np.uint64), np.zeros(1, np.int64))
+    egos, run = world._hidden.egos, world._run
+    at = int(egos["at"][0])
+
+    def three_lanes_on(*args):
+        run(*args)
+        egos["at"][0] = at + 3
+
+    world._run = three_lanes_on
+    for sign in range(5):
+        egos["at"][0] = at
+        world._stop_sign[:] = False
+        world._stop_sign[world._hidden.route_lane[0, at + sign]] = True
+        world.step(np.zeros((1, 2), np.float32))
+        assert world.ran_stop_sign[0] == (1 <= sign <= 3)
 
 
 def test_arrives_at_the_end_of_the_route(town):

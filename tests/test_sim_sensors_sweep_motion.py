@@ -157,3 +157,34 @@ def test_a_sweep_is_the_same_alone_and_in_a_batch(town: DrivingMap, motion: bool
         e = seeds.index(4)
         sweeps.append((suite.points[e], suite.point_labels[e, : suite.point_count[e]], suite.depth["lidar"][e]))
     assert all(np.array_equal(alone, batched) for alone, batched in zip(*sweeps, strict=True))
+
+
+@pytest.mark.parametrize("weather", ["clear-noon", "fog-noon", "hard-rain-noon"])
+def test_nothing_comes_back_from_beyond_the_last_column(town: DrivingMap, state: WorldState, weather: str) -> None:
+    """Beams that all meet the ground, and more of the air than a sweep has room for if columns that do not exist answered."""
+    down = tuple(np.linspace(-8, -40, 32).round(4).tolist())
+    lidar = LidarConfig(elevations_deg=down, columns=1000, motion=True, sensitivity_m=500.0, min_range_m=0.0)
+    agents = state.x_m.shape[1]
+    suite = SensorSuite(RigConfig(cameras=(), lidar=lidar), town, 2, agents, weather=weather)
+    suite.points[1] = 7.0
+    suite.observe(driving(state, 0.0, 0.0), np.array([True, False]))
+    assert 0 < suite.point_count[0] <= suite.points.shape[1]
+    assert (suite.points[1] == 7.0).all()
+
+
+@pytest.mark.parametrize("motion", [False, True])
+def test_a_turn_more_or_less_at_the_beginning_changes_nothing(
+    town: DrivingMap, state: WorldState, motion: bool
+) -> None:
+    def codes(start_deg: float, range_deg: float, columns: int) -> np.ndarray:
+        lidar = LidarConfig.of_model(
+            "VLP-16", columns=columns, motion=motion, azimuth_start_deg=start_deg, azimuth_range_deg=range_deg
+        )
+        suite = SensorSuite(RigConfig(cameras=(), lidar=lidar), town, 2, state.x_m.shape[1])
+        suite.observe(driving(state, 0.0, 0.0))
+        return suite.code["lidar"]
+
+    for start_deg, range_deg, columns in ((-90.0, 360.0, COLUMNS), (-45.0, 50.0, 64), (-160.0, 70.0, 50)):
+        one, other = codes(start_deg, range_deg, columns), codes(start_deg + 360.0, range_deg, columns)
+        assert (one >= 0).sum() > 50
+        assert (one != other).mean() < 1e-3  # rounding of azimuths

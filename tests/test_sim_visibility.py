@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -97,6 +101,19 @@ def test_beyond_the_range_and_inactive_is_not_seen() -> None:
     assert street.seen() == [2]
     street.active[0, 2] = 0
     assert street.seen() == []
+
+
+def test_far_from_all_solids_none_is_looked_at() -> None:
+    program = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_sim_visibility import Street\n"
+        "for x in (-500.0, 500.0):\n"
+        "    for y in (-500.0, 0.0, 500.0):\n"
+        "        print(Street([[30.0, 0.0, 0.0]], [[x, y, 2.0, 0.0, 0.5, 6.0, 2.0]]).seen())\n"
+    )
+    as_python = {**os.environ, "NUMBA_DISABLE_JIT": "1"}  # which checks every index
+    done = subprocess.run([sys.executable, "-c", program], env=as_python, capture_output=True, text=True, timeout=300)
+    assert (done.stdout.split("\n")[:6], done.returncode) == (["[1]"] * 6, 0), done.stderr
 
 
 def test_the_nearest_come_first_and_no_more_than_asked_for() -> None:

@@ -134,7 +134,6 @@ def cast_sweep(
     directions in ego; depth is the range. code as in `camera.cast_camera`. bounds (BOUNDS, WIDTH) float32 is scratch.
     """
     columns = depth.shape[1]
-    per_turn = round(TWO_PI / azimuth_step)
     for rank in range(0, count, WIDTH):
         if upright:
             bits = _upright_bounds(boxes, order, rank, count, origin, lidar_from_ego, reach, bounds)
@@ -148,12 +147,13 @@ def cast_sweep(
                 continue
             k, middle = order[rank + i], bounds[MIDDLE, i] - first_azimuth
             half = bounds[HALF, i] + azimuth_spread
-            low, high = math.ceil((middle - half) / azimuth_step), math.floor((middle + half) / azimuth_step) + 1
-            if high - low >= per_turn:
-                low, high = 0, per_turn
             # Where columns begin anywhere and a box may wrap around, two turns either way are needed.
             for turn in range(-2, 3):
-                c0, c1 = max(0, low + turn * per_turn), min(columns, high + turn * per_turn)
+                away = middle + turn * TWO_PI  # a turn need not be a whole number of columns
+                c0 = max(0, math.ceil((away - half) / azimuth_step))
+                c1 = min(columns, math.floor((away + half) / azimuth_step) + 1)
+                if half >= 0.5 * TWO_PI:
+                    c0, c1 = 0, columns if turn == 0 else 0
                 if c1 <= c0:
                     continue
                 cast_solid(

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.sensors.cast import COS, CX, CY, FAR_M, FAST, HX, HY, SIN, SKY, UNLOCKED, cast_ground
+from sim.sensors.cast import COS, CX, CY, FAST, HX, HY, SIN, SKY, UNLOCKED, cast_ground
 from sim.sensors.parts import INSTANCE
 from sim.sensors.returns import GROUND_CLASSES, RETURN_ROWS, measure_sweep
 from sim.sensors.sweep import BOUNDS, cast_sweep
@@ -87,7 +87,7 @@ def boxes_by_sector(
                 low, high = math.floor((middle - half) / sector_rad), math.floor((middle + half) / sector_rad)
         per_turn = 2.0 * math.pi / sector_rad  # no whole number where the last sector is cut off
         for n in range(sectors):
-            for turn in range(-1, 2):
+            for turn in range(-2, 3):  # sweeps begin anywhere within a turn either way
                 shift = turn * per_turn
                 if (n >= low + shift - 1.0) & (n <= high + shift + 1.0):
                     chosen[n, chosen_count[n]] = k
@@ -155,8 +155,8 @@ def sweep_in_motion(
                 np.float32(first + begin * step), step, spread, dx, dy, dz, part_depth[k], part_code[k], bounds[k],
             )  # fmt: skip
             for b in range(beams):
-                for c in range(inside, width):  # beyond the last column
-                    part_depth[k, b, c], part_code[k, b, c] = FAR_M, SKY
+                for c in range(inside, width):  # beyond the last column, where not even the air is to answer
+                    part_depth[k, b, c], part_code[k, b, c] = np.float32(0.0), SKY
             ego_x = pose[e, 0] + pose[e, 2] * before[0] - pose[e, 3] * before[1]
             ego_y = pose[e, 1] + pose[e, 3] * before[0] + pose[e, 2] * before[1]
             ego_cos, ego_sin = (

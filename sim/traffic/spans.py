@@ -63,6 +63,8 @@ def list_spans(
             count += 1
             if rear >= 0.0:
                 break
+        if paths[i, BEHIND] < 0:  # on no lane
+            continue
         here = graph.lanes[paths[i, BEHIND]]
         for q in range(here.conflict, here.conflict_end):
             if graph.conflicts[q].merges == 0:
