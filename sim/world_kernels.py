@@ -84,10 +84,10 @@ def _publish(state: State, cars: NDArray[np.void], walkers: int, e: int) -> None
     last = len(cars) - walkers
     for i in range(1, len(cars)):
         car = cars[i]
-        state.active[e, i], state.kind[e, i] = car.active, car.kind
         yaw_rate = 0.0
-        if car.active == 1:
+        if car.active == 1 and state.active[e, i] == 1:  # who has just appeared has not turned
             yaw_rate = wrapped(car.yaw - state.yaw_rad[e, i]) / 0.1
+        state.active[e, i], state.kind[e, i] = car.active, car.kind
         state.yaw_rate_radps[e, i] = yaw_rate if abs(yaw_rate) < 2.0 else 0.0
         state.x_m[e, i], state.y_m[e, i], state.yaw_rad[e, i] = car.x, car.y, car.yaw
         state.length_m[e, i], state.width_m[e, i], state.height_m[e, i] = car.length, car.width, car.height

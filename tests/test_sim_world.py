@@ -170,6 +170,7 @@ def test_traffic_keeps_apart_moves_and_appears_out_of_sight(town):
         away = np.hypot(state.x_m - state.x_m[:, :1], state.y_m - state.y_m[:, :1])
         appeared = (state.active == 1) & (active == 0)
         assert (away[appeared] > config.respawn_distance_m - 15.0).all()
+        assert (state.yaw_rate_radps[appeared] == 0.0).all()
         near = (state.active == 1) & (active == 1) & (away < config.respawn_distance_m - 5.0)
         jump = np.hypot(state.x_m - x, state.y_m - y)[near]
         assert jump.max() < 3.0
