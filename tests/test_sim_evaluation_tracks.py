@@ -184,6 +184,35 @@ def test_nuplan_counts_an_other_once_and_only_through_the_egos_fault() -> None:
     assert score_episode(post, post).nuplan.nc == 0.5
 
 
+def test_a_collision_at_fault_is_a_time_to_collision_of_0() -> None:
+    """nuPlan's rule; in the window in which it happens, and in no other."""
+    post = [step_at(k, 0.5 * k, 5.0, touching(-4) if 38 <= k < 43 else ROOMY) for k in range(121)]
+    track = track_of(post)
+    assert not np.isfinite(track.ttc_s).any()
+    scores = score_episode(track, cruise(121))
+    assert (scores.nuplan.nc, scores.nuplan.ttc) == (0.5, 0.0)
+    assert [window.ttc for _, _, window in scores.windows] == [0.0, 1.0, 1.0]
+    scraped = replace(track, contacts=tuple(replace(contact, at_fault=False) for contact in track.contacts))
+    scores = score_episode(scraped, cruise(121))
+    assert scores.nuplan.ttc == 1.0
+    assert [window.ttc for _, _, window in scores.windows] == [1.0, 1.0, 1.0]
+
+
+def test_navsim_looks_at_who_is_hit_at_that_tick_and_no_longer_after() -> None:
+    """Somebody who is suddenly ahead within the ego's box, hit between two windows, through nobody's fault."""
+    ahead = [one_actor(0.5 * k + 1.0, 0.0, 5.0, math.pi) for k in range(121)]
+    steps = [step_at(k, 0.5 * k, 5.0, touching(3) if k == 40 else ROOMY, ahead[k] if k >= 40 else NOBODY)
+             for k in range(121)]  # fmt: skip
+    track = track_of(steps)
+    assert track.pdm_ttc_s[40] == 0.0
+    assert np.isinf(np.delete(track.pdm_ttc_s, 40)).all()
+    assert np.isinf(track.ttc_s).all()
+    innocent = replace(track, contacts=tuple(replace(contact, at_fault=False) for contact in track.contacts))
+    for driven in (track, innocent):
+        windows = score_episode(driven, cruise(121)).windows
+        assert [window.ttc for _, _, window in windows] == [0.0, 1.0, 1.0]
+
+
 EGO_BOX, AXLE = np.array([0.0, 0.0, 0.0, 2.3, 0.93]), np.array([-1.35, 0.0])
 
 

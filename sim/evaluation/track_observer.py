@@ -67,12 +67,13 @@ class TrackObserver:
         rear_axle = pose[:2, 3].copy()
         others = _boxes(actors)
         strayed = standing.in_several_lanes or standing.off_lanes or standing.off_drivable_m > 0.0
+        not_before = self._never_hit(actors)
         self._note_contacts(step, box, ego.speed_mps, rear_axle, others, actors, standing, strayed)
         self._note_events(step, standing, x, y, ego.speed_mps)
-        free = ~np.isin(actors.instance, np.fromiter(self._collided, np.int32, len(self._collided)))
+        # nuPlan leaves out whoever was hit up to now; NAVSIM looks 0 s ahead too, so there whoever is hit now counts.
         ttc, pdm_ttc = (
             least_meeting_time(box, ego.speed_mps, rear_axle, others, free, strayed or standing.in_junction, times)
-            for times in (_TIMES, _PDM_TIMES)
+            for free, times in ((self._never_hit(actors), _TIMES), (not_before, _PDM_TIMES))
         )
         offset = np.nan if standing.lane_offset_m is None else standing.lane_offset_m
         self._rows.append((
@@ -105,6 +106,10 @@ class TrackObserver:
             contacts=tuple(self._contacts),
             infractions=tuple(self._infractions),
         )
+
+    def _never_hit(self, actors: Actors) -> NDArray[np.bool_]:
+        """(M,) which actors the ego has not touched so far."""
+        return ~np.isin(actors.instance, np.fromiter(self._collided, np.int32, len(self._collided)))
 
     def _note_contacts(
         self,
