@@ -284,6 +284,16 @@ def test_a_stop_sign_wants_a_standstill_before_its_line() -> None:
     assert kinds([5.0] * 30 + [0.0] * 60) == []  # never passed
 
 
+def test_a_stop_sign_is_judged_each_time_it_is_passed() -> None:
+    def lap(first: int, stops: bool) -> list[Step]:
+        ways = [(6.0, 5.0), (3.0, 0.0 if stops else 5.0), (-1.0, 5.0), (-3.0, 5.0), (None, 5.0)]
+        signs = [replace(ROOMY, stop_sign=-1 if at is None else 42, stop_sign_distance_m=at) for at, _ in ways]
+        return [step_at(first + k, 0.5 * (first + k), ways[k][1], sign) for k, sign in enumerate(signs)]
+
+    track = track_of([step for n, stops in enumerate((False, True, False)) for step in lap(5 * n, stops)])
+    assert [(infraction.kind, infraction.tick) for infraction in track.infractions] == [("stop_sign", 2), ("stop_sign", 12)]
+
+
 def test_minimum_speed_compares_each_quarter_with_the_traffic() -> None:
     slow = np.where(np.arange(101) < 50, 20.0, 5.0)
     assert min_speed_shares(cruise(traffic_mps=slow)) == pytest.approx((0.5, 0.5))

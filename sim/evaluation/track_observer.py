@@ -49,7 +49,7 @@ class TrackObserver:
         self._collided: set[int] = set()
         self._counted: dict[int, tuple[int, float, float]] = {}
         self._standing_kinds: frozenset[str] = frozenset()
-        self._stop_sign, self._stopped, self._entered = -1, False, -1
+        self._stop_sign, self._stopped, self._passed = -1, False, False
 
     def on_step(self, step: Step) -> None:
         """Raises NotScorable where the step says nothing about the ego's standing, pose, route or the others."""
@@ -165,13 +165,13 @@ class TrackObserver:
         """A stop sign wants a standstill within STOP_WITHIN_M before its line."""
         distance = standing.stop_sign_distance_m
         if standing.stop_sign != self._stop_sign:
-            self._stop_sign, self._stopped = standing.stop_sign, False
+            self._stop_sign, self._stopped, self._passed = standing.stop_sign, False, False
         if distance is None:
             return
         if 0.0 <= distance <= STOP_WITHIN_M and speed_mps < STOPPED_MPS:
             self._stopped = True
-        if distance < 0.0 and self._entered != self._stop_sign:
-            self._entered = self._stop_sign
+        if distance < 0.0 and not self._passed:
+            self._passed = True
             if not self._stopped:
                 self._add(step, "stop_sign", x, y, "did not stop at a stop sign")
 
