@@ -291,7 +291,10 @@ def test_a_stop_sign_is_judged_each_time_it_is_passed() -> None:
         return [step_at(first + k, 0.5 * (first + k), ways[k][1], sign) for k, sign in enumerate(signs)]
 
     track = track_of([step for n, stops in enumerate((False, True, False)) for step in lap(5 * n, stops)])
-    assert [(infraction.kind, infraction.tick) for infraction in track.infractions] == [("stop_sign", 2), ("stop_sign", 12)]
+    assert [(infraction.kind, infraction.tick) for infraction in track.infractions] == [
+        ("stop_sign", 2),
+        ("stop_sign", 12),
+    ]
 
 
 def test_minimum_speed_compares_each_quarter_with_the_traffic() -> None:
