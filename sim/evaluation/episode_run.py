@@ -165,7 +165,7 @@ class EpisodeRunner:
             "index": index,
             "family": episode.family,
             "condition": episode.condition,
-            "map": episode.map,
+            "map": config.map if episode.map is None else episode.map,
             "scenario": episode.scenario,
             "seed": episode.seed,
             "weather": episode.weather,
