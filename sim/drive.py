@@ -147,19 +147,22 @@ def drive(
 
 
 def reproducing_command(config: DriveConfig, seed: int, file: Path | None, overrides: Sequence[str]) -> str:
-    """The command line that drives one episode of a run again."""
+    """The command line that drives one episode of a run again, alone.
+
+    config: of the run. file, overrides: what it was resolved from, beside options. Those count more than file and overrides, so
+    whatever an option can say is said.
+    """
     words = ["automedon", "drive"]
     if file is not None:
         words.append(str(file))
     if config.env.scenario is not None:
         words += ["--scenario", config.env.scenario]
-    words += ["--map", config.env.map, "--seed", str(seed), "--policy", config.driver]
-    if config.env.weather != "clear":
-        words += ["--weather", config.env.weather]
+    words += ["--map", config.env.map]
+    if isinstance(config.env.rig, str):  # one that is given sensor by sensor stands in the file or the overrides
+        words += ["--rig", config.env.rig]
+    words += ["--weather", config.env.weather, "--seed", str(seed), "--episodes", "1", "--policy", config.driver]
     for override in overrides:
         words += ["--set", override]
-    if config.episodes > 1:
-        words += ["--set", "episodes=1"] if file is not None else []
     return shlex.join(words)
 
 

@@ -80,9 +80,12 @@ def evaluate(
         ["repeat" if only else "evaluate", suite.name, Path(policy).stem, *[f"without-{s}" for s in senses]]
     )
     folder = Path("runs") / name if out is None else out
-    _open_run(folder, suite, policy, rig, senses, resume=resume, repeated=bool(only))
+    begun_at = _open_run(folder, suite, policy, rig, senses, resume=resume, repeated=bool(only))
     job = Job(suite, str(suite_file), policy, rig, str(folder), None if maps_dir is None else str(maps_dir), senses)
-    todo = [k for k in chosen if only or read_report(job.episode_file(k)) is None]
+    if only:
+        for index in chosen:
+            job.forget(index)
+    todo = [k for k in chosen if read_report(job.episode_file(k)) is None]
     advance = on_progress or (lambda steps, episodes: None)
     advance(0, len(chosen) - len(todo))
     outcome = _run(job, todo, workers, advance) if ray is None else _run_on_ray(job, todo, ray, advance)
@@ -93,6 +96,7 @@ def evaluate(
         "suite": suite.name, "policy": policy, "rig": rig, "without": list(senses),
         **summarise(reports, [e.family for e in episodes], [e.condition for e in episodes]),
         "errors": {suite.id_of(k): problem for k, problem in sorted(errors.items())},
+        "warning": _mixture(folder, begun_at),
         "out": str(folder),
     }  # fmt: skip
     if not only:
@@ -105,8 +109,8 @@ def evaluate(
 
 def _open_run(
     folder: Path, suite: Suite, policy: str, rig: str, without: Sequence[Sense], *, resume: bool, repeated: bool
-) -> None:
-    """Make the run's folder, or see that the run in it is the same one."""
+) -> str:
+    """Make the run's folder, or see that the run in it is the same one; the commit at which it was begun."""
     wanted: dict[str, Any] = {
         "suite": suite.name, "suite_digest": suite.digest(), "policy": _policy_digest(policy), "rig": rig,
         "without": list(without),
@@ -126,11 +130,20 @@ def _open_run(
             )
         if not resume and not repeated:
             raise ConfigError(f"{folder} holds a run already: --resume goes on with it, --out names another folder")
-        return
+        return str(found.get("git_commit", "unknown"))
     if resume:
         raise ConfigError(f"nothing to resume in {folder}: leave --resume out, or name the run's folder with --out")
     run = {**wanted, "git_commit": git_commit(), "cpu_model": cpu_model()}
     write_atomically(path, (json.dumps(run, indent=1) + "\n").encode())
+    return str(run["git_commit"])
+
+
+def _mixture(folder: Path, begun_at: str) -> str | None:
+    """A line for people where the run was begun at another commit, whose results may differ; None where it was not."""
+    now = git_commit()
+    if begun_at == now:
+        return None
+    return f"{folder} was begun at commit {begun_at}, and this is {now}: it may hold results of both"
 
 
 def _policy_digest(policy: str) -> str:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import multiprocessing
 import shlex
+import shutil
 import subprocess
 import sys
 from io import StringIO
@@ -27,12 +28,13 @@ from planning.sense import Sense
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.evaluate import EvaluationReport, chunks, evaluate
-from sim.evaluation.episode_run import Job
+from sim.evaluation.episode_run import EpisodeRunner, Job
 from sim.evaluation.intervals import estimate
 from sim.evaluation.results import SCORES, read_report, summarise
 from sim.evaluation.suite import load_suite
 from sim.evaluation.tables import show_evaluation
 from sim.evaluation.worst_episodes import keep_worst
+from sim.logs.log import git_commit
 from sim.logs.reader import open_log
 from sim.scenarios.catalogue import NAMES
 from sim.train import observation_spec
@@ -91,6 +93,7 @@ def test_summary_has_what_others_rely_on(idle_run: EvaluationReport) -> None:
     assert (
         min(summary["timing"]["mean_ms"], summary["timing"]["p99_ms"]) > 0.0
     )  # one slow decision of many lifts the mean alone
+    assert summary["warning"] is None
     assert json.loads((idle_run.folder / "summary.json").read_text()) == summary
 
 
@@ -188,6 +191,38 @@ def test_the_printed_command_repeats_an_episode(idle_run: EvaluationReport, tmp_
     assert again is not None
     again.pop("timing")
     assert again == without_timing(idle_run)[2]
+
+
+def test_one_episode_again_takes_nothing_of_what_was_there(
+    idle_run: EvaluationReport, suite_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the reference that another version drove nor, where it fails now, its old report."""
+    run = tmp_path / "run"
+    shutil.copytree(idle_run.folder, run)
+    name = idle_run.reports[0]["id"]
+    reference = run / "references" / f"{name}.json.gz"
+    whole = reference.read_bytes()
+    shutil.copy(run / "references" / f"{idle_run.reports[1]['id']}.json.gz", reference)
+    begun = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**begun, "git_commit": "0123abc"}))
+    again = evaluate(suite_file, "idle", out=run, only=["0"])
+    assert reference.read_bytes() == whole
+    assert without_timing(again) == without_timing(idle_run)[:1]
+    assert again.summary["warning"] == (
+        f"{run} was begun at commit 0123abc, and this is {git_commit()}: it may hold results of both"
+    )
+
+    def fail(runner: EpisodeRunner, index: int) -> dict[str, bytes]:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(EpisodeRunner, "files_of", fail)
+    failed = evaluate(suite_file, "idle", out=run, only=["0"])
+    assert failed.summary["errors"] == {name: "RuntimeError: no more"}
+    assert failed.summary["missing"] == 1
+    assert failed.summary["pdms_driven_4s"]["value"] == 0.0
+    console = Console(width=80, record=True, file=StringIO())
+    show_evaluation(console, failed)
+    assert "begun at commit 0123abc" in console.export_text()
 
 
 def test_the_route_follower_is_its_own_reference(suite_file: str, tmp_path: Path) -> None:

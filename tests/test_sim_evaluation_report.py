@@ -92,6 +92,19 @@ def test_a_page_holds_everything_and_fetches_nothing(runs: Path, tmp_path: Path)
         assert len(scene["lanes"]) > 0
 
 
+def test_scenarios_are_drawn_on_the_maps_that_they_bring(tmp_path: Path) -> None:
+    suite = SUITE.format(name="staged", seed=0).replace("timeout_s = 12.0", "timeout_s = 1.0")
+    staged = '[{ scenario = "following", seed = 10_000 }, { scenario = "merge", seed = 10_000 }]'
+    (tmp_path / "staged.toml").write_text(
+        re.sub(r"episodes = \[.*?\n\]", f"episodes = {staged}", suite, flags=re.DOTALL)
+    )
+    report = evaluate(str(tmp_path / "staged.toml"), "idle", out=tmp_path / "run")
+    assert [episode["map"] for episode in report.reports] == ["grid-small", "town"]
+    write_report(tmp_path / "run", None, tmp_path / "report.html")
+    data = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert {name: len(drawn["paths"]) for name, drawn in data["maps"].items()} == {"grid-small": 1, "town": 1}
+
+
 def test_two_runs_are_compared_episode_by_episode(runs: Path, tmp_path: Path) -> None:
     write_report(runs / "idle", runs / "expert", tmp_path / "report.html")
     data = data_of((tmp_path / "report.html").read_text(encoding="utf-8"))

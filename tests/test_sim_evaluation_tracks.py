@@ -184,6 +184,35 @@ def test_nuplan_counts_an_other_once_and_only_through_the_egos_fault() -> None:
     assert score_episode(post, post).nuplan.nc == 0.5
 
 
+def test_a_collision_at_fault_is_a_time_to_collision_of_0() -> None:
+    """nuPlan's rule; in the window in which it happens, and in no other."""
+    post = [step_at(k, 0.5 * k, 5.0, touching(-4) if 38 <= k < 43 else ROOMY) for k in range(121)]
+    track = track_of(post)
+    assert not np.isfinite(track.ttc_s).any()
+    scores = score_episode(track, cruise(121))
+    assert (scores.nuplan.nc, scores.nuplan.ttc) == (0.5, 0.0)
+    assert [window.ttc for _, _, window in scores.windows] == [0.0, 1.0, 1.0]
+    scraped = replace(track, contacts=tuple(replace(contact, at_fault=False) for contact in track.contacts))
+    scores = score_episode(scraped, cruise(121))
+    assert scores.nuplan.ttc == 1.0
+    assert [window.ttc for _, _, window in scores.windows] == [1.0, 1.0, 1.0]
+
+
+def test_navsim_looks_at_who_is_hit_at_that_tick_and_no_longer_after() -> None:
+    """Somebody who is suddenly ahead within the ego's box, hit between two windows, through nobody's fault."""
+    ahead = [one_actor(0.5 * k + 1.0, 0.0, 5.0, math.pi) for k in range(121)]
+    steps = [step_at(k, 0.5 * k, 5.0, touching(3) if k == 40 else ROOMY, ahead[k] if k >= 40 else NOBODY)
+             for k in range(121)]  # fmt: skip
+    track = track_of(steps)
+    assert track.pdm_ttc_s[40] == 0.0
+    assert np.isinf(np.delete(track.pdm_ttc_s, 40)).all()
+    assert np.isinf(track.ttc_s).all()
+    innocent = replace(track, contacts=tuple(replace(contact, at_fault=False) for contact in track.contacts))
+    for driven in (track, innocent):
+        windows = score_episode(driven, cruise(121)).windows
+        assert [window.ttc for _, _, window in windows] == [0.0, 1.0, 1.0]
+
+
 EGO_BOX, AXLE = np.array([0.0, 0.0, 0.0, 2.3, 0.93]), np.array([-1.35, 0.0])
 
 
@@ -253,6 +282,19 @@ def test_a_stop_sign_wants_a_standstill_before_its_line() -> None:
     assert kinds([5.0] * 36 + [0.0] * 3 + [5.0] * 40) == []
     assert kinds([5.0] * 20 + [0.0] * 3 + [5.0] * 60) == ["stop_sign"]  # 10 m before it
     assert kinds([5.0] * 30 + [0.0] * 60) == []  # never passed
+
+
+def test_a_stop_sign_is_judged_each_time_it_is_passed() -> None:
+    def lap(first: int, stops: bool) -> list[Step]:
+        ways = [(6.0, 5.0), (3.0, 0.0 if stops else 5.0), (-1.0, 5.0), (-3.0, 5.0), (None, 5.0)]
+        signs = [replace(ROOMY, stop_sign=-1 if at is None else 42, stop_sign_distance_m=at) for at, _ in ways]
+        return [step_at(first + k, 0.5 * (first + k), ways[k][1], sign) for k, sign in enumerate(signs)]
+
+    track = track_of([step for n, stops in enumerate((False, True, False)) for step in lap(5 * n, stops)])
+    assert [(infraction.kind, infraction.tick) for infraction in track.infractions] == [
+        ("stop_sign", 2),
+        ("stop_sign", 12),
+    ]
 
 
 def test_minimum_speed_compares_each_quarter_with_the_traffic() -> None:

@@ -343,8 +343,9 @@ def test_a_failed_episode_says_how_to_reproduce_it() -> None:
     config = DriveConfig(policy="idle", seed=4, episodes=3, env=EnvConfig.of(scenario="merge"))
     command = reproducing_command(config, 6, None, ["env.max_steps=100"])
     assert command == (
-        "automedon drive --scenario merge --map town --seed 6 --policy idle --set env.max_steps=100"
-    )  # fmt: skip
+        "automedon drive --scenario merge --map town --rig small --weather clear --seed 6 --episodes 1 --policy idle "
+        "--set env.max_steps=100"
+    )
 
 
 def test_the_document_lists_every_family_parameter_and_check() -> None:

@@ -75,7 +75,7 @@ def drive(
     for result in report.episodes:
         if not result.success:
             command = reproducing_command(resolved, result.seed, config, override or [])
-            console.print(f"  reproduce: {command}", highlight=False, soft_wrap=True)
+            console.print(f"  reproduce: {command}", highlight=False, soft_wrap=True, markup=False)
     if as_json:
         print(json.dumps(report.as_json()))
     if view and report.logs[0] is not None:

@@ -66,6 +66,11 @@ class Job:
     def episode_file(self, index: int) -> Path:
         return Path(self.out) / self.episode_name(index)
 
+    def forget(self, index: int) -> None:
+        """Remove what an earlier drive of an episode left, its reference too, so that nothing old is taken for new."""
+        for name in (self.episode_name(index), self.scene_name(index), self.reference_name(index)):
+            (Path(self.out) / name).unlink(missing_ok=True)
+
     def env_config(self, index: int, observation: str) -> EnvConfig:
         """The environment of an episode. Raises as `suite.env_config`."""
         maps = None if self.maps is None else Path(self.maps)
@@ -160,7 +165,7 @@ class EpisodeRunner:
             "index": index,
             "family": episode.family,
             "condition": episode.condition,
-            "map": episode.map,
+            "map": config.map if episode.map is None else episode.map,
             "scenario": episode.scenario,
             "seed": episode.seed,
             "weather": episode.weather,

@@ -103,13 +103,14 @@ def nuplan_scores(track: Track, expert: Track) -> NuplanScores:
     """nuPlan's sub-scores of a whole episode."""
     motion = comfort.motion_of(track.speed_mps, track.acceleration_mps2, track.yaw_rad, track.yaw_rate_radps, DT_S)
     ep = nuplan_score.ego_progress(float(track.progress_m[-1]), float(expert.progress_m[-1]))
+    hit = _at_fault(track, 0, track.ticks - 1)
     return NuplanScores(
-        nc=nuplan_score.no_collision(_at_fault(track, 0, track.ticks - 1)),
+        nc=nuplan_score.no_collision(hit),
         dac=nuplan_score.drivable_area(track.off_drivable_m),
         mp=nuplan_score.making_progress(ep),
         ddc=nuplan_score.driving_direction(track.driven_m * track.against_flow, DT_S),
         ep=ep,
-        ttc=nuplan_score.time_to_collision(track.ttc_s),
+        ttc=0.0 if hit else nuplan_score.time_to_collision(track.ttc_s),
         sl=nuplan_score.speed_limit(track.speed_mps, track.speed_limit_mps, DT_S),
         c=1.0 if bool(comfort.comfortable(motion).all()) else 0.0,
     )
@@ -161,13 +162,16 @@ def _window(track: Track, comfortable: Flags, first: int, last: int, ep: float) 
     history = slice(max(first - round(pdm_score.HISTORY_S / DT_S), 0), last + 1)
     red = any(i.kind == "red_light" and first < i.tick <= last for i in track.infractions)
     against = track.driven_m[first + 1 : last + 1] * track.against_flow[first + 1 : last + 1]
+    hit = _at_fault(track, first, last)
+    meets = np.isfinite(track.pdm_ttc_s[inside])
+    meets[0] &= track.pdm_ttc_s[first] > 0.0  # who is hit at the first state was hit in the window before
     return WindowScores(
-        nc=nuplan_score.no_collision(_at_fault(track, first, last)),
+        nc=nuplan_score.no_collision(hit),
         dac=nuplan_score.drivable_area(track.off_drivable_m[inside]),
         ddc=nuplan_score.driving_direction(against, DT_S),
         tlc=0.0 if red else 1.0,
         ep=ep,
-        ttc=0.0 if bool(np.isfinite(track.pdm_ttc_s[inside]).any()) else 1.0,
+        ttc=0.0 if hit or bool(meets.any()) else 1.0,
         c=1.0 if bool(comfortable[inside].all()) else 0.0,
         lk=pdm_score.lane_keeping(track.lane_offset_m[inside], track.in_junction[inside], DT_S),
         hc=1.0 if bool(comfortable[history].all()) else 0.0,

@@ -25,10 +25,16 @@ from sim.sensors.labels import points_in_boxes
 
 LEAST_RETURNS = 2
 AV2_AXLE_HEIGHT_M = 0.33  # Argoverse's vehicle frame lies in the rear axle, ours on the ground below it
-_VEHICLES = (
-    "Car", "Truck", "Bus", "Motorcycle", "Bicycle", "Vehicle", "VEHICLE", "TRUCK", "BUS", "BICYCLE", "MOTORCYCLE", "TRAILER",
-)  # fmt: skip
-_WALKERS = ("Pedestrian", "PEDESTRIAN")
+SAME_SWEEP_S = 0.05  # half the time from one sweep to the next
+# Names as the two data sets write them; what is not listed is neither. Argoverse's signs on wheels (TRAFFIC_LIGHT_TRAILER,
+# MESSAGE_BOARD_TRAILER, MOBILE_PEDESTRIAN_CROSSING_SIGN) are street furniture.
+_VEHICLES = frozenset({
+    "Car", "Pickup Truck", "Medium-sized Truck", "Semi-truck", "Bus", "Emergency Vehicle", "Motorcycle", "Bicycle",
+    "Other Vehicle - Construction Vehicle", "Other Vehicle - Pedicab", "Other Vehicle - Uncommon",
+    "REGULAR_VEHICLE", "LARGE_VEHICLE", "RAILED_VEHICLE", "BOX_TRUCK", "TRUCK", "TRUCK_CAB", "VEHICULAR_TRAILER", "BUS",
+    "SCHOOL_BUS", "ARTICULATED_BUS", "BICYCLE", "MOTORCYCLE",
+})  # fmt: skip
+_WALKERS = frozenset({"Pedestrian", "Pedestrian with Object", "PEDESTRIAN"})
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,15 @@ def labelled_sweeps(folder: Path, max_points: int) -> Iterator[LabelledSweep]:
 def _pandaset(folder: Path, max_points: int) -> Iterator[LabelledSweep]:
     labels = json.loads((folder / "boxes.json").read_text(encoding="utf-8"))
     with open_log(folder / "ros2_mcap") as log:
-        for step, labelled in zip(log.steps(), labels, strict=False):
+        for step in log.steps():
+            labelled = [frame for frame in labels if abs(frame["timestamp_s"] - step.timestamp_us / 1e6) < SAME_SWEEP_S]
+            if not labelled:
+                continue
             rows = [
                 [
                     kind, *b["center_in_base_link_m"], *b["length_width_height_m"], b["yaw_in_base_link_rad"], 0.0, 0.0, 0.0,
                 ]
-                for b in labelled["boxes"]
+                for b in labelled[0]["boxes"]
                 if (kind := _class_of(b["label"])) is not None
             ]  # fmt: skip
             sweeps = [sweep for sweep in step.frame.lidars.values() if sweep is not None]
@@ -91,9 +100,9 @@ def _argoverse2(folder: Path, max_points: int) -> Iterator[LabelledSweep]:
 
 
 def _class_of(label: str) -> BoxClass | None:
-    if any(word in label for word in _WALKERS):
+    if label in _WALKERS:
         return BoxClass.WALKER
-    return BoxClass.VEHICLE if any(word in label for word in _VEHICLES) else None
+    return BoxClass.VEHICLE if label in _VEHICLES else None
 
 
 def _sweep(source: str, points: NDArray[np.float32], rows: list[list[Any]]) -> LabelledSweep:

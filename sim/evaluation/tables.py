@@ -64,6 +64,8 @@ def show_evaluation(console: Console, report: EvaluationReport) -> None:
         console.print(f"[red]missing[/] {name}: {problem}\n  {report.commands[name]}", highlight=False, soft_wrap=True)
     if summary["missing"]:
         console.print(f"[red]{summary['missing']} episodes are missing and count as 0[/]")
+    if summary["warning"]:
+        console.print(f"[yellow]{summary['warning']}[/]", highlight=False, soft_wrap=True)
     console.print(f"wrote {summary['out']}", highlight=False)
 
 

@@ -45,8 +45,9 @@ class Track:
     x_m, y_m, yaw_rad: centre of the ego's box. speed_mps, acceleration_mps2, yaw_rate_radps, steer, throttle: of the ego.
     progress_m: furthest along the route. speed_limit_mps, lane_offset_m (nan on no lane), off_drivable_m, in_junction,
     off_lanes, against_flow: as in `sim.step.Standing`. wrong_way: against the flow where nothing excuses it. touching: the
-    box overlaps another. ttc_s: least time to a collision as nuPlan checks it, inf if none; pdm_ttc_s: the same at NAVSIM's
-    times. traffic_mps: mean speed of the motor vehicles around, nan where there are none.
+    box overlaps another. ttc_s: least time to a collision as nuPlan checks it with those not hit so far, inf if none; pdm_ttc_s:
+    the same at NAVSIM's times, 0 with who is hit at this tick. traffic_mps: mean speed of the motor vehicles around, nan where
+    there are none.
     """
 
     x_m: F64

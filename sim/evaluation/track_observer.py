@@ -49,7 +49,7 @@ class TrackObserver:
         self._collided: set[int] = set()
         self._counted: dict[int, tuple[int, float, float]] = {}
         self._standing_kinds: frozenset[str] = frozenset()
-        self._stop_sign, self._stopped, self._entered = -1, False, -1
+        self._stop_sign, self._stopped, self._passed = -1, False, False
 
     def on_step(self, step: Step) -> None:
         """Raises NotScorable where the step says nothing about the ego's standing, pose, route or the others."""
@@ -67,12 +67,13 @@ class TrackObserver:
         rear_axle = pose[:2, 3].copy()
         others = _boxes(actors)
         strayed = standing.in_several_lanes or standing.off_lanes or standing.off_drivable_m > 0.0
+        not_before = self._never_hit(actors)
         self._note_contacts(step, box, ego.speed_mps, rear_axle, others, actors, standing, strayed)
         self._note_events(step, standing, x, y, ego.speed_mps)
-        free = ~np.isin(actors.instance, np.fromiter(self._collided, np.int32, len(self._collided)))
+        # nuPlan leaves out whoever was hit up to now; NAVSIM looks 0 s ahead too, so there whoever is hit now counts.
         ttc, pdm_ttc = (
             least_meeting_time(box, ego.speed_mps, rear_axle, others, free, strayed or standing.in_junction, times)
-            for times in (_TIMES, _PDM_TIMES)
+            for free, times in ((self._never_hit(actors), _TIMES), (not_before, _PDM_TIMES))
         )
         offset = np.nan if standing.lane_offset_m is None else standing.lane_offset_m
         self._rows.append((
@@ -105,6 +106,10 @@ class TrackObserver:
             contacts=tuple(self._contacts),
             infractions=tuple(self._infractions),
         )
+
+    def _never_hit(self, actors: Actors) -> NDArray[np.bool_]:
+        """(M,) which actors the ego has not touched so far."""
+        return ~np.isin(actors.instance, np.fromiter(self._collided, np.int32, len(self._collided)))
 
     def _note_contacts(
         self,
@@ -160,13 +165,13 @@ class TrackObserver:
         """A stop sign wants a standstill within STOP_WITHIN_M before its line."""
         distance = standing.stop_sign_distance_m
         if standing.stop_sign != self._stop_sign:
-            self._stop_sign, self._stopped = standing.stop_sign, False
+            self._stop_sign, self._stopped, self._passed = standing.stop_sign, False, False
         if distance is None:
             return
         if 0.0 <= distance <= STOP_WITHIN_M and speed_mps < STOPPED_MPS:
             self._stopped = True
-        if distance < 0.0 and self._entered != self._stop_sign:
-            self._entered = self._stop_sign
+        if distance < 0.0 and not self._passed:
+            self._passed = True
             if not self._stopped:
                 self._add(step, "stop_sign", x, y, "did not stop at a stop sign")
 
