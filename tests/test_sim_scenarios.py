@@ -25,6 +25,7 @@ from sim.scenarios.draws import Draws, bounds_of, draw_parameters
 from sim.scenarios.mixture import Mixture
 from sim.scenarios.placement import Actor, Placement
 from sim.scenarios.places import Places
+from sim.scenarios.recorder import TraceRecorder
 from sim.traffic.spawning import CAR_KIND
 from sim.world import ActorKind, WorldConfig, num_walkers
 
@@ -303,6 +304,35 @@ def side_by_side(gap_m: float, ticks: int = 10, **more) -> Trace:
     xy[:, :, 0] = np.arange(ticks)[:, None]
     xy[:, 1, 1] = 1.8 + gap_m
     return trace_of(xy, 0.0, [4.5, 4.5], [1.8, 1.8], **more)
+
+
+def test_a_trace_is_of_the_actors_alone_and_not_of_who_drives_in_their_places() -> None:
+    """An actor's place goes to another vehicle once it is out of sight."""
+    batch = batch_of("merge", 3)
+    start(batch, [0, 1, 2])
+    state = batch.world.state
+    recorder = TraceRecorder(batch.world, 4)
+    recorder.begin(np.ones(3, np.bool_))
+    recorder.record()
+    length, width = state.length_m[:, :5].copy(), state.width_m[:, :5].copy()
+    active = [state.active[0, :5].copy()]
+    for _ in range(3):
+        for there, other in ((0, 0.3), (1, 1.7)):
+            state.active[0, 2] = there
+            state.length_m[0, 2], state.width_m[0, 2] = length[0, 2] + other, width[0, 2] + other
+            recorder.record()
+            active.append(state.active[0, :5].copy())
+    trace = recorder.trace(0, frozenset())
+    assert np.array(active)[:, 2].tolist() == [1, 0, 1, 0, 1, 0, 1]
+    assert trace.active[:, 2].tolist() == [True] + [False] * 6
+    assert trace.active[:, [0, 1]].all()
+    assert (trace.length_m == length[0]).all()
+    assert (trace.width_m == width[0]).all()
+    assert np.isinf(gap_to(trace, 2)[1:]).all()
+    start(batch, [0, 1, 2])
+    recorder.begin(np.array([True, False, False]))
+    recorder.record()
+    assert recorder.trace(0, frozenset()).active[:, 2].tolist() == [True]
 
 
 def test_each_check_can_hold_and_fail() -> None:
