@@ -140,7 +140,7 @@ class DriveBatch:
         self.config = config
         self.num_envs = num_envs
         self.map = driving_map if driving_map is not None else load_map(config.map, seed=config.scenery_seed)
-        self.scenario = None if config.scenario is None else Scenario(config.scenario, self.map, config.world.agents)
+        self.scenario = None if config.scenario is None else Scenario(config.scenario, self.map, config.world)
         if self.scenario is not None:
             place = self.scenario.place
         self.rig = config.rig if isinstance(config.rig, RigConfig) else rig(config.rig)

@@ -141,9 +141,7 @@ class Town:
     ) -> None:
         self.config, self.seeds = config, seeds
         driving_map = load_map(name)
-        mixture = Mixture(
-            driving_map, config.world.agents, config.scenario_share, config.hard_scenarios, config.hard_times
-        )
+        mixture = Mixture(driving_map, config.world, config.scenario_share, config.hard_scenarios, config.hard_times)
         self.world = World(driving_map, config.world, num_envs, mixture.place if config.scenario_share else None)
         agents = self.world.state.x_m.shape[1]
         self.suite = SensorSuite(rig, driving_map, num_envs, agents, labels=True, weather=config.weather)

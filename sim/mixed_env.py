@@ -30,7 +30,7 @@ def mixed_batch(
     more_of: families that come so many `times` as often as others.
     """
     driving_map = load_map(town, seed=config.scenery_seed)
-    mixture = Mixture(driving_map, config.world.agents, share, more_of, times)
+    mixture = Mixture(driving_map, config.world, share, more_of, times)
     return DriveBatch(config.model_copy(update={"map": town, "scenario": None}), num_envs, driving_map, mixture.place)
 
 

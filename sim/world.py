@@ -227,6 +227,13 @@ def _of_map(driving_map: DrivingMap) -> tuple[Any, Any, Any, Any]:
     return _FIXED[driving_map]
 
 
+def num_walkers(driving_map: DrivingMap, config: WorldConfig) -> int:
+    """How many agents of an environment are people on foot: none where there are no sidewalks, nor on a recording."""
+    if driving_map.recording is not None or not len(_of_map(driving_map)[1].cell_way):
+        return 0
+    return round(config.walker_share * (config.agents - 1))
+
+
 class World:
     """E environments on one map, stepped together. Agent 0 of each is the ego, the last are people on foot.
 
@@ -256,8 +263,7 @@ class World:
         network, scene = driving_map.network, driving_map.recording
         self._playback = no_playback() if scene is None else playback_arrays(scene, network, config.playback)
         self._fixed = _of_map(driving_map)
-        walk = self._fixed[1]
-        walkers = round(config.walker_share * (config.agents - 1)) if len(walk.cell_way) and scene is None else 0
+        walkers = num_walkers(driving_map, config)
         self.last_tick = None if scene is None else scene.num_ticks - 1
         self._rules = Rules(
             config.traffic_density, config.route_min_m, config.route_max_m, config.speed_factor_spread,

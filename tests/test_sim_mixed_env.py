@@ -15,6 +15,7 @@ from sim.roads.driving_map import DrivingMap, load_map
 from sim.scenarios.catalogue import Scenario, ScenarioName
 from sim.scenarios.mixture import FREE, Mixture
 from sim.train import TrainConfig, training_env
+from sim.world import WorldConfig
 
 CONFIG = EnvConfig.of(observation="privileged", max_steps=25, world={"agents": 12})
 TOWNS, EACH, SHARE = ("grid-small", "radial"), 3, 0.5
@@ -100,20 +101,20 @@ def test_what_does_not_fit_is_refused(mixed: MixedVectorEnv) -> None:
 
 
 def test_shares_are_kept_and_every_family_comes_up(town: DrivingMap) -> None:
-    mixture = Mixture(town, 24, 0.5)
+    mixture = Mixture(town, WorldConfig(), 0.5)
     placements = [mixture.place(seed, 1) for seed in range(400)]
     assert placements == [mixture.place(seed, 1) for seed in range(400)]
     free = sum(placement == FREE for placement in placements)
     assert 150 < free < 250
     assert {"following", "unprotected_left", "red_light", "occluded_pedestrian"} <= set(mixture.names)
-    assert all(Mixture(town, 24, 0.0).place(seed, 0) == FREE for seed in range(20))
-    assert all(Mixture(town, 24, 1.0).place(seed, 0) != FREE for seed in range(20))
+    assert all(Mixture(town, WorldConfig(), 0.0).place(seed, 0) == FREE for seed in range(20))
+    assert all(Mixture(town, WorldConfig(), 1.0).place(seed, 0) != FREE for seed in range(20))
 
 
 def test_hard_families_come_up_more_often(town: DrivingMap) -> None:
     hard: tuple[ScenarioName, ...] = ("cut_out", "red_light")
-    alone = [Scenario(name, town, 24) for name in hard]
-    even, uneven = Mixture(town, 24, 1.0), Mixture(town, 24, 1.0, hard, 4)
+    alone = [Scenario(name, town, WorldConfig()) for name in hard]
+    even, uneven = Mixture(town, WorldConfig(), 1.0), Mixture(town, WorldConfig(), 1.0, hard, 4)
     assert uneven.names == even.names
     families = len(even.names)
 
@@ -126,14 +127,14 @@ def test_hard_families_come_up_more_often(town: DrivingMap) -> None:
 
 
 def test_a_family_without_a_place_on_a_map_is_left_out() -> None:
-    names = Mixture(load_map("radial"), 24, 1.0).names
+    names = Mixture(load_map("radial"), WorldConfig(), 1.0).names
     assert "roundabout" in names
     assert "road_works" not in names
 
 
 def test_a_training_run_stages_hard_families_more_often() -> None:
     values = {"num_envs": 40, "maps": ["grid-small"], "scenario_share": 1.0, "env": CONFIG.model_dump()}
-    alone = Scenario("cut_out", load_map("grid-small"), 12)
+    alone = Scenario("cut_out", load_map("grid-small"), WorldConfig(agents=12))
 
     def staged(**more: object) -> int:
         env = training_env(TrainConfig.model_validate({**values, **more}))

@@ -100,6 +100,10 @@ def _net(lanes: list[tuple[str, str]], connections: list[tuple[int, int, int]]) 
     return "".join([*parts, "</net>"])
 
 
+WALKING_AREA = (
+    '<edge id=":w" function="walkingarea">'
+    '<lane id=":w_0" index="0" speed="1" length="1" shape="0,0 9,0 9,70000"/></edge></net>'
+)
 coordinates = st.one_of(st.floats(-500, 500).map(lambda v: f"{v:.2f}"), NUMBERS)
 points = st.tuples(coordinates, coordinates).map(",".join)
 shapes = st.one_of(
@@ -136,6 +140,8 @@ def test_networks_of_any_structure_are_read_or_refused(data: st.DataObject) -> N
         (_net([("0,0 100,0", "9"), ("100,0 200,0", "9")], [(0, 1, 1), (0, 1, 0)]), "leads back into itself"),
         (_net([("0,0 1e9,0", "9")], []), "coordinates beyond"),
         (_net([("0,0 20000,0", "9")], []), "20 km across"),
+        (_net([("0,0 100,0", "9")], []).replace("1,0 1,1", "1,0 80000,0"), "80 km across"),
+        (_net([("0,0 100,0", "9")], []).replace("</net>", WALKING_AREA), "70 km across"),
         (_net([("0,0 50,0", "9"), ("50,0 99,0", "9")], [(0, 1, -1)] * 80), "80 connections of a lane"),
         ("<net>" + "<a>" * 60 + "</a>" * 60 + "</net>", "more than 32 deep"),
         ('<!DOCTYPE n [<!ENTITY a "x"><!ENTITY b "&a;&a;&a;">]><net>&b;</net>', "entities, which are refused"),

@@ -9,8 +9,10 @@ import pytest
 
 from sim.roads import cache as cache_module
 from sim.roads import ground as ground_module
+from sim.roads.driving_map import map_from_network
 from sim.roads.ground import GroundClass, GroundRaster, draw_ground, lane_line, load_ground
 from sim.roads.importer import import_map
+from sim.roads.map_xml import MapError
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
 from sim.roads.polyline import offset
 from sim.roads.sumo_reader import read_network
@@ -184,5 +186,17 @@ def test_a_large_map_gets_larger_cells_and_stays_small() -> None:
     assert ground.classes.nbytes + ground.drivable.nbytes <= 12_000_000
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ground_module, "MAX_BYTES", 100_000)
-        with pytest.raises(ValueError, match="too large"):
+        with pytest.raises(MapError, match=r"at most 0\.0 square km are drawn; cut out"):
             draw_ground(network)
+
+
+def test_a_map_of_more_ground_than_is_drawn_is_named_in_one_line() -> None:
+    lanes = ((0, "0,0 9000,0"), (1, "9000,0 9000,9000"))
+    edges = "".join(
+        f'<edge id="e{k}"><lane id="e{k}_0" index="0" speed="9" length="1" shape="{shape}"/></edge>'
+        for k, shape in lanes
+    )
+    with pytest.raises(
+        MapError, match=r"^wide: 9\.0 km x 9\.0 km of ground, and at most 37\.5 square km are drawn; cut out"
+    ):
+        map_from_network("wide", f"<net>{edges}</net>".encode())

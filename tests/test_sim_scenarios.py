@@ -22,10 +22,12 @@ from sim.roads.network import LaneKind
 from sim.scenarios.catalogue import NAMES, Scenario, describe, family_of
 from sim.scenarios.checks import EVERYWHERE, Trace, gap_to, judge
 from sim.scenarios.draws import Draws, bounds_of, draw_parameters
+from sim.scenarios.mixture import Mixture
 from sim.scenarios.placement import Actor, Placement
 from sim.scenarios.places import Places
+from sim.scenarios.recorder import TraceRecorder
 from sim.traffic.spawning import CAR_KIND
-from sim.world import ActorKind
+from sim.world import ActorKind, WorldConfig, num_walkers
 
 STAGED = tuple(name for name in NAMES if name != "free_drive")
 SEEDS = range(20)
@@ -47,7 +49,7 @@ def start(batch: DriveBatch, seeds) -> None:
 def test_every_family_has_a_place_for_twenty_seeds(name: str) -> None:
     driving_map = own_map(name)
     network = driving_map.network
-    scenario = Scenario(name, driving_map, 24)
+    scenario = Scenario(name, driving_map, WorldConfig())
     seen = set()
     for seed in SEEDS:
         placement = scenario.place(seed, 0)
@@ -90,6 +92,22 @@ def test_nobody_overlaps_at_the_start_and_everybody_is_where_the_script_says(nam
             state.yaw_rad[e : e + 1, :columns], state.length_m[e, :columns], state.width_m[e, :columns],
         )  # fmt: skip
         assert all(gap_to(trace, k).min() > 0.5 for k in range(1, columns))
+
+
+def test_no_place_of_an_actor_is_given_to_somebody_on_foot() -> None:
+    """With as few agents as are allowed, and with others than actors on foot."""
+    driving_map = own_map("road_works")
+    fewest = {"agents": 16, "walker_share": 0.25}
+    assert num_walkers(driving_map, WorldConfig(**fewest)) == 4
+    with pytest.raises(ConfigError, match="a smaller env"):
+        Scenario("road_works", driving_map, WorldConfig(agents=16, walker_share=0.4))
+    assert "road_works" not in Mixture(driving_map, WorldConfig(agents=15), 1.0).names
+    batch = DriveBatch(EnvConfig.of(scenario="road_works", observation="privileged", world=fewest), 8)
+    start(batch, range(8))
+    for e, placement in enumerate(batch.world.placements):
+        assert placement is not None
+        assert batch.world.state.kind[e, 1 : len(placement.actors) + 1].tolist() == [a.kind for a in placement.actors]
+    assert (batch.world.state.kind[:, 12:] == ActorKind.PEDESTRIAN).any()
 
 
 @pytest.mark.parametrize("name", ["cut_in", "blocked_lane", "roundabout", "pedestrian_crossing", "emergency_vehicle"])
@@ -202,12 +220,14 @@ def test_wrong_names_and_maps_are_said_in_one_line(town: DrivingMap) -> None:
     with pytest.raises(ConfigError, match="Did you mean 'cut_in'"):
         family_of("cutin")
     with pytest.raises(ConfigError, match=r"no place for scenario 'roundabout'; towns that do: radial, town"):
-        Scenario("roundabout", town, 24)
-    with pytest.raises(ConfigError, match="agents of 12 or more, got 8"):
-        Scenario("road_works", load_map("town"), 8)
+        Scenario("roundabout", town, WorldConfig())
+    with pytest.raises(
+        ConfigError, match=r"needs 11 agents beside .*agents = 12 there are 8; give more, or .*walker_share"
+    ):
+        Scenario("road_works", load_map("town"), WorldConfig(agents=12))
     mirrored = replace(town, network=replace(town.network, left_hand=True))
     with pytest.raises(ConfigError, match="right-hand traffic"):
-        Scenario("following", mirrored, 24)
+        Scenario("following", mirrored, WorldConfig())
 
 
 def test_a_scenario_brings_its_map_unless_one_is_given() -> None:
@@ -284,6 +304,35 @@ def side_by_side(gap_m: float, ticks: int = 10, **more) -> Trace:
     xy[:, :, 0] = np.arange(ticks)[:, None]
     xy[:, 1, 1] = 1.8 + gap_m
     return trace_of(xy, 0.0, [4.5, 4.5], [1.8, 1.8], **more)
+
+
+def test_a_trace_is_of_the_actors_alone_and_not_of_who_drives_in_their_places() -> None:
+    """An actor's place goes to another vehicle once it is out of sight."""
+    batch = batch_of("merge", 3)
+    start(batch, [0, 1, 2])
+    state = batch.world.state
+    recorder = TraceRecorder(batch.world, 4)
+    recorder.begin(np.ones(3, np.bool_))
+    recorder.record()
+    length, width = state.length_m[:, :5].copy(), state.width_m[:, :5].copy()
+    active = [state.active[0, :5].copy()]
+    for _ in range(3):
+        for there, other in ((0, 0.3), (1, 1.7)):
+            state.active[0, 2] = there
+            state.length_m[0, 2], state.width_m[0, 2] = length[0, 2] + other, width[0, 2] + other
+            recorder.record()
+            active.append(state.active[0, :5].copy())
+    trace = recorder.trace(0, frozenset())
+    assert np.array(active)[:, 2].tolist() == [1, 0, 1, 0, 1, 0, 1]
+    assert trace.active[:, 2].tolist() == [True] + [False] * 6
+    assert trace.active[:, [0, 1]].all()
+    assert (trace.length_m == length[0]).all()
+    assert (trace.width_m == width[0]).all()
+    assert np.isinf(gap_to(trace, 2)[1:]).all()
+    start(batch, [0, 1, 2])
+    recorder.begin(np.array([True, False, False]))
+    recorder.record()
+    assert recorder.trace(0, frozenset()).active[:, 2].tolist() == [True]
 
 
 def test_each_check_can_hold_and_fail() -> None:

@@ -85,13 +85,16 @@ def load_map(name: str, *, seed: int = 0) -> DrivingMap:
 def map_from_network(name: str, net_xml: bytes, *, seed: int = 0) -> DrivingMap:
     """The map of a SUMO network given as bytes, such as a log has attached.
 
-    Raises MapError where the bytes are no such network.
+    Raises MapError where the bytes are no such network, or one of more ground than is drawn.
     """
     network = read_network(net_xml, title=name)
     digest = hashlib.sha256(net_xml).hexdigest()
     # Ground, heads and scenery are made for right-hand traffic; for the other kind they are made in a mirror.
     right_hand = mirrored_network(network) if network.left_hand else network
-    ground = load_ground(right_hand, digest)
+    try:
+        ground = load_ground(right_hand, digest)
+    except MapError as error:
+        raise MapError(f"{name}: {error}") from None
     heads, masts = signal_heads(right_hand, ground)
     scenery = build_scenery(right_hand, ground, seed, masts)
     if network.left_hand:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.roads.cache import read_cached, write_cached
+from sim.roads.map_xml import MapError
 from sim.roads.network import FAST_ROAD_MPS, LaneControl, LaneKind, RoadNetwork
 from sim.roads.polyline import headings, offset, ribbon
 
@@ -80,13 +81,16 @@ class GroundRaster:
 def draw_ground(network: RoadNetwork) -> GroundRaster:
     """The ground of a network, in the finest cells (0.1 m at best) that stay under 300 MB, with 12 m of terrain around.
 
-    Raises ValueError where the network is so large that even cells of 0.5 m would take more.
+    Raises MapError where the network is so large that even cells of 0.5 m would take more.
     """
     origin = network.bounds[:2] - MARGIN_M
     extent = network.bounds[2:] + MARGIN_M - origin
     fitting = [cell for cell in CELL_SIZES_M if 2 * np.prod(np.ceil(extent / cell)) <= MAX_BYTES]
     if not fitting:
-        raise ValueError(f"a map of {extent[0]:.0f} m x {extent[1]:.0f} m is too large; cut out a part of it")
+        raise MapError(
+            f"{extent[0] / 1000:.1f} km x {extent[1] / 1000:.1f} km of ground, and at most"
+            f" {0.5 * MAX_BYTES * CELL_SIZES_M[-1] ** 2 / 1e6:.1f} square km are drawn; cut out a smaller region"
+        )
     cell_m = fitting[0]
     columns, rows = np.ceil(extent / cell_m).astype(int)
     brush = Brush(np.zeros((rows, columns), np.uint8), origin, cell_m)
@@ -115,7 +119,7 @@ def _strips(rows: int) -> Iterator[slice]:
 def load_ground(network: RoadNetwork, digest: str) -> GroundRaster:
     """`draw_ground`, kept in the user's cache folder under the digest of the network's source.
 
-    A cache that cannot be written or read is drawn anew.
+    A cache that cannot be written or read is drawn anew. Raises MapError as `draw_ground` does.
     """
     name = f"ground-{digest[:32]}-v{DRAWING_VERSION}.npz"
     kept = read_cached(name)

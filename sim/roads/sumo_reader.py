@@ -150,16 +150,16 @@ def _network_from(root: Element) -> RoadNetwork:
         lane.shape = drivable_path(before[-1], end_yaw(before), after[0], start_yaw(after), lane.shape, faithful)
     _check_junctions(inner, direct)
     beside.extend(_read_crossings(root, elements, edge_function, junction_of_lane, signals))
-    _check_size(driving + inner + beside)
+    _check_size(driving + inner + beside, [junction.polygon for junction in junctions] + walking_areas)
     network = assemble(driving, inner, beside, left, right, direct, junctions, signals, walking_areas)
     return replace(network, left_hand=left_hand)
 
 
-def _check_size(lanes: list[LaneRecord]) -> None:
-    """MapError before memory is taken for what no map of streets is."""
+def _check_size(lanes: list[LaneRecord], areas: list[F64]) -> None:
+    """MapError before memory is taken for what no map of streets is. areas: of junctions and for walking, (N, 2) each."""
     if len(lanes) > MAX_LANES:
         raise MapError(f"{len(lanes):,} lanes, and at most {MAX_LANES:,} are read; cut out a smaller region")
-    corners = np.concatenate([lane.shape for lane in lanes])
+    corners = np.concatenate([lane.shape for lane in lanes] + areas)
     extent_km = float((corners.max(axis=0) - corners.min(axis=0)).max()) / 1000.0
     total_km = sum(float(arc_lengths(lane.shape)[-1]) for lane in lanes) / 1000.0
     if extent_km > MAX_EXTENT_KM or total_km > MAX_LANES_KM:

@@ -27,6 +27,7 @@ from sim.scenarios.obstacles import BLOCKED_LANE, CYCLIST_OVERTAKEN, ONCOMING_OV
 from sim.scenarios.people import OCCLUDED_PEDESTRIAN, PEDESTRIAN_CROSSING
 from sim.scenarios.placement import Placement
 from sim.scenarios.places import Places
+from sim.world import WorldConfig, num_walkers
 
 ScenarioName = Literal[
     "free_drive", "following", "hard_brake", "cut_in", "cut_out", "blocked_lane", "merge", "roundabout", "unprotected_left",
@@ -116,11 +117,12 @@ def describe(name: str) -> dict[str, Any]:
 class Scenario:
     """A family on a map. What an episode is depends on map, family, seed and episode number alone."""
 
-    def __init__(self, name: str, driving_map: DrivingMap, agents: int) -> None:
-        """agents: in an environment, as `WorldConfig` has it.
+    def __init__(self, name: str, driving_map: DrivingMap, world: WorldConfig) -> None:
+        """world: of the environments in which it is staged.
 
         Raises:
-            ConfigError: the map has no place for the scenario, drives on the left or is a recording, or there are too few agents.
+            ConfigError: the map has no place for the scenario, drives on the left or is a recording, or there are too few agents
+                beside the ego and people on foot.
         """
         self.family = family_of(name)
         if driving_map.network.left_hand:
@@ -131,9 +133,11 @@ class Scenario:
             raise ConfigError(
                 f"scenario {name!r} cannot be staged on the recording {driving_map.name!r}; give a town or a map"
             )
-        if agents <= self.family.actors:
+        actors, left = self.family.actors, world.agents - 1 - num_walkers(driving_map, world)
+        if left < actors:
             raise ConfigError(
-                f"scenario {name!r} needs env.world.agents of {self.family.actors + 1} or more, got {agents}"
+                f"scenario {name!r} needs {actors} agents beside the ego and people on foot, and of env.world.agents ="
+                f" {world.agents} there are {left}; give more, or a smaller env.world.walker_share"
             )
         self._map_name = driving_map.name
         self._places = Places(driving_map.network, driving_map.scenery)

@@ -12,6 +12,7 @@ from sim.roads.driving_map import DrivingMap
 from sim.scenarios.catalogue import NAMES, Scenario, ScenarioName
 from sim.scenarios.draws import Draws
 from sim.scenarios.placement import Placement
+from sim.world import WorldConfig
 
 MIXTURE = 100  # of its random numbers; no family has it
 FREE = Placement((), 0.0, 0.0, 0.0)
@@ -21,9 +22,14 @@ class Mixture:
     """Which family an episode is of, and how it begins, depends on map, shares, seed and episode number alone."""
 
     def __init__(
-        self, driving_map: DrivingMap, agents: int, share: float, more_of: Sequence[ScenarioName] = (), times: int = 1
+        self,
+        driving_map: DrivingMap,
+        world: WorldConfig,
+        share: float,
+        more_of: Sequence[ScenarioName] = (),
+        times: int = 1,
     ) -> None:
-        """agents: in an environment, as `WorldConfig` has it. share: of the episodes that are scenarios, in [0, 1].
+        """world: of the environments. share: of the episodes that are scenarios, in [0, 1].
 
         more_of: families that come so many `times` as often as others.
         """
@@ -31,8 +37,8 @@ class Mixture:
         self._scenarios: list[Scenario] = []
         for name in NAMES[1:] if share > 0 else ():
             try:
-                scenario = Scenario(name, driving_map, agents)
-            except ConfigError:  # this map has no place for it
+                scenario = Scenario(name, driving_map, world)
+            except ConfigError:  # this map has no place for it, or the world too few agents
                 continue
             self._scenarios += [scenario] * (times if name in more_of else 1)
 
