@@ -25,6 +25,7 @@ from sim.roads.driving_map import DrivingMap, load_map
 from sim.scenarios.catalogue import NAMES as SCENARIOS
 from sim.scenarios.catalogue import Scenario, ScenarioName, family_of
 from sim.scenarios.placement import Placement
+from sim.scenarios.recorder import TraceRecorder
 from sim.sensors.light import WeatherName
 from sim.sensors.meshes import MeshConfig
 from sim.sensors.navigation import Navigation
@@ -32,6 +33,7 @@ from sim.sensors.rig import RigConfig, RigName, rig
 from sim.sensors.suite import SensorSuite
 from sim.sensors.warm_up import sensors_compiled_meanwhile
 from sim.step import Actors, Step
+from sim.traffic.scripts import NEVER
 from sim.world import EGO, TICK_S, TICK_US, CollisionKind, World, WorldConfig, WorldSnapshot
 
 BLOCKED_AFTER_S = 180.0  # CARLA leaderboard
@@ -108,7 +110,7 @@ class SavedEnvironment:
     reward: tuple[float, float]
     sight: NDArray[np.void] | None
     still_ticks: int
-    erred: bool
+    infractions: dict[str, str]
     placement: Placement | None
 
     @property
@@ -172,7 +174,10 @@ class DriveBatch:
         last_tick = self.world.last_tick  # of a recording
         self.max_steps = config.max_steps if last_tick is None else min(config.max_steps, last_tick)
         self._still_ticks = np.zeros(num_envs, np.int64)
-        self._erred = np.zeros(num_envs, np.bool_)  # whether an infraction has happened in this episode
+        self._in_trouble = np.zeros(num_envs, np.bool_)
+        self._infractions: list[dict[str, str]] = [{} for _ in range(num_envs)]  # of the episode so far
+        scenario = self.scenario
+        self._recorder = None if scenario is None else TraceRecorder(self.world, scenario.family.actors)
 
     def _allocate(self) -> ObservationBuffers:
         space = self.observation_space
@@ -188,7 +193,10 @@ class DriveBatch:
         self.terminated[started] = False
         self.truncated[started] = False
         self._still_ticks[started] = 0
-        self._erred[started] = False
+        for e in np.flatnonzero(started):
+            self._infractions[e] = {}
+        if self._recorder is not None:
+            self._recorder.begin(started)
         self._observe(started)
 
     def step(self, actions: NDArray[np.float32]) -> None:
@@ -204,25 +212,29 @@ class DriveBatch:
             raise ValueError("actions must be finite, got NaN or infinity")
         self.world.step(np.clip(actions, -1.0, 1.0))
         self._observe(None)
+        if self._recorder is not None:
+            self._recorder.record()
         events = self.world.events
         bad = (events.collision != CollisionKind.NONE) | np.any(
             [events.red_light, self.world.ran_stop_sign, events.off_road, events.off_route, events.stuck], axis=0
         )
         still = self.world.state.speed_mps[:, EGO] < BLOCKED_BELOW_MPS
         self._still_ticks[:] = np.where(still, self._still_ticks + 1, 0)
-        self._erred |= bad | (events.wrong_way != 0)
         over = bad if self.config.end_on_infraction else (events.off_route != 0) | self._blocked()
         self.terms = self.reward_function.after_tick(self.world.state, events, self.situation, bad)
         self.reward[:] = self.terms.total()
         self.terminated[:] = over | (events.arrived != 0)
         self.truncated[:] = ~self.terminated & (self.world.state.tick >= self.max_steps)
+        self._in_trouble = bad | (events.wrong_way != 0) | self.truncated | (over & self.terminated)
+        for e in np.flatnonzero(self._in_trouble):
+            self._infractions[e] = {**self.infractions(int(e)), **self._infractions[e]}
 
     def save(self, e: int) -> SavedEnvironment:
         """Environment e as it is now."""
         sight = None if self._privileged is None else self._privileged.observer.saved(e)
         return SavedEnvironment(
             self.world.snapshot(e), self.reward_function.saved(e), sight, int(self._still_ticks[e]),
-            bool(self._erred[e]), self.world.placements[e],
+            self.episode_infractions(e), self.world.placements[e],
         )  # fmt: skip
 
     def go_back(self, to: Mapping[int, SavedEnvironment]) -> None:
@@ -231,10 +243,12 @@ class DriveBatch:
             self.world.restore(saved.world, e)
             self.world.placements[e] = saved.placement
             self.reward_function.restore(e, saved.reward)
-            self._still_ticks[e], self._erred[e] = saved.still_ticks, saved.erred
+            self._still_ticks[e], self._infractions[e] = saved.still_ticks, dict(saved.infractions)
             if self._privileged is not None and saved.sight is not None:
                 self._privileged.observer.restore(e, saved.sight)
         back = np.isin(np.arange(self.num_envs), list(to))
+        if self._recorder is not None:
+            self._recorder.begin(back)
         self.reward[back] = 0.0
         self.terminated[back] = self.truncated[back] = False
         self._observe(back)
@@ -296,8 +310,26 @@ class DriveBatch:
         return situation.command, situation.command_distance_m
 
     def is_success(self, e: int) -> bool:
-        """Whether there was no infraction in the whole episode of environment e, which ends here."""
-        return not self._erred[e] and not self.infractions(e)
+        """Whether there was no infraction in the whole episode of environment e, which ends here, and each check was kept."""
+        return not self._infractions[e] and all(self.judge_scenario(e)[0].values())
+
+    def judge_scenario(self, e: int) -> tuple[dict[str, bool], bool]:
+        """Of the scenario that environment e has come to the end of: its checks, name to whether it was kept, and whether
+        everything that waited for the ego has happened. Without a scenario there are none, and nothing has."""
+        placement = self.world.placements[e]
+        if self.scenario is None or self._recorder is None or placement is None:
+            return {}, False
+        trace = self._recorder.trace(e, frozenset(self._infractions[e]))
+        waited = [k + 1 for k, actor in enumerate(placement.actors) if actor.trigger != NEVER]
+        return self.scenario.judge(trace, placement), bool((trace.stage[:, waited].max(axis=0, initial=0) > 0).all())
+
+    def in_trouble(self) -> NDArray[np.bool_]:
+        """(N,) bool: where `infractions` has something to say of this tick."""
+        return self._in_trouble.copy()
+
+    def episode_infractions(self, e: int) -> dict[str, str]:
+        """What has gone wrong in the episode of environment e so far: kind to a sentence about the first time."""
+        return dict(self._infractions[e])
 
     def infractions(self, e: int) -> dict[str, str]:
         """What went wrong in environment e at the last tick: kind (one of INFRACTIONS) to a sentence."""

@@ -6,15 +6,18 @@ policies, logs or torch.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, SupportsFloat
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from planning.action import ACTION_SIZE
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
 
@@ -25,8 +28,9 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     """N environments in one process, stepped by kernels; a finished one starts its next episode in the same step.
 
     Environment e of `reset(seed=s)` plays the episodes (s + e, 0), (s + e, 1), ... and these are the same bytes
-    whatever N is. Autoreset is SAME_STEP: `infos["final_obs"]` and `infos["final_info"]` are those of the finished
-    episode.
+    whatever N is. `autoreset_mode` is Gymnasium's: with SAME_STEP, the default, `infos["final_obs"]` and `infos["final_info"]`
+    are those of the finished episode; with NEXT_STEP, which Gymnasium's vector wrappers of observations ask for, the step after
+    the last of an episode takes no notice of the action and begins the next; with DISABLED, `reset` does (`reset_mask`).
     """
 
     def __init__(
@@ -35,11 +39,18 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         render_mode: Literal["rgb_array"] | None = None,
         copy: bool = True,
         batch: DriveBatch | None = None,
+        autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
         **config: Any,
     ) -> None:
         """batch: the environments themselves, in place of num_envs and the fields of `EnvConfig` in config."""
+        _check_render_mode(render_mode)
+        try:
+            self.autoreset_mode = AutoresetMode(autoreset_mode)
+        except ValueError:
+            allowed = ", ".join(repr(mode.value) for mode in AutoresetMode)
+            raise ConfigError(f"no autoreset_mode {autoreset_mode!r}; allowed: {allowed}") from None
         self.metadata = {
-            "autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"], "render_fps": 10,
+            "autoreset_mode": self.autoreset_mode, "render_modes": ["rgb_array"], "render_fps": 10,
         }  # fmt: skip
         self.render_mode = render_mode
         self.copy = copy
@@ -51,6 +62,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._seed = np.zeros(num_envs, np.uint64)
         self._episode = np.full(num_envs, -1, np.int64)
+        self._finished = np.zeros(num_envs, np.bool_)  # in the last step, and not begun anew since
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -58,17 +70,23 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         """Start episodes. A seed starts at its episode 0; without one, each environment goes on to its next episode.
 
         options: `{"reset_mask": (N,) bool}` resets only those.
+
+        Raises:
+            ValueError: another option, or seeds that are not integers from 0 to 2**64 - 1.
         """
+        _check_options(options, ("reset_mask",))
         started = np.ones(self.num_envs, np.bool_)
         if options is not None and "reset_mask" in options:
             started = np.asarray(options["reset_mask"])
             if started.shape != (self.num_envs,) or started.dtype != np.bool_ or not started.any():
                 raise ValueError(f"reset_mask must be bool ({self.num_envs},) with at least one True, got {started!r}")
-        if isinstance(seed, int | np.integer):
-            super().reset(seed=int(seed))
-            seeds: list[int | None] = [int(seed) + e for e in range(self.num_envs)]
+        if seed is None:
+            seeds: list[int | None] = [None] * self.num_envs
+        elif isinstance(seed, int | np.integer):
+            super().reset(seed=_checked_seed(seed))
+            seeds = [_checked_seed(int(seed) + e) for e in range(self.num_envs)]
         else:
-            seeds = [None] * self.num_envs if seed is None else list(seed)
+            seeds = [None if one is None else _checked_seed(one) for one in seed]
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed must be one integer or {self.num_envs} of them, got {len(seeds)}")
         fresh = started & (self._episode < 0)
@@ -88,6 +106,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
 
     def _start(self, started: NDArray[np.bool_]) -> None:
         self.batch.reset(started, self._seed, self._episode)
+        self._finished[started] = False
 
     def _go_on(self, finished: NDArray[np.bool_]) -> None:
         """Begin what comes after the episodes that are finished."""
@@ -101,40 +120,70 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     def step(
         self, actions: NDArray[np.float32]
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """One tick of all environments. Infos are batched arrays; see `DriveEnv.step` for the keys."""
+        """One tick of all environments. Infos are batched arrays; see `DriveEnv.step` for the keys.
+
+        `final_info` holds, of the whole episode, `is_success`, `infractions` (None where there was none), `checks` of a scenario,
+        `route_completion` and `replans`; without SAME_STEP the same stands in the infos themselves.
+
+        Raises:
+            ResetNeeded: there was no `reset` yet.
+        """
+        if (self._episode < 0).any():
+            raise ResetNeeded("call reset() before step()")
         batch = self.batch
         batch.step(actions)
+        anew = self._finished & (self.autoreset_mode is AutoresetMode.NEXT_STEP)
+        if anew.any():
+            self._go_on(anew)
         reward, terminated = batch.reward.copy(), batch.terminated.copy()
         truncated = batch.truncated | (self._cut_off() & ~terminated)
         finished = terminated | truncated
+        self._finished = finished.copy()
         assert batch.terms is not None
-        terms = {name: getattr(batch.terms, name) for name in batch.terms.__dataclass_fields__}
+        terms = {name: np.where(anew, 0.0, getattr(batch.terms, name)) for name in batch.terms.__dataclass_fields__}
         everywhere = np.ones(self.num_envs, np.bool_)
         info: dict[str, Any] = {
             "route_completion": batch.route_completion(), "_route_completion": everywhere,
             "reward_terms": {**terms, **{f"_{name}": everywhere for name in terms}}, "_reward_terms": everywhere,
+            **self._infractions_info(),
         }  # fmt: skip
-        if finished.any():
+        if finished.any() and self.autoreset_mode is AutoresetMode.SAME_STEP:
             info |= self._final_info(finished)
             self._go_on(finished)
+        elif finished.any():
+            info |= self._episode_info(finished)
         info |= self._navigation_info()  # of the episodes that the observation belongs to
         return self.observation(), reward, terminated, truncated, info
 
-    def _final_info(self, finished: NDArray[np.bool_]) -> dict[str, Any]:
-        final_obs = np.full(self.num_envs, None, dtype=object)
+    def _infractions_info(self) -> dict[str, Any]:
+        """What went wrong in this tick, where anything did."""
+        some = self.batch.in_trouble()
         infractions = np.full(self.num_envs, None, dtype=object)
+        for e in np.flatnonzero(some):
+            infractions[e] = self.batch.infractions(int(e))
+        return {"infractions": infractions, "_infractions": some}
+
+    def _episode_info(self, finished: NDArray[np.bool_]) -> dict[str, Any]:
+        """Of the episodes that are finished."""
+        infractions, checks = (np.full(self.num_envs, None, dtype=object) for _ in range(2))
         success = np.zeros(self.num_envs, np.bool_)
         for e in np.flatnonzero(finished):
-            final_obs[e] = self._single_observation(int(e))
-            infractions[e] = self.batch.infractions(int(e))
+            infractions[e] = self.batch.episode_infractions(int(e))
+            checks[e], _ = self.batch.judge_scenario(int(e))
             success[e] = self.batch.is_success(int(e))
-        final_info = {
+        return {
             "route_completion": self.batch.route_completion(), "_route_completion": finished,
             "is_success": success, "_is_success": finished, "infractions": infractions, "_infractions": finished,
+            "checks": checks, "_checks": finished,
             "replans": self.batch.world.events.replans.copy(), "_replans": finished,
         }  # fmt: skip
+
+    def _final_info(self, finished: NDArray[np.bool_]) -> dict[str, Any]:
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for e in np.flatnonzero(finished):
+            final_obs[e] = self._single_observation(int(e))
         return {
-            "final_obs": final_obs, "_final_obs": finished, "final_info": final_info, "_final_info": finished,
+            "final_obs": final_obs, "_final_obs": finished, "final_info": self._episode_info(finished), "_final_info": finished,
         }  # fmt: skip
 
     def _single_observation(self, e: int) -> Any:
@@ -163,8 +212,7 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's own contract)
 
     def __init__(self, render_mode: Literal["rgb_array"] | None = None, **config: Any) -> None:
-        if render_mode not in (None, "rgb_array"):
-            raise ConfigError(f"no render_mode {render_mode!r}; allowed: None, 'rgb_array'")
+        _check_render_mode(render_mode)
         self.render_mode = render_mode
         self.batch = DriveBatch(EnvConfig.of(**config), 1)
         self.observation_space = self.batch.observation_space
@@ -173,8 +221,13 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
         self._episode = np.full(1, -1, np.int64)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start an episode: number 0 of the seed, or the next one of the same seed where none is given."""
-        super().reset(seed=seed)
+        """Start an episode: number 0 of the seed, or the next one of the same seed where none is given.
+
+        Raises:
+            ValueError: an option, of which there are none, or a seed that is no integer from 0 to 2**64 - 1.
+        """
+        _check_options(options, ())
+        super().reset(seed=None if seed is None else _checked_seed(seed))
         if seed is not None:
             self._seed[0], self._episode[0] = seed, 0
         else:
@@ -189,10 +242,18 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
 
         info: `route_completion` 0 to 1, `reward_terms`, `infractions` (kind to sentence), `command` (the next
         `planning.policy.NavigationCommand`) and `command_distance_m` to it, `replans` (how often the route was planned anew),
-        and at the end `is_success`: no infraction in the whole episode.
+        and at the end, of the whole episode, `is_success` (no infraction, and each check of a scenario kept),
+        `episode_infractions` and `checks` (name to whether it was kept).
+
+        Raises:
+            ResetNeeded: there was no `reset` yet. ValueError: the action has another shape or is not finite.
         """
-        batch = self.batch
-        batch.step(np.asarray(action, np.float32)[None])
+        if self._episode[0] < 0:
+            raise ResetNeeded("call reset() before step()")
+        batch, action = self.batch, np.asarray(action, np.float32)
+        if action.shape != (ACTION_SIZE,):
+            raise ValueError(f"an action must have shape ({ACTION_SIZE},), got {action.shape}")
+        batch.step(action[None])
         assert batch.terms is not None
         terminated, truncated = bool(batch.terminated[0]), bool(batch.truncated[0])
         infractions = batch.infractions(0)
@@ -204,6 +265,8 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
         }
         if terminated or truncated:
             info["is_success"] = batch.is_success(0)
+            info["episode_infractions"] = batch.episode_infractions(0)
+            info["checks"], _ = batch.judge_scenario(0)
         return self._observation(), float(batch.reward[0]), terminated, truncated, info
 
     def _observation(self) -> Any:
@@ -215,6 +278,26 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """A (720, 1280, 3) uint8 picture of camera, LiDAR and state, or None without a render mode."""
         return render_step(self.batch, 0) if self.render_mode == "rgb_array" else None
+
+
+def _check_render_mode(render_mode: str | None) -> None:
+    if render_mode not in (None, "rgb_array"):
+        raise ConfigError(f"no render_mode {render_mode!r}; allowed: None, 'rgb_array'")
+
+
+def _check_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> None:
+    """Raises ValueError for options of `reset` that nobody would look at."""
+    unknown = [name for name in options or {} if name not in allowed]
+    if unknown:
+        known = ", ".join(allowed) or "none; maps, weather and the like are given to gymnasium.make"
+        raise ValueError(f"no option {unknown[0]!r} of reset; allowed: {known}")
+
+
+def _checked_seed(seed: Any) -> int:
+    """Raises ValueError for what is no seed of an episode."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        raise ValueError(f"a seed must be an integer from 0 to 2**64 - 1, got {seed!r}")
+    return int(seed)
 
 
 def render_step(batch: DriveBatch, e: int) -> NDArray[np.uint8]:

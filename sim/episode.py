@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from planning.action import Action
 from planning.policy import Policy
 from sim.drive_batch import DriveBatch
+from sim.scenarios.catalogue import Scenario
 from sim.scenarios.checks import EVERYWHERE
-from sim.scenarios.recorder import TraceRecorder
 from sim.step import StepObserver
-from sim.traffic.scripts import NEVER
 
 EVERYWHERE_NAMES = tuple(check.name for check in EVERYWHERE)  # infractions say these already
 ObserversFor = Callable[[int], Sequence[StepObserver]]
@@ -79,7 +78,6 @@ def run_episodes(
     episode_of = np.zeros(batch.num_envs, np.int64)
     results: dict[int, EpisodeResult] = {}
     total_steps = 0
-    recorder = None if batch.scenario is None else TraceRecorder(batch.world, batch.scenario.family.actors)
     started = np.zeros(batch.num_envs, np.bool_)
     for e, slot in enumerate(slots):
         seed = waiting.pop() if waiting else int(seeds[-1])
@@ -92,17 +90,13 @@ def run_episodes(
             if started.any():
                 batch.reset(started, seed_of, episode_of)
                 policy.reset(started)
-                if recorder is not None:
-                    recorder.begin(started)
                 started[:] = False
             actions = policy.act(batch.observation, batch.situation)
             _show(batch, slots, actions)
             batch.step(actions)
-            if recorder is not None:
-                recorder.record()
             busy = sum(slot.result is not None for slot in slots)
             total_steps += busy
-            finished = _after_step(batch, slots, recorder)
+            finished = _after_step(batch, slots)
             for e in finished:
                 if waiting:
                     seed_of[e], started[e] = waiting.pop(), True
@@ -133,7 +127,7 @@ def _show(batch: DriveBatch, slots: list[_Slot], actions: NDArray[np.float32]) -
                 observer.on_step(step)
 
 
-def _after_step(batch: DriveBatch, slots: list[_Slot], recorder: TraceRecorder | None) -> list[int]:
+def _after_step(batch: DriveBatch, slots: list[_Slot]) -> list[int]:
     """Book the tick for every busy slot; returns the slots whose episode has just ended."""
     ended = batch.terminated | batch.truncated
     finished = []
@@ -156,8 +150,8 @@ def _after_step(batch: DriveBatch, slots: list[_Slot], recorder: TraceRecorder |
         result.route_completion = float(batch.route_completion()[e])
         result.route_length_m = float(batch.world.events.route_length_m[e])
         result.replans = int(batch.world.events.replans[e])
-        if recorder is not None:
-            _judge_scenario(batch, e, result, recorder)
+        if batch.scenario is not None:
+            _judge_scenario(batch.scenario, batch, e, result)
         arrived = bool(batch.world.events.arrived[e])
         result.success = arrived and not result.infractions and all(result.checks.values())
         if slot.observers:
@@ -170,17 +164,11 @@ def _after_step(batch: DriveBatch, slots: list[_Slot], recorder: TraceRecorder |
     return finished
 
 
-def _judge_scenario(batch: DriveBatch, e: int, result: EpisodeResult, recorder: TraceRecorder) -> None:
+def _judge_scenario(scenario: Scenario, batch: DriveBatch, e: int, result: EpisodeResult) -> None:
     """Put down what was drawn for the scenario that has just ended in environment e, and what its checks say."""
-    scenario, placement = batch.scenario, batch.world.placements[e]
-    assert scenario is not None
-    assert placement is not None
-    trace = recorder.trace(e, frozenset(result.infractions))
     result.scenario = scenario.family.name
     result.parameters = scenario.parameters(result.seed, 0).model_dump()
-    result.checks = scenario.judge(trace, placement)
-    waited = [k + 1 for k, actor in enumerate(placement.actors) if actor.trigger != NEVER]
-    result.triggered = bool((trace.stage[:, waited].max(axis=0, initial=0) > 0).all())
+    result.checks, result.triggered = batch.judge_scenario(e)
     for check in scenario.family.checks:
         if not result.checks[check.name] and check.name not in EVERYWHERE_NAMES:
             result.details.append(f"check {check.name} failed: {check.words}")

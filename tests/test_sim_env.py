@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
@@ -18,6 +20,7 @@ from planning.route_follower import RouteFollower
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.env import ENV_ID, DriveEnv, DriveVectorEnv
+from sim.episode import run_episodes
 from sim.sensors.rig import rig
 
 SMALL = {"rig": "smoke", "max_steps": 40}
@@ -147,6 +150,116 @@ def test_an_infraction_that_ends_nothing_is_no_success_in_the_end() -> None:
     assert arrives(0, 5) == (False, True)  # gone back to before it
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True, "7"])
+def test_seeds_that_are_none_are_named(seed: object) -> None:
+    for env, given in (
+        (DriveEnv(observation="privileged"), seed),
+        (DriveVectorEnv(2, observation="privileged"), [3, seed]),
+    ):
+        with pytest.raises(ValueError, match="seed must be an integer from 0"):
+            env.reset(seed=given)  # type: ignore[arg-type]
+    same = DriveVectorEnv(2, observation="privileged")
+    assert same.reset(seed=np.int64(5))[0].tobytes() == same.reset(seed=5)[0].tobytes()  # type: ignore[arg-type]
+
+
+def test_who_forgets_to_reset_or_gives_an_option_nobody_knows_is_told() -> None:
+    single, vector = DriveEnv(observation="privileged"), DriveVectorEnv(2, observation="privileged")
+    with pytest.raises(ResetNeeded):
+        single.step(np.zeros(2, np.float32))
+    with pytest.raises(ResetNeeded):
+        vector.step(np.zeros((2, 2), np.float32))
+    with pytest.raises(ValueError, match="'weather'"):
+        single.reset(options={"weather": "rain"})
+    with pytest.raises(ValueError, match=r"'weather'.*reset_mask"):
+        vector.reset(options={"weather": "rain"})
+    with pytest.raises(ConfigError, match="render_mode 'human'"):
+        DriveVectorEnv(2, render_mode="human")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"autoreset_mode 'never'.*NextStep"):
+        DriveVectorEnv(2, autoreset_mode="never")
+
+
+def test_with_autoreset_in_the_next_step_episodes_are_the_same_and_begin_a_step_later() -> None:
+    config = {**SMALL, "max_steps": 5, "observation": "privileged"}
+    same = DriveVectorEnv(2, **config)
+    following = gymnasium.make_vec(ENV_ID, num_envs=2, autoreset_mode=AutoresetMode.NEXT_STEP, **config)
+    action = np.full((2, 2), [0.0, 0.5], np.float32)
+    first, _ = same.reset(seed=3)
+    assert following.reset(seed=3)[0].tobytes() == first.tobytes()
+    for _ in range(2):
+        for k in range(5):
+            one, other = same.step(action), following.step(action)
+            assert one[3].all() == other[3].all() == (k == 4)
+            assert one[1].tobytes() == other[1].tobytes()
+        assert other[0].tobytes() == np.stack(one[4]["final_obs"]).tobytes()
+        assert other[4]["is_success"].tolist() == one[4]["final_info"]["is_success"].tolist() == [False, False]
+        begun = following.step(-action)
+        assert begun[0].tobytes() == one[0].tobytes()
+        assert not np.stack(begun[1:4]).any()
+        assert not any(values.any() for name, values in begun[4]["reward_terms"].items() if name[0] != "_")
+    wrapped = gymnasium.wrappers.vector.NormalizeObservation(following)
+    assert wrapped.reset(seed=0)[0].shape == first.shape
+
+
+def test_without_autoreset_it_is_for_reset_to_begin_anew() -> None:
+    env = DriveVectorEnv(2, observation="privileged", max_steps=3, autoreset_mode=AutoresetMode.DISABLED)
+    env.reset(seed=0)
+    for _ in range(3):
+        last = env.step(np.zeros((2, 2), np.float32))
+    assert last[3].all()
+    assert last[4]["infractions"][0].keys() == {"timeout"}
+    assert (env.batch.world.state.tick == 3).all()
+    env.reset(options={"reset_mask": last[3]})
+    assert (env.batch.world.state.tick == 0).all()
+    assert (env.batch.world.state.episode == 1).all()
+
+
+def test_infractions_are_told_when_they_happen_and_again_at_the_end() -> None:
+    config = {"observation": "privileged", "end_on_infraction": False, "max_steps": 120}
+    single, vector = DriveEnv(**config), DriveVectorEnv(2, **config)
+    single.reset(seed=0)
+    vector.reset(seed=0)
+    action, met = np.array([1.0, 0.6], np.float32), set()
+    for _ in range(120):
+        _, _, terminated, truncated, info = single.step(action)
+        *_, infos = vector.step(np.stack([action] * 2))
+        assert (infos["infractions"][0] or {}) == info["infractions"]
+        assert infos["_infractions"][0] == bool(info["infractions"])
+        met |= info["infractions"].keys()
+        if terminated or truncated:
+            break
+    assert len(met) > 1
+    assert info["episode_infractions"].keys() == met
+    assert infos["final_info"]["infractions"][0] == info["episode_infractions"]
+    assert info["is_success"] is False
+
+
+def test_success_in_a_scenario_is_that_of_its_checks() -> None:
+    config = EnvConfig.of(observation="privileged", scenario="unprotected_left")
+
+    class Heedless(RouteFollower):
+        """Goes on, whoever comes."""
+
+        def act(self, observation, situation):  # type: ignore[no-untyped-def]
+            return super().act(
+                observation, replace(situation, yield_distance_m=np.full(len(situation.speed_mps), np.inf))
+            )
+
+    seeds, driver = range(3), Heedless()
+    results, _ = run_episodes(DriveBatch(config, 3), driver, seeds)
+    env = DriveEnv(**config.model_dump())
+    found = []
+    for seed in seeds:
+        observation, _ = env.reset(seed=seed)
+        over = False
+        while not over:
+            action = driver.act(observation, env.batch.situation)[0]
+            observation, _, terminated, truncated, info = env.step(action)
+            over = terminated or truncated
+        found.append((info["is_success"], info["checks"]))
+    assert found == [(r.success, r.checks) for r in results]
+    assert any(not checks["gave_way"] and not r.infractions for (_, checks), r in zip(found, results, strict=True))
+
+
 def test_reset_mask_touches_only_what_it_names() -> None:
     env = DriveVectorEnv(3, **SMALL)
     env.reset(seed=0)
@@ -163,7 +276,7 @@ def test_wrong_actions_are_refused() -> None:
     env.reset(seed=0)
     with pytest.raises(ValueError, match="finite"):
         env.step(np.array([np.nan, 0.0], np.float32))
-    with pytest.raises(ValueError, match="shape"):
+    with pytest.raises(ValueError, match=r"shape \(2,\), got \(3,\)"):
         env.step(np.zeros(3, np.float32))
 
 
