@@ -18,14 +18,15 @@ from rich.table import Table
 
 from perception.preprocess import frames_to_observation
 from perception.sensors import SensorFrame
+from planning.action import Action
 from planning.network_policy import NetworkPolicy
 from sim.config import ConfigError
 from sim.drive import RULE_BASED, load_policy
 from sim.drive_batch import DriveBatch, EnvConfig
-from sim.logs.log import Log, LogError
+from sim.logs.log import Log, LogError, LogHeader
 from sim.logs.reader import open_log
 from sim.playback.scene_bytes import unpack_scene
-from sim.replay import Resimulation, compare_steps, replay_open_loop
+from sim.replay import Resimulation, replay_open_loop, resimulate
 from sim.roads.driving_map import map_from_network, map_from_scene
 from sim.step import Step, StepObserver
 
@@ -101,20 +102,27 @@ def _resimulate(log: Log, console: Console) -> Resimulation:
         driving_map = map_from_network(header.map_name, network, seed=config.scenery_seed)
     batch = DriveBatch(config, 1, driving_map)
     with console.status(f"re-simulating {log.path}"):
-        simulated = _simulated(batch, log, header.seed, header.episode)
-        result = compare_steps(log.steps(), simulated, log.image_sha256)
+        result = resimulate(log, lambda header, actions: _simulated(batch, header, actions))
     if result.equal:
         console.print(f"[green]equal[/]: {result.steps} steps, every sensor byte the same")
-    else:
+    elif result.first_difference is not None:
         console.print(f"[red]different[/]: {result.first_difference}", highlight=False)
+    elif result.after_gap is not None:
+        console.print(
+            f"[red]incomplete[/]: the log lost the steps before tick {result.after_gap}; the {result.steps} steps before "
+            "the gap are the same, and nothing behind it can be compared",
+            highlight=False,
+        )
+    else:
+        console.print("[red]nothing compared[/]: the log holds no step that can be read", highlight=False)
     return result
 
 
-def _simulated(batch: DriveBatch, log: Log, seed: int, episode: int) -> Iterator[Step]:
+def _simulated(batch: DriveBatch, header: LogHeader, actions: Iterator[Action | None]) -> Iterator[Step]:
     """The recorded episode once more, driven by the recorded actions."""
-    batch.reset(np.ones(1, np.bool_), np.array([seed], np.uint64), np.array([episode], np.int64))
-    for recorded in log.steps():
-        yield batch.snapshot(0, recorded.action)
-        if recorded.action is None:
+    batch.reset(np.ones(1, np.bool_), np.array([header.seed], np.uint64), np.array([header.episode], np.int64))
+    for action in actions:
+        yield batch.snapshot(0, action)
+        if action is None:
             return
-        batch.step(recorded.action.as_vector()[None])
+        batch.step(action.as_vector()[None])

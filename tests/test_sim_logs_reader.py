@@ -142,7 +142,7 @@ def test_own_log_cut_anywhere_gives_a_prefix(tmp_path: Path, length: int) -> Non
     assert "cut off" in message
     steps, _ = read(path)
     whole, _ = read(SAMPLE)
-    assert compare_steps(steps, whole[: len(steps)]).equal
+    assert not steps or compare_steps(steps, whole[: len(steps)]).equal
 
 
 @FUZZ
