@@ -95,6 +95,12 @@ def _resimulate(log: Log, console: Console) -> Resimulation:
         config = EnvConfig.model_validate_json(header.config)
     except ValidationError as error:
         raise LogError(f"{log.path}: the recorded configuration does not fit this version: {error}") from None
+    if config.meshes:  # the only files that a configuration makes an environment open once it has its map
+        named = ", ".join(str(mesh.path) for mesh in config.meshes)
+        raise LogError(
+            f"{log.path}: its configuration names mesh files ({named}); a log holds no meshes, and no file that it names "
+            "is opened, so it cannot be re-simulated"
+        )
     if scene is not None:
         driving_map = map_from_scene(header.map_name, unpack_scene(scene, str(log.path)))
     else:

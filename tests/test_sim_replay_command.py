@@ -11,7 +11,7 @@ from rich.console import Console
 
 from planning.action import Action
 from sim.drive_batch import DriveBatch, EnvConfig
-from sim.logs.log import LogHeader
+from sim.logs.log import LogError, LogHeader
 from sim.logs.writer import LogWriter
 from sim.replay_command import replay_logs
 from sim.roads.driving_map import DrivingMap
@@ -53,3 +53,17 @@ def test_resimulation_of_what_is_left_of_a_log(
     assert (found["equal"], found["steps"], found["after_gap"]) == expected
     assert found["first_difference"] is None
     assert words in console.export_text()
+
+
+def test_no_file_that_a_log_names_is_opened(town: DrivingMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A readable mesh and one that is none: the same single line, and nobody touches either."""
+    triangle = tmp_path / "triangle.off"
+    triangle.write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    monkeypatch.setattr("sim.replay_command.DriveBatch", lambda *_: pytest.fail("an environment was built"))
+    for number, named in enumerate((triangle, Path("/etc/hostname"))):
+        config = EnvConfig.of(rig="smoke", meshes=({"path": named},)).model_dump_json()
+        path = log_of(tmp_path / f"{number}.mcap", town, {0}, config)
+        with pytest.raises(LogError, match="names mesh files") as caught:
+            replay_logs([path], None, True, None, Console(quiet=True))
+        assert str(named) in str(caught.value)
+        assert "\n" not in str(caught.value)
