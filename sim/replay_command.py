@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from perception.preprocess import frames_to_observation
 from perception.sensors import SensorFrame
@@ -68,7 +69,7 @@ def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dic
     def observation_of(frames: Sequence[SensorFrame]) -> dict[str, NDArray[np.generic]]:
         return frames_to_observation(frames, spec)
 
-    with console.status(f"replaying {log.path}"):
+    with console.status(Text(f"replaying {log.path}")):
         result = replay_open_loop(log, policy, observation_of, observers)
     table = Table(title=f"Open loop: {log.path} ({log.kind})")
     table.add_column("")
@@ -107,20 +108,21 @@ def _resimulate(log: Log, console: Console) -> Resimulation:
         assert network is not None
         driving_map = map_from_network(header.map_name, network, seed=config.scenery_seed)
     batch = DriveBatch(config, 1, driving_map)
-    with console.status(f"re-simulating {log.path}"):
+    with console.status(Text(f"re-simulating {log.path}")):
         result = resimulate(log, lambda header, actions: _simulated(batch, header, actions))
     if result.equal:
-        console.print(f"[green]equal[/]: {result.steps} steps, every sensor byte the same")
+        said = Text("equal", "green"), f"{result.steps} steps, every sensor byte the same"
     elif result.first_difference is not None:
-        console.print(f"[red]different[/]: {result.first_difference}", highlight=False)
+        said = Text("different", "red"), str(result.first_difference)
     elif result.after_gap is not None:
-        console.print(
-            f"[red]incomplete[/]: the log lost the steps before tick {result.after_gap}; the {result.steps} steps before "
-            "the gap are the same, and nothing behind it can be compared",
-            highlight=False,
+        said = (
+            Text("incomplete", "red"),
+            f"the log lost the steps before tick {result.after_gap}; the {result.steps} steps before the gap are the same, "
+            "and nothing behind it can be compared",
         )
     else:
-        console.print("[red]nothing compared[/]: the log holds no step that can be read", highlight=False)
+        said = Text("nothing compared", "red"), "the log holds no step that can be read"
+    console.print(*said, sep=": ", highlight=False)
     return result
 
 

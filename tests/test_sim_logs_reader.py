@@ -194,6 +194,38 @@ def test_corrupt_chunk_in_the_middle_costs_only_its_steps(tmp_path: Path) -> Non
     assert any("step left out" in line for line in problems)
 
 
+def log_with(path: Path, topic: str, message: bytes, **metadata: str) -> Path:
+    """A log of ours that holds one message, and says of itself what is given."""
+    with path.open("wb") as stream:
+        writer = Writer(stream)
+        writer.start()
+        writer.add_metadata("automedon", {**header().as_metadata(), **metadata})
+        schema = writer.register_schema("s", "jsonschema", b"{}")
+        writer.add_message(writer.register_channel(topic, "json", schema), 0, message, 0)
+        writer.finish()
+    return path
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"revision": 1e999, "cameras": {}, "lidars": {}}',
+        b'{"revision": 1, "cameras": {"a": {"width_px": 1e999}}, "lidars": {}}',
+        b'{"revision": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=["infinite revision", "infinite width", "deep"],
+)
+def test_rig_that_no_parser_likes_is_skipped(tmp_path: Path, message: bytes) -> None:
+    assert "0 steps; /rig: does not decode" in read_or_error(log_with(tmp_path / "a.mcap", "/rig", message))
+
+
+@pytest.mark.parametrize("metadata", [{"seed": "-1"}, {"seed": str(2**64)}, {"episode": "-1"}, {"episode": str(2**63)}])
+def test_seed_and_episode_of_no_run_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
+    said = read_or_error(log_with(tmp_path / "a.mcap", "/frame", b"{}", **metadata))
+    assert "'automedon' is damaged" in said
+    assert "64 bits" in said
+
+
 def mcap_with_chunk(compression: str, announced: int, packed: bytes) -> bytes:
     body = struct.pack("<QQQII", 0, 0, announced, 0, len(compression)) + compression.encode()
     body += struct.pack("<Q", len(packed)) + packed
