@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rosbags import rosbag1
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import Writer
 from rosbags.rosbag2.enums import StoragePlugin
 from rosbags.typesys import Stores, get_typestore
@@ -164,6 +166,49 @@ def test_damaged_messages_are_skipped_and_counted(tmp_path: Path) -> None:
     assert "picture is 64x16, but its calibration is for 64x32" in problems
     assert "/rear/image: left out, as no CameraInfo" in problems
     assert "no /tf in the recording" in problems
+
+
+def write_ros1_bag(path: Path, messages: list[tuple[str, int, Any]], compression: Any, chunk_bytes: int = 1) -> Path:
+    """A ROS 1 bag of (topic, log time in ns, message of ROS 2), by default with a chunk for each message."""
+    store = get_typestore(Stores.ROS1_NOETIC)
+    writer = Ros1Writer(path)
+    writer.set_compression(compression)
+    writer.chunk_threshold = chunk_bytes
+    with writer:
+        connections: dict[str, Any] = {}
+        for topic, time_ns, message in messages:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, message.__msgtype__, typestore=store)
+            data = STORE.cdr_to_ros1(STORE.serialize_cdr(message, message.__msgtype__), message.__msgtype__)
+            writer.write(connections[topic], time_ns, data)
+    return path
+
+
+@pytest.mark.parametrize("compression", list(Ros1Writer.CompressionFormat))
+def test_damaged_chunk_of_a_ros1_bag_ends_the_recording_there(tmp_path: Path, compression: Any) -> None:
+    """Sweeps and odometry in turns: the first pass meets the damage too, and what comes before it is read nevertheless."""
+    messages = []
+    for k in range(1, 9):
+        at = k * SECOND_NS // 10
+        messages.append(("/points", at, cloud(at, "lidar", points_of([(k, 2, 3, 1)]))))
+        messages.append(("/front/camera_info", at + 1, camera_info(at, "cam")))
+    path = write_ros1_bag(tmp_path / "a.bag", messages, compression)
+    with rosbag1.Reader(path) as reader:
+        chunk = [reader.chunks[position] for position in sorted(reader.chunks)][12]
+    data = bytearray(path.read_bytes())
+    data[chunk.datapos : chunk.datapos + chunk.datasize] = bytes(chunk.datasize)
+    path.write_bytes(bytes(data))
+    steps, problems = read(path)
+    assert [step.frame.lidars["lidar"].points[0, 0] for step in steps if step.frame.lidars["lidar"]] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
+    assert "a.bag is damaged" in problems
+    assert "the rest is left out" in problems
 
 
 @settings(max_examples=40, deadline=None)

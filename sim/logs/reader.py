@@ -43,7 +43,7 @@ def open_log(path: Path | str, options: ReadOptions | None = None) -> Log:
     if head.startswith(MCAP_MAGIC):
         return _open_mcap(path, summary, options)
     if head.startswith((ROS1_MAGIC, SQLITE_MAGIC)):
-        return open_recording(path, RosBag(path, ros1=head.startswith(ROS1_MAGIC)), summary, options)
+        return open_recording(path, RosBag(path, summary, ros1=head.startswith(ROS1_MAGIC)), summary, options)
     raise LogError(f"{path} is no log that we read (it starts with {head[:8].hex(' ')}): give {ALLOWED}")
 
 
@@ -55,7 +55,7 @@ def _open_folder(path: Path, summary: LogSummary, options: ReadOptions) -> Log:
     inside = sorted(path.glob("*.mcap"))
     if len(inside) == 1 and not list(path.glob("*.db3")):  # our own reader also reads files that were cut off
         return _open_mcap(inside[0], summary, options)
-    return open_recording(path, RosBag(path, ros1=False), summary, options)
+    return open_recording(path, RosBag(path, summary, ros1=False), summary, options)
 
 
 def _open_mcap(path: Path, summary: LogSummary, options: ReadOptions) -> Log:

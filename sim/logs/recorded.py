@@ -122,7 +122,7 @@ class MessageSource(Protocol):
         """What a topic is for, by its type; None where we have no use for it or cannot decode it."""
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        """Messages of those topics in order of log time; raises LogError where the container is damaged."""
+        """Messages of those topics in order of log time, up to where the container is damaged beyond that."""
 
     def decode(self, message: RawMessage) -> Recorded:
         """Raises MessageError where the message is damaged or of a kind we do not know."""

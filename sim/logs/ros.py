@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from perception.geometry import rotation_from_quaternion, se3
-from sim.logs.log import LogError, TopicInfo
+from sim.logs.log import LogError, LogSummary, TopicInfo
 from sim.logs.pictures import MAX_PIXELS, PictureError, decode_picture
 from sim.logs.point_cloud import cloud_of_fields
 from sim.logs.recorded import (
@@ -88,8 +89,9 @@ class RosBag:
         LogError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, *, ros1: bool) -> None:
+    def __init__(self, path: Path, summary: LogSummary, *, ros1: bool) -> None:
         self.path = path
+        self._summary = summary
         self._ros1 = ros1
         self.kind = "ROS 1 bag" if ros1 else "ROS 2 bag"
         self._reader: Any = None
@@ -126,7 +128,10 @@ class RosBag:
             except StopIteration:
                 return
             except Exception as error:  # as above
-                raise LogError(f"{self.path} is damaged ({_first_line(error)}): the rest is left out") from None
+                self._summary.warn(f"{self.path} is damaged ({_first_line(error)}): the rest is left out")
+                if self._ros1:  # the library keeps the chunk before, closed
+                    self._reader.current_chunk = (-1, BytesIO())
+                return
             yield RawMessage(connection.topic, connection.msgtype, time_ns // 1000, bytes(data))
 
     def decode(self, message: RawMessage) -> Recorded:
