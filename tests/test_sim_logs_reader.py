@@ -247,6 +247,45 @@ def test_decompression_bomb_takes_no_memory(tmp_path: Path, announced: int) -> N
     assert any("announces" in line for line in summary.lines())
 
 
+def test_chunks_of_one_time_fill_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be given out before all of them are read; those beyond the limit are counted."""
+    monkeypatch.setattr("sim.logs.mcap_file.MAX_HELD_BYTES", 10_000)
+    path = tmp_path / "a.mcap"
+    with path.open("wb") as stream:
+        writer = Writer(stream, chunk_size=1)
+        writer.start()
+        channel = writer.register_channel("/t", "json", writer.register_schema("s", "jsonschema", b"{}"))
+        for time_ns in [5] * 30 + [6]:
+            writer.add_message(channel, time_ns, bytes(1000), time_ns)
+        writer.finish()
+    summary = LogSummary()
+    file = McapFile(path, summary)
+    times = [message.time_ns for message in file.messages()]
+    file.close()
+    assert 5 <= times.count(5) <= 10
+    assert times[-1] == 6
+    (count,) = summary.skipped.values()
+    assert len(times) + count == 31
+    assert "chunk left out" in summary.lines()[0]
+
+
+def test_chunk_of_too_many_messages_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sim.logs.mcap_file.MAX_CHUNK_MESSAGES", 10)
+    path = tmp_path / "a.mcap"
+    with path.open("wb") as stream:
+        writer = Writer(stream)
+        writer.start()
+        channel = writer.register_channel("/t", "json", writer.register_schema("s", "jsonschema", b"{}"))
+        for time_ns in range(11):
+            writer.add_message(channel, time_ns, b"{}", time_ns)
+        writer.finish()
+    summary = LogSummary()
+    file = McapFile(path, summary)
+    assert list(file.messages()) == []
+    file.close()
+    assert "more than 10 messages" in summary.lines()[0]
+
+
 @pytest.mark.parametrize("compression", list(CompressionType))
 def test_messages_come_in_order_of_time_whatever_the_order_in_the_file(
     tmp_path: Path, compression: CompressionType

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,27 @@ def test_damaged_chunk_of_a_ros1_bag_ends_the_recording_there(tmp_path: Path, co
     ]
     assert "a.bag is damaged" in problems
     assert "the rest is left out" in problems
+
+
+@pytest.mark.parametrize("compression", list(Ros1Writer.CompressionFormat))
+@pytest.mark.parametrize("announced", [100, 2**32 - 1])
+def test_chunks_of_a_ros1_bag_unpack_to_what_they_announce(tmp_path: Path, compression: Any, announced: int) -> None:
+    """Eight million zeros in a few kilobytes, announced as less and as more."""
+    picture = np.zeros((1, 1, 3), np.uint8)
+    bomb = jpeg(1, "cam", picture)
+    bomb.data = np.zeros(8 << 20, np.uint8)
+    path = write_ros1_bag(tmp_path / "a.bag", [("/front/camera_info", 1, camera_info(1, "cam")), ("/front/image", 2, bomb)],
+                          compression)  # fmt: skip
+    data = path.read_bytes()
+    assert len(data) < 100_000
+    at = data.rindex(b"size=") + 5
+    path.write_bytes(data[:at] + announced.to_bytes(4, "little") + data[at + 4 :])
+    tracemalloc.start()
+    _, problems = read(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert f"announces {announced} bytes" in problems
+    assert most < 6 << 20
 
 
 @settings(max_examples=40, deadline=None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
-from io import BytesIO
+from io import SEEK_CUR, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rosbags import rosbag1, rosbag2
+from rosbags.rosbag1.reader import Chunk, Header, RecordType, read_uint32
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
@@ -37,6 +38,7 @@ from sim.logs.recorded import (
     RecordedTransforms,
     Role,
 )
+from sim.logs.unpack import unpacked
 
 ROS1_MAGIC = b"#ROSBAG V"
 SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -82,6 +84,19 @@ def role_of_type(type_name: str) -> Role | None:
     return ROLES.get(SAME_LAYOUT.get(type_name, type_name))
 
 
+class _Ros1Reader(rosbag1.Reader):
+    """The library's reader of ROS 1 bags, with a limit to what a chunk unpacks to."""
+
+    def read_chunk(self) -> Chunk:
+        assert self.bio is not None
+        header = Header.read(self.bio, RecordType.CHUNK)
+        compression, size = header.get_string("compression"), header.get_uint32("size")
+        packed_size = read_uint32(self.bio)
+        position = self.bio.tell()
+        self.bio.seek(packed_size, SEEK_CUR)
+        return Chunk(packed_size, position, lambda packed: unpacked(packed, compression, size))
+
+
 class RosBag:
     """A ROS 1 bag, a rosbag2 folder, or one rosbag2 database: a `MessageSource`.
 
@@ -97,7 +112,7 @@ class RosBag:
         self._reader: Any = None
         try:
             if ros1:
-                self._reader = rosbag1.Reader(path)
+                self._reader = _Ros1Reader(path)
             else:
                 self._reader = rosbag2.Reader(path) if path.is_dir() else Sqlite3Reader(path)
             self._reader.open()
