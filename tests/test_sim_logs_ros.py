@@ -367,6 +367,21 @@ def test_rectified_and_binned_pictures_take_their_own_intrinsics() -> None:
     assert binned.intrinsics[0, 0] == 25.0
 
 
+def test_calibration_of_the_nearest_folder_is_taken(tmp_path: Path) -> None:
+    """Not the one whose whole topic is longest."""
+    picture = np.zeros((32, 64, 3), np.uint8)
+    near = np.array([60.0, 0, 31.5, 0, 60.0, 15.5, 0, 0, 1])
+    messages = [
+        ("/rig/left/camera_info", 1, camera_info(1, "cam", k=near)),
+        ("/rig/camera_info_of_all_that_have_none", 1, camera_info(1, "cam")),
+        ("/rig/left/image", SECOND_NS, jpeg(SECOND_NS, "cam", picture)),
+    ]
+    steps, _ = read(write_bag(tmp_path / "bag", messages))
+    camera = steps[0].frame.cameras["rig_left"]
+    assert camera is not None
+    assert camera.calibration.intrinsics[0, 0] == 60.0
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.binary(max_size=200), st.sampled_from(["Image", "CompressedImage", "PointCloud2", "CameraInfo"]), st.booleans()

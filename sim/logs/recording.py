@@ -214,7 +214,7 @@ def _calibrations(
     for name, topic in cameras.items():
         around = [other for other in found if len(_folder(other)) > 1 and topic.startswith(_folder(other))]
         if around:
-            chosen[name] = found[max(around, key=len)]
+            chosen[name] = found[max(around, key=lambda other: len(_folder(other)))]
         elif len(cameras) == len(found) == 1:
             (chosen[name],) = found.values()
         else:
