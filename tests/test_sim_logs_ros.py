@@ -367,6 +367,21 @@ def test_rectified_and_binned_pictures_take_their_own_intrinsics() -> None:
     assert binned.intrinsics[0, 0] == 25.0
 
 
+def test_second_camera_of_a_name_that_a_lidar_has_is_said_to_be_left_out(tmp_path: Path) -> None:
+    """The LiDAR `front` has most messages, then a camera takes `front_camera`; the other must not replace it."""
+    picture = np.zeros((32, 64, 3), np.uint8)
+    messages = [("/front/camera_info", 1, camera_info(1, "cam"))]
+    for k in range(1, 4):
+        at = k * SECOND_NS
+        messages.append(("/front/points", at, cloud(at, "lidar", points_of([(1, 2, 3, 1)]))))
+        if k < 3:
+            messages.append(("/front/image", at, jpeg(at, "cam", picture)))
+    messages.append(("/front/image/compressed", 3 * SECOND_NS, jpeg(3 * SECOND_NS, "cam", picture)))
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    assert [step.frame.cameras["front_camera"] is not None for step in steps] == [True, True, False]
+    assert "/front/image/compressed: left out, taken for the same camera as /front/image" in problems
+
+
 def test_calibration_of_the_nearest_folder_is_taken(tmp_path: Path) -> None:
     """Not the one whose whole topic is longest."""
     picture = np.zeros((32, 64, 3), np.uint8)

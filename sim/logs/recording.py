@@ -117,10 +117,12 @@ def _choose_sensors(
         if options.topics is not None and topic not in options.topics:
             continue
         name = sensor_name(topic, role)
-        if name in sensors and sensors[name][1] == role:
-            summary.warn(f"{topic}: left out, taken for the same {role} as {sensors[name][0]}")
+        if name in sensors and sensors[name][1] != role:
+            name = f"{name}_{role}"
+        if name in sensors:
+            summary.warn(f"{topic}: left out, taken for the same {sensors[name][1]} as {sensors[name][0]}")
         else:
-            sensors[name if name not in sensors else f"{name}_{role}"] = topic, role
+            sensors[name] = topic, role
     return sensors
 
 
