@@ -358,13 +358,50 @@ def test_distortion_models_by_their_names() -> None:
         calibration_of(camera_info(0, "cam", k=np.zeros(9)))
 
 
-def test_rectified_and_binned_pictures_take_their_own_intrinsics() -> None:
-    rectified = calibration_of(camera_info(0, "cam", "plumb_bob", [0.1] * 5), "/cam/image_rect/camera_info")
-    assert rectified.distortion_model == "none"
-    assert rectified.intrinsics[0].tolist() == [40.0, 0.0, 30.0]
+@pytest.mark.parametrize(
+    ("image", "info", "rectified"),
+    [
+        ("/cam/image_rect", "/cam/camera_info", True),
+        ("/cam/image_rect_color/compressed", "/cam/camera_info", True),
+        ("/cam/image_rect/compressed", "/cam/image_rect/camera_info", True),
+        ("/cam/image_raw", "/cam/camera_info", False),
+        ("/direct/image_raw", "/direct/camera_info", False),
+    ],
+)
+def test_rectified_pictures_take_their_own_intrinsics(tmp_path: Path, image: str, info: str, rectified: bool) -> None:
+    """P without distortion, whatever the topic of the CameraInfo is called."""
+    picture = np.zeros((32, 64, 3), np.uint8)
+    messages = [
+        (info, 1, camera_info(1, "cam", "plumb_bob", [0.1] * 5)),
+        (image, SECOND_NS, jpeg(SECOND_NS, "cam", picture)),
+    ]
+    steps, _ = read(write_bag(tmp_path / "bag", messages))
+    (camera,) = steps[0].frame.cameras.values()
+    assert camera is not None
+    calibration = camera.calibration
+    assert calibration.distortion_model == ("none" if rectified else "brown_conrady")
+    assert calibration.intrinsics[0].tolist() == ([40.0, 0.0, 30.0] if rectified else [50.0, 0.0, 31.5])
+
+
+def test_rectified_pictures_without_their_intrinsics_are_left_out(tmp_path: Path) -> None:
+    info = camera_info(1, "cam", "plumb_bob", [0.1] * 5)
+    info.p[:] = 0
+    messages = [
+        ("/cam/camera_info", 1, info),
+        ("/cam/image_rect", SECOND_NS, jpeg(SECOND_NS, "cam", np.zeros((32, 64, 3), np.uint8))),
+        ("/points", SECOND_NS, cloud(SECOND_NS, "lidar", points_of([(1, 2, 3, 1)]))),
+    ]
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    assert steps[0].frame.cameras == {}
+    assert "/cam/image_rect: left out, as the CameraInfo beside it has no P" in problems
+
+
+def test_binned_pictures_take_their_own_intrinsics() -> None:
     binned = calibration_of(camera_info(0, "cam", binning_x=2, binning_y=2))
     assert (binned.width_px, binned.height_px) == (32, 16)
     assert binned.intrinsics[0, 0] == 25.0
+    assert binned.rectified is not None
+    assert binned.rectified[0, 0] == 20.0
 
 
 def test_second_camera_of_a_name_that_a_lidar_has_is_said_to_be_left_out(tmp_path: Path) -> None:

@@ -122,11 +122,10 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
         case "foxglove.RawImage":
             return _raw_image(decoded, message)
         case "foxglove.CameraCalibration":
-            k = np.array(decoded.P, np.float64).reshape(3, 4)[:, :3] if "rect" in message.topic else decoded.K
-            distortion = np.zeros(0) if "rect" in message.topic else np.array(decoded.D, np.float64)
-            intrinsics = np.array(k, np.float64).reshape(3, 3)
+            k, distortion = np.array(decoded.K, np.float64).reshape(3, 3), np.array(decoded.D, np.float64)
+            rectified = np.array(decoded.P, np.float64).reshape(3, 4)[:, :3] if decoded.P else None
             return recorded_calibration(
-                decoded.frame_id, decoded.width, decoded.height, intrinsics, decoded.distortion_model, distortion
+                decoded.frame_id, decoded.width, decoded.height, k, decoded.distortion_model, distortion, rectified
             )
         case "foxglove.PointCloud":
             fields = {f.name: (f.offset, POINT_FORMATS[f.type]) for f in decoded.fields if f.type in POINT_FORMATS}

@@ -221,7 +221,18 @@ def _calibrations(
             (chosen[name],) = found.values()
         else:
             summary.warn(f"{topic}: left out, as no CameraInfo beside it says what the camera sees")
+        if name in chosen and is_rectified(topic):
+            rectified = chosen.pop(name).of_rectified()
+            if rectified is None:
+                summary.warn(f"{topic}: left out, as the CameraInfo beside it has no P, which rectified pictures need")
+            else:
+                chosen[name] = rectified
     return chosen
+
+
+def is_rectified(topic: str) -> bool:
+    """Whether the pictures of a topic are rectified, by ROS's names such as image_rect and image_rect_color."""
+    return any(word.startswith("image_rect") for word in topic.split("/"))
 
 
 def _folder(topic: str) -> str:

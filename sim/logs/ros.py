@@ -255,16 +255,14 @@ def _point_cloud(decoded: Any, message: RawMessage) -> RecordedCloud:
 def _camera_info(decoded: Any, message: RawMessage) -> RecordedCalibration:
     # ROS 1 spells the matrices in capitals.
     matrix = {name: getattr(decoded, name, getattr(decoded, name.upper(), None)) for name in "dkp"}
-    rectified = "rect" in message.topic
-    k = np.asarray(matrix["p"], np.float64).reshape(3, 4)[:, :3] if rectified else np.asarray(matrix["k"], np.float64)
-    distortion = np.zeros(0) if rectified else np.asarray(matrix["d"], np.float64)
     return recorded_calibration(
         decoded.header.frame_id,
         int(decoded.width),
         int(decoded.height),
-        k.reshape(3, 3),
+        np.asarray(matrix["k"], np.float64).reshape(3, 3),
         decoded.distortion_model,
-        distortion,
+        np.asarray(matrix["d"], np.float64),
+        np.asarray(matrix["p"], np.float64).reshape(3, 4)[:, :3],
         binning=(max(1, int(decoded.binning_x)), max(1, int(decoded.binning_y))),
     )
 
@@ -276,27 +274,36 @@ def recorded_calibration(
     k: NDArray[np.float64],
     model: str,
     distortion: NDArray[np.float64],
+    rectified: NDArray[np.float64] | None,
     binning: tuple[int, int] = (1, 1),
 ) -> RecordedCalibration:
     """A calibration from ROS's and Foxglove's names of distortion models.
 
+    Args:
+        k, rectified: (3, 3) intrinsics of pictures as they are taken and of rectified ones (K, and the left of P).
+
     Raises:
         MessageError: uncalibrated (no focal length), or an unknown model.
     """
-    if width < 1 or height < 1 or not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
+    if width < 1 or height < 1 or not _has_focal_length(k):
         raise MessageError("calibration is empty: the camera was not calibrated when it was recorded")
-    k = np.diag([1 / binning[0], 1 / binning[1], 1.0]) @ k
-    width, height = width // binning[0], height // binning[1]
+    binned = np.diag([1 / binning[0], 1 / binning[1], 1.0])
+    k, width, height = binned @ k, width // binning[0], height // binning[1]
+    rectified = binned @ rectified if rectified is not None and _has_focal_length(rectified) else None
     if not distortion.any():
-        return RecordedCalibration(frame_id, width, height, k, "none", np.zeros(0))
+        return RecordedCalibration(frame_id, width, height, k, "none", np.zeros(0), rectified)
     match model:
         case "plumb_bob" | "rational_polynomial":
-            return RecordedCalibration(frame_id, width, height, k, "brown_conrady", distortion)
+            return RecordedCalibration(frame_id, width, height, k, "brown_conrady", distortion, rectified)
         case "equidistant" | "fisheye" | "kannala_brandt":
-            return RecordedCalibration(frame_id, width, height, k, "kannala_brandt", distortion)
+            return RecordedCalibration(frame_id, width, height, k, "kannala_brandt", distortion, rectified)
         case _:
             known = "plumb_bob, rational_polynomial, equidistant, fisheye, kannala_brandt"
             raise MessageError(f"distortion model {model!r} is not one of {known}")
+
+
+def _has_focal_length(k: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0)
 
 
 def pose_matrix(position: Any, rotation: Any) -> NDArray[np.float64]:
