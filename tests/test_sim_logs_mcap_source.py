@@ -29,6 +29,26 @@ def read_back(path: Path, said: list[tuple[Any, str, Any]]) -> Step:
         return next(log.steps())
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_cloud_stands_where_its_pose_says(tmp_path: Path, turned: bool) -> None:
+    """A pose without an orientation is a translation."""
+    half = np.sqrt(0.5)
+    place = messages.Pose(
+        position=messages.Vector3(x=5.0, y=0.0, z=0.0),
+        orientation=messages.Quaternion(x=0.0, y=0.0, z=half, w=half) if turned else None,
+    )
+    layout = messages.PackedElementFieldNumericType.Float32
+    fields = [messages.PackedElementField(name=name, offset=4 * k, type=layout) for k, name in enumerate("xyz")]
+    cloud = messages.PointCloud(
+        timestamp=STAMP, frame_id="base_link", pose=place, point_stride=12, fields=fields,
+        data=np.array([1, 2, 3], np.float32).tobytes(),
+    )  # fmt: skip
+    step = read_back(tmp_path / "a.mcap", [(channels.PointCloudChannel, "/lidar/points", cloud)])
+    (sweep,) = step.frame.lidars.values()
+    assert sweep is not None
+    np.testing.assert_allclose(sweep.points[0, :3], [3, 1, 3] if turned else [6, 2, 3], atol=1e-6)
+
+
 @pytest.mark.parametrize(("topic", "rectified"), [("/cam/image_rect", True), ("/direct/image", False)])
 def test_rectified_pictures_take_p(tmp_path: Path, topic: str, rectified: bool) -> None:
     folder = topic.rpartition("/")[0]

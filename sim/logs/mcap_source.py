@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ FOXGLOVE_ROLES: Mapping[str, Role] = {
 }
 # foxglove.PackedElementField.NumericType
 POINT_FORMATS = {1: "u1", 2: "i1", 3: "<u2", 4: "<i2", 5: "<u4", 6: "<i4", 7: "<f4", 8: "<f8"}
+
+NOT_TURNED = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
 
 
 class McapSource:
@@ -149,9 +152,10 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
 
 def _posed(cloud: RecordedCloud, decoded: Any) -> RecordedCloud:
     """Foxglove clouds may stand anywhere in their frame; the points brought to it."""
-    if not decoded.HasField("pose") or not decoded.pose.HasField("orientation"):
+    if not decoded.HasField("pose"):
         return cloud
-    frame_from_cloud = pose_matrix(decoded.pose.position, decoded.pose.orientation)
+    orientation = decoded.pose.orientation if decoded.pose.HasField("orientation") else NOT_TURNED
+    frame_from_cloud = pose_matrix(decoded.pose.position, orientation)
     if (frame_from_cloud == np.eye(4)).all():
         return cloud
     points = cloud.points.copy()
