@@ -63,7 +63,6 @@ def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dic
     if video is not None:
         from sim.view import VideoWriter, ViewContext
 
-        video.parent.mkdir(parents=True, exist_ok=True)
         observers.append(VideoWriter(video, ViewContext(map_name=log.path.name, policy=policy.name)))
 
     def observation_of(frames: Sequence[SensorFrame]) -> dict[str, NDArray[np.generic]]:

@@ -64,7 +64,9 @@ def drive(
         "policy": policy, "seed": seed, "episodes": episodes, "envs": envs, "env.map": map_name, "env.rig": rig,
         "env.weather": weather, "env.scenario": scenario,
     }  # fmt: skip
-    overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    overrides = [
+        f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in options.items() if value is not None
+    ]
     resolved = load_config(DriveConfig, config, [*(override or []), *overrides])
     require_mp4(video)
     if view and record is None:
