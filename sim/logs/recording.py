@@ -5,7 +5,7 @@ Knows what recorded messages mean; knows nothing about containers or message sch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,8 +70,16 @@ class _Context:
     intensity_scale: dict[str, float] = field(default_factory=dict)
 
 
-def open_recording(path: Path, source: MessageSource, summary: LogSummary, options: ReadOptions) -> Log:
+def open_recording(
+    path: Path,
+    source: MessageSource,
+    summary: LogSummary,
+    options: ReadOptions,
+    close: Callable[[], None] | None = None,
+) -> Log:
     """An open container as a `Log`.
+
+    close: closes the source and what it needs; by default its own `close`.
 
     Raises:
         LogError: the options name a topic or a trigger that the recording does not have.
@@ -89,7 +97,7 @@ def open_recording(path: Path, source: MessageSource, summary: LogSummary, optio
         source.span_us,
         lambda log: _steps(log, source, sensors, options),
         summary=summary,
-        close=source.close,
+        close=close or source.close,
     )
 
 

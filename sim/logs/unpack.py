@@ -39,3 +39,9 @@ def unpacked(packed: bytes, compression: str, size: int) -> bytes:
     if len(data) > size:
         raise ValueError(f"it announces {size} bytes and holds more")
     return data
+
+
+def unpacked_zstd(packed: bytes) -> bytes:
+    """The same of one zstd frame, whose own head says how much it holds, or at most MAX_UNPACKED_BYTES where it does not."""
+    size = zstandard.frame_content_size(packed)
+    return unpacked(packed, "zstd", size if size >= 0 else MAX_UNPACKED_BYTES)
