@@ -77,7 +77,7 @@ def main() -> int:
     for row in rows:
         table.add_row(*(f"{v:.1f}" if isinstance(v, float) else str(v) for v in row.values()))
     clean = sum(row["end"] == "arrived" for row in rows)
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     for name in args.maps:
         mine = [row for row in rows if row["map"] == name]

@@ -59,7 +59,7 @@ def main() -> int:
     args = parser.parse_args()
 
     seeds = list(range(args.first_seed, args.first_seed + args.seeds))
-    console = Console(stderr=args.json, width=150)
+    console = Console(stderr=args.json, width=150, markup=False)
     table = Table("family", "map", *(f"{d}: success" for d in args.drivers), "triggered", "what the expert fails")
     everything: dict[str, dict[str, list[EpisodeResult]]] = {}
     for name in args.families:

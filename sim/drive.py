@@ -195,7 +195,7 @@ class _Files:
         return self._video.with_name(f"{self._video.stem}-{seed}{self._video.suffix}")
 
     def observers_for(self, seed: int) -> Sequence[StepObserver]:
-        from sim.logs.log import LogHeader
+        from sim.logs.log import LogError, LogHeader
         from sim.logs.writer import LogWriter
         from sim.view import VideoWriter, ViewContext
 
@@ -210,7 +210,10 @@ class _Files:
                 map_name=driving_map.name,
             )
             path = self.log_of(seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LogError(f"{path} cannot be written: {error.strerror}; choose another folder") from None
             scene = driving_map.recording
             observers.append(
                 LogWriter(
@@ -223,7 +226,6 @@ class _Files:
             )
         if self._video is not None:
             path = self.video_of(seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
             context = ViewContext(Path(driving_map.name).name, self._policy, seed, driving_map)
             observers.append(VideoWriter(path, context))
         return observers

@@ -129,11 +129,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Resimulation:
-    """steps: how many were compared and equal. first_difference: None where all are."""
+    """steps: how many were compared and equal. first_difference: None where all are.
+
+    equal: there is at least one step, none is missing between two others, and all are equal.
+    after_gap: tick of the first step that the log holds after steps it lost, where it lost any; nothing can be compared from
+        there on, because the actions in between are not known.
+    """
 
     equal: bool
     steps: int
     first_difference: Difference | None
+    after_gap: int | None = None
 
 
 def resimulate(log: Log, make_steps: Callable[[LogHeader, Iterator[Action | None]], Iterable[Step]]) -> Resimulation:
@@ -160,16 +166,20 @@ def compare_steps(
     """Compare two episodes step by step, every value by its bytes, up to the first difference.
 
     Args:
-        recorded: may be shorter than the other where its log was cut off; it must not be longer.
+        recorded: may be shorter than the other where its log was cut off; it must not be longer. Where it leaves out a
+            tick that the other has, the comparison ends.
         image_sha256: (tick, camera) to the digest of the recorded picture's bytes, compared instead of the pictures.
     """
-    steps = 0
+    steps, last_tick = 0, -1
     for old, new in zip_longest(recorded, simulated):
         if old is None:
             break
         if new is None:
             missing = Difference(old.tick, "/frame", "step", "one more step", "the episode is over")
             return Resimulation(False, steps, missing)
+        if old.tick not in (new.tick, last_tick + 1):
+            return Resimulation(False, steps, None, after_gap=old.tick)
+        last_tick = old.tick
         if old.standing is None:  # logs of version 1 did not hold it
             new = replace(new, standing=None)
         if old.frame.gnss is None and old.frame.imu is None:  # nor those of version 2 what GNSS and IMU say
@@ -178,7 +188,7 @@ def compare_steps(
         if difference is not None:
             return Resimulation(False, steps, difference)
         steps += 1
-    return Resimulation(True, steps, None)
+    return Resimulation(steps > 0, steps, None)
 
 
 Value = tuple[str, str, object]

@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from perception.preprocess import frames_to_observation
 from perception.sensors import SensorFrame
+from planning.action import Action
 from planning.network_policy import NetworkPolicy
 from sim.config import ConfigError
 from sim.drive import RULE_BASED, load_policy
 from sim.drive_batch import DriveBatch, EnvConfig
-from sim.logs.log import Log, LogError
+from sim.logs.log import Log, LogError, LogHeader
 from sim.logs.reader import open_log
 from sim.playback.scene_bytes import unpack_scene
-from sim.replay import Resimulation, compare_steps, replay_open_loop
+from sim.replay import Resimulation, replay_open_loop, resimulate
 from sim.roads.driving_map import map_from_network, map_from_scene
 from sim.step import Step, StepObserver
 
@@ -61,13 +63,12 @@ def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dic
     if video is not None:
         from sim.view import VideoWriter, ViewContext
 
-        video.parent.mkdir(parents=True, exist_ok=True)
         observers.append(VideoWriter(video, ViewContext(map_name=log.path.name, policy=policy.name)))
 
     def observation_of(frames: Sequence[SensorFrame]) -> dict[str, NDArray[np.generic]]:
         return frames_to_observation(frames, spec)
 
-    with console.status(f"replaying {log.path}"):
+    with console.status(Text(f"replaying {log.path}")):
         result = replay_open_loop(log, policy, observation_of, observers)
     table = Table(title=f"Open loop: {log.path} ({log.kind})")
     table.add_column("")
@@ -94,27 +95,41 @@ def _resimulate(log: Log, console: Console) -> Resimulation:
         config = EnvConfig.model_validate_json(header.config)
     except ValidationError as error:
         raise LogError(f"{log.path}: the recorded configuration does not fit this version: {error}") from None
+    if config.meshes:  # the only files that a configuration makes an environment open once it has its map
+        named = ", ".join(str(mesh.path) for mesh in config.meshes)
+        raise LogError(
+            f"{log.path}: its configuration names mesh files ({named}); a log holds no meshes, and no file that it names "
+            "is opened, so it cannot be re-simulated"
+        )
     if scene is not None:
         driving_map = map_from_scene(header.map_name, unpack_scene(scene, str(log.path)))
     else:
         assert network is not None
         driving_map = map_from_network(header.map_name, network, seed=config.scenery_seed)
     batch = DriveBatch(config, 1, driving_map)
-    with console.status(f"re-simulating {log.path}"):
-        simulated = _simulated(batch, log, header.seed, header.episode)
-        result = compare_steps(log.steps(), simulated, log.image_sha256)
+    with console.status(Text(f"re-simulating {log.path}")):
+        result = resimulate(log, lambda header, actions: _simulated(batch, header, actions))
     if result.equal:
-        console.print(f"[green]equal[/]: {result.steps} steps, every sensor byte the same")
+        said = Text("equal", "green"), f"{result.steps} steps, every sensor byte the same"
+    elif result.first_difference is not None:
+        said = Text("different", "red"), str(result.first_difference)
+    elif result.after_gap is not None:
+        said = (
+            Text("incomplete", "red"),
+            f"the log lost the steps before tick {result.after_gap}; the {result.steps} steps before the gap are the same, "
+            "and nothing behind it can be compared",
+        )
     else:
-        console.print(f"[red]different[/]: {result.first_difference}", highlight=False)
+        said = Text("nothing compared", "red"), "the log holds no step that can be read"
+    console.print(*said, sep=": ", highlight=False)
     return result
 
 
-def _simulated(batch: DriveBatch, log: Log, seed: int, episode: int) -> Iterator[Step]:
+def _simulated(batch: DriveBatch, header: LogHeader, actions: Iterator[Action | None]) -> Iterator[Step]:
     """The recorded episode once more, driven by the recorded actions."""
-    batch.reset(np.ones(1, np.bool_), np.array([seed], np.uint64), np.array([episode], np.int64))
-    for recorded in log.steps():
-        yield batch.snapshot(0, recorded.action)
-        if recorded.action is None:
+    batch.reset(np.ones(1, np.bool_), np.array([header.seed], np.uint64), np.array([header.episode], np.int64))
+    for action in actions:
+        yield batch.snapshot(0, action)
+        if action is None:
             return
-        batch.step(recorded.action.as_vector()[None])
+        batch.step(action.as_vector()[None])

@@ -68,7 +68,7 @@ def test_drive_reports_what_others_rely_on(recorded: tuple[Path, dict[str, objec
 def test_resimulation_finds_every_byte_equal(recorded: tuple[Path, dict[str, object]]) -> None:
     log = recorded[1]["episodes"][0]["log"]  # type: ignore[index]
     resimulation = last_json(automedon("replay", log, "--resimulate", "--json"))["resimulation"]
-    assert resimulation == {"equal": True, "steps": 26, "first_difference": None}
+    assert resimulation == {"equal": True, "steps": 26, "first_difference": None, "after_gap": None}
 
 
 def test_resimulation_names_the_first_difference_after_one_changed_byte(

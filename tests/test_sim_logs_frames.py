@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.logs.frames import Reading, in_time_order, synchronised
+from sim.logs.frames import MAX_HELD, Reading, in_time_order, synchronised
 from sim.logs.log import LogSummary
 
 SENSORS = ("camera", "lidar", "radar")
@@ -63,6 +63,23 @@ def test_frames_come_before_the_stream_ends() -> None:
     for wanted in range(1, 50):
         assert next(frames).timestamp_us == wanted * 100
         assert taken <= wanted + REORDER_US // 100 + 1
+
+
+def test_a_clock_that_stands_still_fills_no_memory() -> None:
+    """All stamps are the same: readings come out before the stream ends, and none is lost."""
+    taken = 0
+
+    def still() -> Iterator[Reading[int]]:
+        nonlocal taken
+        for taken in range(1, 4 * MAX_HELD):
+            yield Reading("lidar", 5, taken)
+
+    summary = LogSummary()
+    stream = in_time_order(still(), "lidar", summary)
+    assert next(stream).value == 1
+    assert taken == MAX_HELD + 1
+    assert [reading.value for reading in stream] == list(range(2, 4 * MAX_HELD))
+    assert not summary.skipped
 
 
 def test_two_sweeps_of_one_time_make_one_frame() -> None:

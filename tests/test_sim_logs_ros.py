@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rosbags import rosbag1
+from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import Writer
 from rosbags.rosbag2.enums import StoragePlugin
 from rosbags.typesys import Stores, get_typestore
@@ -166,6 +169,70 @@ def test_damaged_messages_are_skipped_and_counted(tmp_path: Path) -> None:
     assert "no /tf in the recording" in problems
 
 
+def write_ros1_bag(path: Path, messages: list[tuple[str, int, Any]], compression: Any, chunk_bytes: int = 1) -> Path:
+    """A ROS 1 bag of (topic, log time in ns, message of ROS 2), by default with a chunk for each message."""
+    store = get_typestore(Stores.ROS1_NOETIC)
+    writer = Ros1Writer(path)
+    writer.set_compression(compression)
+    writer.chunk_threshold = chunk_bytes
+    with writer:
+        connections: dict[str, Any] = {}
+        for topic, time_ns, message in messages:
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, message.__msgtype__, typestore=store)
+            data = STORE.cdr_to_ros1(STORE.serialize_cdr(message, message.__msgtype__), message.__msgtype__)
+            writer.write(connections[topic], time_ns, data)
+    return path
+
+
+@pytest.mark.parametrize("compression", list(Ros1Writer.CompressionFormat))
+def test_damaged_chunk_of_a_ros1_bag_ends_the_recording_there(tmp_path: Path, compression: Any) -> None:
+    """Sweeps and odometry in turns: the first pass meets the damage too, and what comes before it is read nevertheless."""
+    messages = []
+    for k in range(1, 9):
+        at = k * SECOND_NS // 10
+        messages.append(("/points", at, cloud(at, "lidar", points_of([(k, 2, 3, 1)]))))
+        messages.append(("/front/camera_info", at + 1, camera_info(at, "cam")))
+    path = write_ros1_bag(tmp_path / "a.bag", messages, compression)
+    with rosbag1.Reader(path) as reader:
+        chunk = [reader.chunks[position] for position in sorted(reader.chunks)][12]
+    data = bytearray(path.read_bytes())
+    data[chunk.datapos : chunk.datapos + chunk.datasize] = bytes(chunk.datasize)
+    path.write_bytes(bytes(data))
+    steps, problems = read(path)
+    assert [step.frame.lidars["lidar"].points[0, 0] for step in steps if step.frame.lidars["lidar"]] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
+    assert "a.bag is damaged" in problems
+    assert "the rest is left out" in problems
+
+
+@pytest.mark.parametrize("compression", list(Ros1Writer.CompressionFormat))
+@pytest.mark.parametrize("announced", [100, 2**32 - 1])
+def test_chunks_of_a_ros1_bag_unpack_to_what_they_announce(tmp_path: Path, compression: Any, announced: int) -> None:
+    """Eight million zeros in a few kilobytes, announced as less and as more."""
+    picture = np.zeros((1, 1, 3), np.uint8)
+    bomb = jpeg(1, "cam", picture)
+    bomb.data = np.zeros(8 << 20, np.uint8)
+    path = write_ros1_bag(tmp_path / "a.bag", [("/front/camera_info", 1, camera_info(1, "cam")), ("/front/image", 2, bomb)],
+                          compression)  # fmt: skip
+    data = path.read_bytes()
+    assert len(data) < 100_000
+    at = data.rindex(b"size=") + 5
+    path.write_bytes(data[:at] + announced.to_bytes(4, "little") + data[at + 4 :])
+    tracemalloc.start()
+    _, problems = read(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert f"announces {announced} bytes" in problems
+    assert most < 6 << 20
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     formats=st.permutations(["x", "y", "z", "intensity", "ring"]),
@@ -291,13 +358,80 @@ def test_distortion_models_by_their_names() -> None:
         calibration_of(camera_info(0, "cam", k=np.zeros(9)))
 
 
-def test_rectified_and_binned_pictures_take_their_own_intrinsics() -> None:
-    rectified = calibration_of(camera_info(0, "cam", "plumb_bob", [0.1] * 5), "/cam/image_rect/camera_info")
-    assert rectified.distortion_model == "none"
-    assert rectified.intrinsics[0].tolist() == [40.0, 0.0, 30.0]
+@pytest.mark.parametrize(
+    ("image", "info", "rectified"),
+    [
+        ("/cam/image_rect", "/cam/camera_info", True),
+        ("/cam/image_rect_color/compressed", "/cam/camera_info", True),
+        ("/cam/image_rect/compressed", "/cam/image_rect/camera_info", True),
+        ("/cam/image_raw", "/cam/camera_info", False),
+        ("/direct/image_raw", "/direct/camera_info", False),
+    ],
+)
+def test_rectified_pictures_take_their_own_intrinsics(tmp_path: Path, image: str, info: str, rectified: bool) -> None:
+    """P without distortion, whatever the topic of the CameraInfo is called."""
+    picture = np.zeros((32, 64, 3), np.uint8)
+    messages = [
+        (info, 1, camera_info(1, "cam", "plumb_bob", [0.1] * 5)),
+        (image, SECOND_NS, jpeg(SECOND_NS, "cam", picture)),
+    ]
+    steps, _ = read(write_bag(tmp_path / "bag", messages))
+    (camera,) = steps[0].frame.cameras.values()
+    assert camera is not None
+    calibration = camera.calibration
+    assert calibration.distortion_model == ("none" if rectified else "brown_conrady")
+    assert calibration.intrinsics[0].tolist() == ([40.0, 0.0, 30.0] if rectified else [50.0, 0.0, 31.5])
+
+
+def test_rectified_pictures_without_their_intrinsics_are_left_out(tmp_path: Path) -> None:
+    info = camera_info(1, "cam", "plumb_bob", [0.1] * 5)
+    info.p[:] = 0
+    messages = [
+        ("/cam/camera_info", 1, info),
+        ("/cam/image_rect", SECOND_NS, jpeg(SECOND_NS, "cam", np.zeros((32, 64, 3), np.uint8))),
+        ("/points", SECOND_NS, cloud(SECOND_NS, "lidar", points_of([(1, 2, 3, 1)]))),
+    ]
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    assert steps[0].frame.cameras == {}
+    assert "/cam/image_rect: left out, as the CameraInfo beside it has no P" in problems
+
+
+def test_binned_pictures_take_their_own_intrinsics() -> None:
     binned = calibration_of(camera_info(0, "cam", binning_x=2, binning_y=2))
     assert (binned.width_px, binned.height_px) == (32, 16)
     assert binned.intrinsics[0, 0] == 25.0
+    assert binned.rectified is not None
+    assert binned.rectified[0, 0] == 20.0
+
+
+def test_second_camera_of_a_name_that_a_lidar_has_is_said_to_be_left_out(tmp_path: Path) -> None:
+    """The LiDAR `front` has most messages, then a camera takes `front_camera`; the other must not replace it."""
+    picture = np.zeros((32, 64, 3), np.uint8)
+    messages = [("/front/camera_info", 1, camera_info(1, "cam"))]
+    for k in range(1, 4):
+        at = k * SECOND_NS
+        messages.append(("/front/points", at, cloud(at, "lidar", points_of([(1, 2, 3, 1)]))))
+        if k < 3:
+            messages.append(("/front/image", at, jpeg(at, "cam", picture)))
+    messages.append(("/front/image/compressed", 3 * SECOND_NS, jpeg(3 * SECOND_NS, "cam", picture)))
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    assert [step.frame.cameras["front_camera"] is not None for step in steps] == [True, True, False]
+    assert "/front/image/compressed: left out, taken for the same camera as /front/image" in problems
+
+
+def test_calibration_of_the_nearest_folder_is_taken(tmp_path: Path) -> None:
+    """Not the one whose whole topic is longest."""
+    picture = np.zeros((32, 64, 3), np.uint8)
+    near = np.array([60.0, 0, 31.5, 0, 60.0, 15.5, 0, 0, 1])
+    messages = [
+        ("/rig/left/camera_info", 1, camera_info(1, "cam", k=near)),
+        ("/rig/camera_info_of_all_that_have_none", 1, camera_info(1, "cam")),
+        ("/rig/left/image", SECOND_NS, jpeg(SECOND_NS, "cam", picture)),
+    ]
+    steps, _ = read(write_bag(tmp_path / "bag", messages))
+    camera = steps[0].frame.cameras["rig_left"]
+    assert camera is not None
+    assert camera.calibration.intrinsics[0, 0] == 60.0
 
 
 @settings(max_examples=60, deadline=None)

@@ -191,6 +191,13 @@ def test_an_episode_equals_itself_and_its_cut_off_log() -> None:
     assert ended.first_difference.tick == 4
 
 
+def test_nothing_equals_nothing_and_nothing_is_compared_behind_a_gap() -> None:
+    steps = list(synthetic_steps(6))
+    nothing, gap = compare_steps([], steps), compare_steps(steps[:2] + steps[4:], steps)
+    assert (nothing.equal, nothing.steps, nothing.after_gap) == (False, 0, None)
+    assert (gap.equal, gap.steps, gap.first_difference, gap.after_gap) == (False, 2, None, 4)
+
+
 def test_resimulation_feeds_the_recorded_actions(tmp_path: Path) -> None:
     """A stand-in for the simulator whose next speed depends on the last action."""
 

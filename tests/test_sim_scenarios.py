@@ -383,7 +383,7 @@ def test_a_log_of_a_scenario_resimulates_to_the_byte(tmp_path) -> None:
     assert report.as_json()["episodes"][0]["scenario"] == "occluded_pedestrian"
     assert report.as_json()["episodes"][0]["checks"].keys() == {"no_collision", "kept_rules", "arrived", "let_walk"}
     (replayed,) = replay_logs([log], None, True, None, Console(quiet=True))
-    assert replayed["resimulation"] == {"equal": True, "steps": 51, "first_difference": None}
+    assert replayed["resimulation"] == {"equal": True, "steps": 51, "first_difference": None, "after_gap": None}
 
 
 def test_a_failed_episode_says_how_to_reproduce_it() -> None:

@@ -19,8 +19,11 @@ PolicyOption = Annotated[str | None, typer.Option(help="shipped, expert, idle, c
 
 
 def say(as_json: bool) -> Console:
-    """Where words for people go: stdout, or stderr when stdout belongs to JSON."""
-    return Console(stderr=as_json)
+    """Where words for people go: stdout, or stderr when stdout belongs to JSON.
+
+    Text is printed as it is, for it may come from a file: "[bold]" and ":car:" are no markup. Colours are `rich.text.Text`.
+    """
+    return Console(stderr=as_json, markup=False, emoji=False)
 
 
 @contextmanager
@@ -36,7 +39,7 @@ def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[
     )
 
     columns = (
-        TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.description}", "bold", markup=False), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as progress:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sim.cli.common import Json, PolicyOption, progress_bar, require_mp4, say
 
@@ -63,7 +64,9 @@ def drive(
         "policy": policy, "seed": seed, "episodes": episodes, "envs": envs, "env.map": map_name, "env.rig": rig,
         "env.weather": weather, "env.scenario": scenario,
     }  # fmt: skip
-    overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    overrides = [
+        f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in options.items() if value is not None
+    ]
     resolved = load_config(DriveConfig, config, [*(override or []), *overrides])
     require_mp4(video)
     if view and record is None:
@@ -111,7 +114,7 @@ def _show_drive(console: Console, report: DriveReport, driver: str) -> None:
     for result in report.episodes:
         infractions = ", ".join(f"{kind} x{count}" for kind, count in result.infractions.items()) or "none"
         table.add_row(
-            str(result.seed), "[green]yes" if result.success else "[red]no",
+            str(result.seed), Text("yes", "green") if result.success else Text("no", "red"),
             f"{result.route_length_m:.0f} m", f"{100 * result.route_completion:.1f} %", infractions,
             str(result.steps), f"{3.6 * result.mean_speed_mps:.1f} km/h",
         )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sim.evaluate import EvaluationReport
 from sim.evaluation.results import SCORES
@@ -61,11 +62,12 @@ def show_evaluation(console: Console, report: EvaluationReport) -> None:
     console.print(f"{rates['driven_km']:.2f} km in {rates['hours']:.2f} h; infractions: {found}", highlight=False)
     _show_worst(console, report)
     for name, problem in summary["errors"].items():
-        console.print(f"[red]missing[/] {name}: {problem}\n  {report.commands[name]}", highlight=False, soft_wrap=True)
+        line = Text.assemble(("missing", "red"), f" {name}: {problem}\n  {report.commands[name]}")
+        console.print(line, soft_wrap=True)
     if summary["missing"]:
-        console.print(f"[red]{summary['missing']} episodes are missing and count as 0[/]")
+        console.print(Text(f"{summary['missing']} episodes are missing and count as 0", "red"))
     if summary["warning"]:
-        console.print(f"[yellow]{summary['warning']}[/]", highlight=False, soft_wrap=True)
+        console.print(Text(summary["warning"], "yellow"), soft_wrap=True)
     console.print(f"wrote {summary['out']}", highlight=False)
 
 

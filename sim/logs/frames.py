@@ -14,6 +14,7 @@ from sim.logs.log import LogSummary
 
 MAX_AGE_US = 200_000
 REORDER_US = 500_000
+MAX_HELD = 512
 
 T = TypeVar("T")
 
@@ -40,8 +41,9 @@ def in_time_order(
 ) -> Iterator[Reading[T]]:
     """Readings by time, those of the trigger last among equals.
 
-    They may come up to reorder_us out of order, so those of that time are held back. One that comes later still, or
-    from a clock that jumped back, is left out and counted.
+    They may come up to reorder_us out of order, so those of that time are held back, or the last MAX_HELD where that is
+    fewer: stamps may not move on at all. One that comes later still, or from a clock that jumped back, is left out and
+    counted.
     """
     held: list[tuple[int, bool, int, Reading[T]]] = []
     seen_us = released_us = -(2**63)
@@ -51,7 +53,7 @@ def in_time_order(
             continue
         heapq.heappush(held, (reading.timestamp_us, reading.sensor == trigger, order, reading))
         seen_us = max(seen_us, reading.timestamp_us)
-        while held[0][0] < seen_us - reorder_us:
+        while held[0][0] < seen_us - reorder_us or len(held) > MAX_HELD:
             released_us = held[0][0]
             yield heapq.heappop(held)[3]
     while held:

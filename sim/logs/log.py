@@ -103,10 +103,13 @@ class LogHeader:
             image_format = fields["image_format"]
             if image_format not in ("png", "jpeg"):
                 raise TypeError(f"image_format {image_format!r} is neither png nor jpeg")
+            seed, episode = int(fields["seed"]), int(fields["episode"])
+            if not (0 <= seed < 2**64 and 0 <= episode < 2**63):
+                raise ValueError(f"seed {seed} and episode {episode} do not fit 64 bits")
             return LogHeader(
                 config=fields["config"],
-                seed=int(fields["seed"]),
-                episode=int(fields["episode"]),
+                seed=seed,
+                episode=episode,
                 policy=fields["policy"],
                 map_name=fields["map_name"],
                 git_commit=fields["git_commit"],

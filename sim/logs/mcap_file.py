@@ -3,7 +3,7 @@
 Knows the container (https://mcap.dev/spec); knows nothing about what messages mean. The index at the end of the file
 is not relied on: one pass over the record headers, which skips the data, finds every whole record, so a file whose
 writer was killed reads up to its last whole chunk. Every size in the file is checked against the file's own length,
-and a chunk against `MAX_CHUNK_BYTES`, before memory is taken.
+and a chunk against `MAX_UNPACKED_BYTES`, before memory is taken.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import lz4.frame  # type: ignore[import-untyped]
-import zstandard
 from mcap.data_stream import ReadDataStream
 from mcap.opcode import Opcode
 from mcap.records import Attachment, Channel, Metadata, Schema
 
 from sim.logs.log import LogError, LogSummary
+from sim.logs.unpack import MAX_UNPACKED_BYTES, unpacked
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
-MAX_CHUNK_BYTES = 1 << 30
 MAX_METADATA_BYTES = 64 << 20
+MAX_HELD_BYTES = 1 << 29
+MAX_CHUNK_MESSAGES = 1 << 20
+MESSAGE_BYTES = 500  # that a message takes in memory beside its data
 RECORD_HEAD = struct.Struct("<BQ")
 CHUNK_HEAD = struct.Struct("<QQQII")
 MESSAGE_HEAD = struct.Struct("<HIQQ")
@@ -108,15 +109,24 @@ class McapFile:
     def messages(self, channel_ids: Collection[int] | None = None) -> Iterator[McapMessage]:
         """Messages in order of log time (file order where equal), of those channels only if given.
 
-        A damaged chunk is skipped and counted in the summary. Memory: the chunks whose times overlap.
+        A damaged chunk is skipped and counted in the summary. Memory: the chunks whose times overlap; one that begins while
+        more than MAX_HELD_BYTES of them wait for their turn is skipped and counted too.
         """
         pending: list[tuple[int, int, int, McapMessage]] = []
+        held_bytes = 0
         blocks = sorted(self._blocks, key=lambda b: (b.start_ns, b.offset))
         for block in blocks:
             while pending and pending[0][0] < block.start_ns:
-                yield heapq.heappop(pending)[3]
+                message = heapq.heappop(pending)[3]
+                held_bytes -= len(message.data) + MESSAGE_BYTES
+                yield message
+            if held_bytes > MAX_HELD_BYTES:
+                reason = f"chunk left out, as more than {MAX_HELD_BYTES} bytes of others are of the same time"
+                self._summary.skip(str(self.path), reason)
+                continue
             for index, message in enumerate(self._read_block(block)):
                 if channel_ids is None or message.channel.id in channel_ids:
+                    held_bytes += len(message.data) + MESSAGE_BYTES
                     heapq.heappush(pending, (message.time_ns, block.offset, index, message))
         while pending:
             yield heapq.heappop(pending)[3]
@@ -163,7 +173,7 @@ class McapFile:
             case Opcode.METADATA if length <= MAX_METADATA_BYTES:
                 record = Metadata.read(ReadDataStream(io.BytesIO(self._read(body, length))))
                 self.metadata.setdefault(record.name, record.metadata)
-            case Opcode.ATTACHMENT if length <= MAX_CHUNK_BYTES:
+            case Opcode.ATTACHMENT if length <= MAX_UNPACKED_BYTES:
                 attachment = Attachment.read(ReadDataStream(io.BytesIO(self._read(body, length))))
                 self.attachments.setdefault(attachment.name, attachment.data)
 
@@ -209,6 +219,8 @@ class McapFile:
                 self._note_definition(opcode, body)
             elif opcode == Opcode.MESSAGE and (message := self._message(body)) is not None:
                 messages.append(message)
+                if len(messages) > MAX_CHUNK_MESSAGES:
+                    raise ValueError(f"it holds more than {MAX_CHUNK_MESSAGES} messages")
         return messages
 
     def _message(self, body: bytes) -> McapMessage | None:
@@ -229,20 +241,9 @@ def _decompressed(chunk: bytes) -> bytes:
     packed = chunk[start + 8 : start + 8 + length]
     if len(packed) != length:
         raise ValueError("its data is shorter than announced")
-    if size > MAX_CHUNK_BYTES:
-        raise ValueError(f"it announces {size} bytes, more than the {MAX_CHUNK_BYTES} allowed")
-    match compression:
-        case "":
-            data = packed
-        case "zstd":
-            decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-            data = decompressor.stream_reader(io.BytesIO(packed), read_across_frames=True).read(size + 1)
-        case "lz4":
-            data = lz4.frame.LZ4FrameDecompressor().decompress(packed, max_length=size + 1)
-        case _:
-            raise ValueError(f"compression {compression!r} is not one of zstd, lz4 and none")
+    data = unpacked(packed, compression, size)
     if len(data) != size:
-        raise ValueError(f"it announces {size} bytes and holds {'more' if len(data) > size else len(data)}")
+        raise ValueError(f"it announces {size} bytes and holds {len(data)}")
     if crc and zlib.crc32(data) != crc:
         raise ValueError("checksum does not match")
     return data

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from mcap.records import Channel
+from mcap.records import Channel, Schema
 from mcap_protobuf.decoder import DecoderFactory
 from numpy.typing import NDArray
 
@@ -44,26 +45,36 @@ FOXGLOVE_ROLES: Mapping[str, Role] = {
 # foxglove.PackedElementField.NumericType
 POINT_FORMATS = {1: "u1", 2: "i1", 3: "<u2", 4: "<i2", 5: "<u4", 6: "<i4", 7: "<f4", 8: "<f8"}
 
+NOT_TURNED = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
+
 
 class McapSource:
-    """A `MessageSource` over an open MCAP file."""
+    """A `MessageSource` over an open MCAP file, or over the files of one ROS 2 bag.
 
-    def __init__(self, file: McapFile) -> None:
-        self._file = file
+    packed_messages: each message in them is compressed by itself (zstd).
+    """
+
+    def __init__(self, *files: McapFile, packed_messages: bool = False) -> None:
+        self._files = sorted(files, key=lambda file: file.span_us)
+        self._packed_messages = packed_messages
         self._protobuf = DecoderFactory()
         self._channel_of_topic: dict[str, Channel] = {}
+        self._schema_of_topic: dict[str, Schema | None] = {}
         topics: dict[str, TopicInfo] = {}
-        for channel in sorted(file.channels.values(), key=lambda channel: channel.topic):
+        found = [(channel, file) for file in self._files for channel in file.channels.values()]
+        for channel, file in sorted(found, key=lambda pair: pair[0].topic):
             self._channel_of_topic[channel.topic] = channel
+            self._schema_of_topic[channel.topic] = file.schemas.get(channel.schema_id)
             before = topics[channel.topic].messages if channel.topic in topics else 0
             topics[channel.topic] = TopicInfo(_type_name(file, channel), before + file.counts[channel.id])
         self.topics: Mapping[str, TopicInfo] = topics
-        encodings = {channel.message_encoding for channel in file.channels.values()}
+        encodings = {channel.message_encoding for channel, _ in found}
         flavour = "ROS 2" if "cdr" in encodings else "ROS 1" if "ros1" in encodings else "Foxglove"
         self.kind = f"{flavour} MCAP" if encodings & {"cdr", "ros1", "protobuf"} else "MCAP"
-        if not file.complete:
+        if not all(file.complete for file in files):
             self.kind += ", cut off"
-        self.span_us = file.span_us
+        spans = [file.span_us for file in files if file.span_us != (0, 0)] or [(0, 0)]
+        self.span_us = min(start for start, _ in spans), max(end for _, end in spans)
 
     def role(self, topic: str) -> Role | None:
         match self._channel_of_topic[topic].message_encoding:
@@ -75,20 +86,21 @@ class McapSource:
                 return None
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        wanted = {channel.id for channel in self._file.channels.values() if channel.topic in topics}
-        for message in self._file.messages(wanted):
-            topic = message.channel.topic
-            yield RawMessage(topic, self.topics[topic].type, message.time_ns // 1000, message.data)
+        for file in self._files:
+            wanted = {channel.id for channel in file.channels.values() if channel.topic in topics}
+            for message in file.messages(wanted):
+                topic = message.channel.topic
+                yield RawMessage(topic, self.topics[topic].type, message.time_ns // 1000, message.data)
 
     def decode(self, message: RawMessage) -> Recorded:
         channel = self._channel_of_topic[message.topic]
         match channel.message_encoding:
             case "cdr":
-                return decode_ros(message, ros1=False)
+                return decode_ros(message, ros1=False, packed=self._packed_messages)
             case "ros1":
                 return decode_ros(message, ros1=True)
         try:
-            schema = self._file.schemas.get(channel.schema_id)
+            schema = self._schema_of_topic[message.topic]
             decoder = self._protobuf.decoder_for(channel.message_encoding, schema)
             if decoder is None:
                 raise MessageError(f"encoding {channel.message_encoding!r} is not decoded")
@@ -99,7 +111,8 @@ class McapSource:
             raise MessageError(f"does not decode as {message.type} ({type(error).__name__}: {error})") from None
 
     def close(self) -> None:
-        self._file.close()
+        for file in self._files:
+            file.close()
 
 
 def _type_name(file: McapFile, channel: Channel) -> str:
@@ -122,11 +135,10 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
         case "foxglove.RawImage":
             return _raw_image(decoded, message)
         case "foxglove.CameraCalibration":
-            k = np.array(decoded.P, np.float64).reshape(3, 4)[:, :3] if "rect" in message.topic else decoded.K
-            distortion = np.zeros(0) if "rect" in message.topic else np.array(decoded.D, np.float64)
-            intrinsics = np.array(k, np.float64).reshape(3, 3)
+            k, distortion = np.array(decoded.K, np.float64).reshape(3, 3), np.array(decoded.D, np.float64)
+            rectified = np.array(decoded.P, np.float64).reshape(3, 4)[:, :3] if decoded.P else None
             return recorded_calibration(
-                decoded.frame_id, decoded.width, decoded.height, intrinsics, decoded.distortion_model, distortion
+                decoded.frame_id, decoded.width, decoded.height, k, decoded.distortion_model, distortion, rectified
             )
         case "foxglove.PointCloud":
             fields = {f.name: (f.offset, POINT_FORMATS[f.type]) for f in decoded.fields if f.type in POINT_FORMATS}
@@ -150,9 +162,10 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
 
 def _posed(cloud: RecordedCloud, decoded: Any) -> RecordedCloud:
     """Foxglove clouds may stand anywhere in their frame; the points brought to it."""
-    if not decoded.HasField("pose") or not decoded.pose.HasField("orientation"):
+    if not decoded.HasField("pose"):
         return cloud
-    frame_from_cloud = pose_matrix(decoded.pose.position, decoded.pose.orientation)
+    orientation = decoded.pose.orientation if decoded.pose.HasField("orientation") else NOT_TURNED
+    frame_from_cloud = pose_matrix(decoded.pose.position, orientation)
     if (frame_from_cloud == np.eye(4)).all():
         return cloud
     points = cloud.points.copy()

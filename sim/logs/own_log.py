@@ -66,8 +66,8 @@ def _steps(file: McapFile, log: Log) -> Iterator[Step]:
             case "/rig":
                 try:
                     rig = _parsed_rig(_json(message))
-                except (KeyError, TypeError, ValueError, AttributeError) as error:
-                    log.summary.skip("/rig", f"does not decode ({error})")
+                except Exception as error:  # as below
+                    log.summary.skip("/rig", f"does not decode ({type(error).__name__}: {error})")
             case "/frame":
                 try:
                     yield _step(_json(message), parts, rig, decoders, log)

@@ -5,13 +5,16 @@ Knows which reader reads what; knows nothing about how they do it.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from sim.logs.bag_folder import BagFolder
 from sim.logs.log import Log, LogError, LogSummary
 from sim.logs.mcap_file import MCAP_MAGIC, McapFile
 from sim.logs.mcap_source import McapSource
 from sim.logs.own_log import METADATA_NAME, open_own_log
+from sim.logs.recorded import MessageSource
 from sim.logs.recording import ReadOptions, open_recording
 from sim.logs.ros import ROS1_MAGIC, SQLITE_MAGIC, RosBag
 
@@ -42,8 +45,10 @@ def open_log(path: Path | str, options: ReadOptions | None = None) -> Log:
         raise LogError(f"{path} is empty (0 bytes)")
     if head.startswith(MCAP_MAGIC):
         return _open_mcap(path, summary, options)
-    if head.startswith((ROS1_MAGIC, SQLITE_MAGIC)):
-        return open_recording(path, RosBag(path, ros1=head.startswith(ROS1_MAGIC)), summary, options)
+    if head.startswith(ROS1_MAGIC):
+        return open_recording(path, RosBag(path, summary), summary, options)
+    if head.startswith(SQLITE_MAGIC):
+        return open_recording(path, RosBag(path, summary, [path]), summary, options)
     raise LogError(f"{path} is no log that we read (it starts with {head[:8].hex(' ')}): give {ALLOWED}")
 
 
@@ -52,10 +57,24 @@ def _open_folder(path: Path, summary: LogSummary, options: ReadOptions) -> Log:
         raise LogError(
             f"folder {path} has no metadata.yaml, so it is no ROS 2 bag: give the file inside it, or {ALLOWED}"
         )
-    inside = sorted(path.glob("*.mcap"))
-    if len(inside) == 1 and not list(path.glob("*.db3")):  # our own reader also reads files that were cut off
-        return _open_mcap(inside[0], summary, options)
-    return open_recording(path, RosBag(path, ros1=False), summary, options)
+    opened = ExitStack()
+    try:
+        folder = BagFolder(path, summary)
+        opened.callback(folder.close)
+        source: MessageSource
+        if folder.files[0].suffix == ".mcap":  # our own reader also reads files that were cut off
+            files = []
+            for file in folder.files:
+                files.append(McapFile(file, summary))
+                opened.callback(files[-1].close)
+            source = McapSource(*files, packed_messages=folder.packed_messages)
+        else:
+            source = RosBag(path, summary, folder.files, folder.packed_messages)
+            opened.callback(source.close)
+        return open_recording(path, source, summary, options, opened.close)
+    except BaseException:
+        opened.close()
+        raise
 
 
 def _open_mcap(path: Path, summary: LogSummary, options: ReadOptions) -> Log:

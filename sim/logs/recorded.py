@@ -6,7 +6,7 @@ Knows the contract of perception; knows nothing about containers or message sche
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -47,7 +47,10 @@ class RecordedCloud:
 
 @dataclass(frozen=True)
 class RecordedCalibration:
-    """A `CameraCalibration` without its mounting pose."""
+    """A `CameraCalibration` without its mounting pose, for pictures as the camera takes them.
+
+    rectified: (3, 3) float64, intrinsics of pictures that were rectified, which have no distortion left; None if not given.
+    """
 
     frame_id: str
     width_px: int
@@ -55,6 +58,13 @@ class RecordedCalibration:
     intrinsics: NDArray[np.float64]
     distortion_model: DistortionModel
     distortion: NDArray[np.float64]
+    rectified: NDArray[np.float64] | None = None
+
+    def of_rectified(self) -> RecordedCalibration | None:
+        """The calibration of rectified pictures, None if it is not given."""
+        if self.rectified is None:
+            return None
+        return replace(self, intrinsics=self.rectified, distortion_model="none", distortion=np.zeros(0))
 
     def mounted(self, ego_from_camera: NDArray[np.float64]) -> CameraCalibration:
         return CameraCalibration(
@@ -122,7 +132,7 @@ class MessageSource(Protocol):
         """What a topic is for, by its type; None where we have no use for it or cannot decode it."""
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        """Messages of those topics in order of log time; raises LogError where the container is damaged."""
+        """Messages of those topics in order of log time, up to where the container is damaged beyond that."""
 
     def decode(self, message: RawMessage) -> Recorded:
         """Raises MessageError where the message is damaged or of a kind we do not know."""

@@ -5,7 +5,7 @@ Knows what recorded messages mean; knows nothing about containers or message sch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,8 +70,16 @@ class _Context:
     intensity_scale: dict[str, float] = field(default_factory=dict)
 
 
-def open_recording(path: Path, source: MessageSource, summary: LogSummary, options: ReadOptions) -> Log:
+def open_recording(
+    path: Path,
+    source: MessageSource,
+    summary: LogSummary,
+    options: ReadOptions,
+    close: Callable[[], None] | None = None,
+) -> Log:
     """An open container as a `Log`.
+
+    close: closes the source and what it needs; by default its own `close`.
 
     Raises:
         LogError: the options name a topic or a trigger that the recording does not have.
@@ -89,7 +97,7 @@ def open_recording(path: Path, source: MessageSource, summary: LogSummary, optio
         source.span_us,
         lambda log: _steps(log, source, sensors, options),
         summary=summary,
-        close=source.close,
+        close=close or source.close,
     )
 
 
@@ -117,10 +125,12 @@ def _choose_sensors(
         if options.topics is not None and topic not in options.topics:
             continue
         name = sensor_name(topic, role)
-        if name in sensors and sensors[name][1] == role:
-            summary.warn(f"{topic}: left out, taken for the same {role} as {sensors[name][0]}")
+        if name in sensors and sensors[name][1] != role:
+            name = f"{name}_{role}"
+        if name in sensors:
+            summary.warn(f"{topic}: left out, taken for the same {sensors[name][1]} as {sensors[name][0]}")
         else:
-            sensors[name if name not in sensors else f"{name}_{role}"] = topic, role
+            sensors[name] = topic, role
     return sensors
 
 
@@ -214,12 +224,23 @@ def _calibrations(
     for name, topic in cameras.items():
         around = [other for other in found if len(_folder(other)) > 1 and topic.startswith(_folder(other))]
         if around:
-            chosen[name] = found[max(around, key=len)]
+            chosen[name] = found[max(around, key=lambda other: len(_folder(other)))]
         elif len(cameras) == len(found) == 1:
             (chosen[name],) = found.values()
         else:
             summary.warn(f"{topic}: left out, as no CameraInfo beside it says what the camera sees")
+        if name in chosen and is_rectified(topic):
+            rectified = chosen.pop(name).of_rectified()
+            if rectified is None:
+                summary.warn(f"{topic}: left out, as the CameraInfo beside it has no P, which rectified pictures need")
+            else:
+                chosen[name] = rectified
     return chosen
+
+
+def is_rectified(topic: str) -> bool:
+    """Whether the pictures of a topic are rectified, by ROS's names such as image_rect and image_rect_color."""
+    return any(word.startswith("image_rect") for word in topic.split("/"))
 
 
 def _folder(topic: str) -> str:

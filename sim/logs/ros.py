@@ -7,8 +7,9 @@ Knows ROS; knows nothing about how frames are put together. Message definitions 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
+from io import SEEK_CUR, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from rosbags import rosbag1, rosbag2
+from rosbags.rosbag1.reader import Chunk, Header, RecordType, read_uint32
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from perception.geometry import rotation_from_quaternion, se3
-from sim.logs.log import LogError, TopicInfo
+from sim.logs.log import LogError, LogSummary, TopicInfo
 from sim.logs.pictures import MAX_PIXELS, PictureError, decode_picture
 from sim.logs.point_cloud import cloud_of_fields
 from sim.logs.recorded import (
@@ -36,6 +38,7 @@ from sim.logs.recorded import (
     RecordedTransforms,
     Role,
 )
+from sim.logs.unpack import unpacked, unpacked_zstd
 
 ROS1_MAGIC = b"#ROSBAG V"
 SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -81,66 +84,92 @@ def role_of_type(type_name: str) -> Role | None:
     return ROLES.get(SAME_LAYOUT.get(type_name, type_name))
 
 
+class _Ros1Reader(rosbag1.Reader):
+    """The library's reader of ROS 1 bags, with a limit to what a chunk unpacks to."""
+
+    def read_chunk(self) -> Chunk:
+        assert self.bio is not None
+        header = Header.read(self.bio, RecordType.CHUNK)
+        compression, size = header.get_string("compression"), header.get_uint32("size")
+        packed_size = read_uint32(self.bio)
+        position = self.bio.tell()
+        self.bio.seek(packed_size, SEEK_CUR)
+        return Chunk(packed_size, position, lambda packed: unpacked(packed, compression, size))
+
+
 class RosBag:
-    """A ROS 1 bag, a rosbag2 folder, or one rosbag2 database: a `MessageSource`.
+    """A ROS 1 bag, or the databases of a ROS 2 bag: a `MessageSource`.
+
+    Args:
+        databases: of a ROS 2 bag; without any, `path` is a ROS 1 bag.
+        packed_messages: each message in the databases is compressed by itself (zstd).
 
     Raises:
         LogError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, *, ros1: bool) -> None:
+    def __init__(
+        self, path: Path, summary: LogSummary, databases: Sequence[Path] = (), packed_messages: bool = False
+    ) -> None:
         self.path = path
-        self._ros1 = ros1
-        self.kind = "ROS 1 bag" if ros1 else "ROS 2 bag"
-        self._reader: Any = None
+        self._summary = summary
+        self._ros1 = not databases
+        self._packed_messages = packed_messages
+        self.kind = "ROS 1 bag" if self._ros1 else "ROS 2 bag"
+        self._readers: list[Any] = []
         try:
-            if ros1:
-                self._reader = rosbag1.Reader(path)
-            else:
-                self._reader = rosbag2.Reader(path) if path.is_dir() else Sqlite3Reader(path)
-            self._reader.open()
+            for file in databases or (path,):
+                self._readers.append(_Ros1Reader(file) if self._ros1 else Sqlite3Reader(file))
+                self._readers[-1].open()
             counts: dict[str, TopicInfo] = {}
-            for c in sorted(self._reader.connections, key=lambda connection: connection.topic):
+            connections = [connection for reader in self._readers for connection in reader.connections]
+            for c in sorted(connections, key=lambda connection: connection.topic):
                 before = counts[c.topic].messages if c.topic in counts else 0
                 counts[c.topic] = TopicInfo(c.msgtype, before + c.msgcount)
             self.topics: Mapping[str, TopicInfo] = counts
-            facts = self._reader.metadata if isinstance(self._reader, Sqlite3Reader) else self._reader
-            empty = facts.message_count == 0
-            self.span_us = (0, 0) if empty else (facts.start_time // 1000, (facts.end_time - 1) // 1000)
+            facts = [reader if self._ros1 else reader.metadata for reader in self._readers]
+            self._readers = [self._readers[k] for k in np.argsort([fact.start_time for fact in facts], kind="stable")]
+            full = [fact for fact in facts if fact.message_count > 0]
+            first, last = min((f.start_time for f in full), default=0), max((f.end_time for f in full), default=1)
+            self.span_us = first // 1000, (last - 1) // 1000
         except Exception as error:  # damaged bags break the library's parsers in ways of their own
             self.close()
-            advice = "; `rosbag reindex` may repair it" if ros1 and path.stat().st_size > 0 else ""
+            advice = "; `rosbag reindex` may repair it" if self._ros1 and path.stat().st_size > 0 else ""
             raise LogError(f"{path} is no readable {self.kind} ({_first_line(error)}){advice}") from None
 
     def role(self, topic: str) -> Role | None:
         return role_of_type(self.topics[topic].type)
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        wanted = [c for c in self._reader.connections if c.topic in topics]
-        if not wanted:
-            return
-        stream = self._reader.messages(connections=wanted)
-        while True:
-            try:
-                connection, time_ns, data = next(stream)
-            except StopIteration:
-                return
-            except Exception as error:  # as above
-                raise LogError(f"{self.path} is damaged ({_first_line(error)}): the rest is left out") from None
-            yield RawMessage(connection.topic, connection.msgtype, time_ns // 1000, bytes(data))
+        for reader in self._readers:
+            wanted = [c for c in reader.connections if c.topic in topics]
+            stream = reader.messages(connections=wanted) if wanted else iter(())
+            while True:
+                try:
+                    connection, time_ns, data = next(stream)
+                except StopIteration:
+                    break
+                except Exception as error:  # as above
+                    self._summary.warn(f"{self.path} is damaged ({_first_line(error)}): the rest is left out")
+                    if self._ros1:  # the library keeps the chunk before, closed
+                        reader.current_chunk = (-1, BytesIO())
+                    return
+                yield RawMessage(connection.topic, connection.msgtype, time_ns // 1000, bytes(data))
 
     def decode(self, message: RawMessage) -> Recorded:
-        return decode_ros(message, ros1=self._ros1)
+        return decode_ros(message, ros1=self._ros1, packed=self._packed_messages)
 
     def close(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
+        readers, self._readers = self._readers, []
+        for reader in readers:
             with contextlib.suppress(AssertionError, rosbag1.ReaderError, rosbag2.ReaderError):  # it was not open
                 reader.close()
 
 
-def decode_ros(message: RawMessage, *, ros1: bool) -> Recorded:
+def decode_ros(message: RawMessage, *, ros1: bool, packed: bool = False) -> Recorded:
     """A ROS message in our terms.
+
+    packed: its data are compressed (zstd).
 
     Raises:
         MessageError: it is damaged, or of a kind that we do not know.
@@ -151,9 +180,8 @@ def decode_ros(message: RawMessage, *, ros1: bool) -> Recorded:
         raise MessageError(f"messages of type {message.type} are not decoded")
     try:
         store = _typestore(ros1)
-        decoded = (
-            store.deserialize_ros1(message.data, type_name) if ros1 else store.deserialize_cdr(message.data, type_name)
-        )
+        data = unpacked_zstd(message.data) if packed else message.data
+        decoded = store.deserialize_ros1(data, type_name) if ros1 else store.deserialize_cdr(data, type_name)
         return convert(decoded, message)
     except MessageError:
         raise
@@ -235,16 +263,14 @@ def _point_cloud(decoded: Any, message: RawMessage) -> RecordedCloud:
 def _camera_info(decoded: Any, message: RawMessage) -> RecordedCalibration:
     # ROS 1 spells the matrices in capitals.
     matrix = {name: getattr(decoded, name, getattr(decoded, name.upper(), None)) for name in "dkp"}
-    rectified = "rect" in message.topic
-    k = np.asarray(matrix["p"], np.float64).reshape(3, 4)[:, :3] if rectified else np.asarray(matrix["k"], np.float64)
-    distortion = np.zeros(0) if rectified else np.asarray(matrix["d"], np.float64)
     return recorded_calibration(
         decoded.header.frame_id,
         int(decoded.width),
         int(decoded.height),
-        k.reshape(3, 3),
+        np.asarray(matrix["k"], np.float64).reshape(3, 3),
         decoded.distortion_model,
-        distortion,
+        np.asarray(matrix["d"], np.float64),
+        np.asarray(matrix["p"], np.float64).reshape(3, 4)[:, :3],
         binning=(max(1, int(decoded.binning_x)), max(1, int(decoded.binning_y))),
     )
 
@@ -256,27 +282,36 @@ def recorded_calibration(
     k: NDArray[np.float64],
     model: str,
     distortion: NDArray[np.float64],
+    rectified: NDArray[np.float64] | None,
     binning: tuple[int, int] = (1, 1),
 ) -> RecordedCalibration:
     """A calibration from ROS's and Foxglove's names of distortion models.
 
+    Args:
+        k, rectified: (3, 3) intrinsics of pictures as they are taken and of rectified ones (K, and the left of P).
+
     Raises:
         MessageError: uncalibrated (no focal length), or an unknown model.
     """
-    if width < 1 or height < 1 or not np.isfinite(k).all() or k[0, 0] <= 0 or k[1, 1] <= 0:
+    if width < 1 or height < 1 or not _has_focal_length(k):
         raise MessageError("calibration is empty: the camera was not calibrated when it was recorded")
-    k = np.diag([1 / binning[0], 1 / binning[1], 1.0]) @ k
-    width, height = width // binning[0], height // binning[1]
+    binned = np.diag([1 / binning[0], 1 / binning[1], 1.0])
+    k, width, height = binned @ k, width // binning[0], height // binning[1]
+    rectified = binned @ rectified if rectified is not None and _has_focal_length(rectified) else None
     if not distortion.any():
-        return RecordedCalibration(frame_id, width, height, k, "none", np.zeros(0))
+        return RecordedCalibration(frame_id, width, height, k, "none", np.zeros(0), rectified)
     match model:
         case "plumb_bob" | "rational_polynomial":
-            return RecordedCalibration(frame_id, width, height, k, "brown_conrady", distortion)
+            return RecordedCalibration(frame_id, width, height, k, "brown_conrady", distortion, rectified)
         case "equidistant" | "fisheye" | "kannala_brandt":
-            return RecordedCalibration(frame_id, width, height, k, "kannala_brandt", distortion)
+            return RecordedCalibration(frame_id, width, height, k, "kannala_brandt", distortion, rectified)
         case _:
             known = "plumb_bob, rational_polynomial, equidistant, fisheye, kannala_brandt"
             raise MessageError(f"distortion model {model!r} is not one of {known}")
+
+
+def _has_focal_length(k: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0)
 
 
 def pose_matrix(position: Any, rotation: Any) -> NDArray[np.float64]:

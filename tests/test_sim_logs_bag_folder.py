@@ -1,0 +1,106 @@
+"""ROS 2 bags in several files, compressed as rosbag2 does it: by file, by message, and within an MCAP file."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import zstandard
+from rosbags.rosbag2 import Writer
+from rosbags.rosbag2.enums import CompressionFormat, CompressionMode, StoragePlugin
+from test_sim_logs_ros import SECOND_NS, STORE, cloud, points_of, read
+
+from sim.logs.log import LogError
+
+
+def bag(path: Path, storage: StoragePlugin, mode: CompressionMode, first: int = 1) -> Path:
+    """Three sweeps, a second apart; the x of their only point counts on from `first`."""
+    writer = Writer(path, version=9, storage_plugin=storage)
+    if mode != CompressionMode.NONE:
+        writer.set_compression(mode, CompressionFormat.ZSTD)
+    with writer:
+        connection = writer.add_connection("/points", "sensor_msgs/msg/PointCloud2", typestore=STORE)
+        for k in range(first, first + 3):
+            message = cloud(k * SECOND_NS, "lidar", points_of([(k, 2, 3, 1)]))
+            writer.write(connection, k * SECOND_NS, STORE.serialize_cdr(message, message.__msgtype__))
+    return path
+
+
+def places(path: Path) -> tuple[list[float], str]:
+    """The x of each sweep, and what is said of them."""
+    steps, problems = read(path)
+    return [float(sweep.points[0, 0]) for step in steps if (sweep := step.frame.lidars["lidar"])], problems
+
+
+@pytest.mark.parametrize(
+    ("storage", "mode"),
+    [(storage, mode) for storage in StoragePlugin for mode in CompressionMode if mode != CompressionMode.STORAGE]
+    + [(StoragePlugin.MCAP, CompressionMode.STORAGE)],
+)
+def test_every_compression_gives_the_same_sweeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: StoragePlugin, mode: CompressionMode
+) -> None:
+    """And nothing that was unpacked stays."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    assert places(bag(tmp_path / "bag", storage, mode))[0] == [1, 2, 3]
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.parametrize("storage", list(StoragePlugin))
+def test_files_of_one_bag_follow_each_other_in_time(tmp_path: Path, storage: StoragePlugin) -> None:
+    """The later one comes first by its name; a third that the description names is missing."""
+    path = bag(tmp_path / "z", storage, CompressionMode.NONE)
+    (late,) = set(bag(tmp_path / "a", storage, CompressionMode.NONE, first=4).iterdir()) - {
+        tmp_path / "a" / "metadata.yaml"
+    }
+    shutil.copy(late, path)
+    description = (path / "metadata.yaml").read_text()
+    (path / "metadata.yaml").write_text(description + "  - part of z_2.db3\n")
+    found, problems = places(path)
+    assert found == [1, 2, 3, 4, 5, 6]
+    assert "left out is part of z_2.db3" in problems
+
+
+def test_a_file_that_was_unpacked_beside_the_packed_one_counts_once(tmp_path: Path) -> None:
+    path = bag(tmp_path / "bag", StoragePlugin.SQLITE3, CompressionMode.FILE)
+    (packed,) = path.glob("*.zstd")
+    packed.with_suffix("").write_bytes(zstandard.ZstdDecompressor().stream_reader(packed.read_bytes()).read())
+    assert places(path)[0] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("storage", list(StoragePlugin))
+def test_messages_unpack_within_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: StoragePlugin
+) -> None:
+    path = bag(tmp_path / "bag", storage, CompressionMode.MESSAGE)
+    monkeypatch.setattr("sim.logs.unpack.MAX_UNPACKED_BYTES", 100)
+    found, problems = places(path)
+    assert found == []
+    assert "more than the 100 allowed" in problems
+
+
+@pytest.mark.parametrize("storage", list(StoragePlugin))
+def test_files_unpack_to_what_fits_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: StoragePlugin
+) -> None:
+    path = bag(tmp_path / "bag", storage, CompressionMode.FILE)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(LogError, match="more than half of what is free"):
+        read(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bag"]
+
+
+def test_what_is_no_bag_is_one_line(tmp_path: Path) -> None:
+    path = bag(tmp_path / "bag", StoragePlugin.SQLITE3, CompressionMode.FILE)
+    (packed,) = path.glob("*.zstd")
+    packed.write_bytes(b"no zstd")
+    with pytest.raises(LogError, match="cannot be unpacked"):
+        read(path)
+    packed.unlink()
+    with pytest.raises(LogError, match=r"no \.mcap and no \.db3"):
+        read(path)

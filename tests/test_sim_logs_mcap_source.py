@@ -1,0 +1,71 @@
+"""Foxglove's messages, written by its own library, in our terms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import foxglove
+import numpy as np
+import pytest
+from foxglove import channels, messages
+
+from sim.logs.reader import open_log
+from sim.step import Step
+
+SECOND_NS = 1_000_000_000
+STAMP = messages.Timestamp(sec=1, nsec=0)
+
+
+def read_back(path: Path, said: list[tuple[Any, str, Any]]) -> Step:
+    """The first step of a recording of (class of channel, topic, message)."""
+    context = foxglove.Context()
+    writer = foxglove.open_mcap(path, context=context)
+    for kind, topic, message in said:
+        kind(topic, context=context).log(message, log_time=SECOND_NS)
+    writer.close()
+    with open_log(path) as log:
+        return next(log.steps())
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_cloud_stands_where_its_pose_says(tmp_path: Path, turned: bool) -> None:
+    """A pose without an orientation is a translation."""
+    half = np.sqrt(0.5)
+    place = messages.Pose(
+        position=messages.Vector3(x=5.0, y=0.0, z=0.0),
+        orientation=messages.Quaternion(x=0.0, y=0.0, z=half, w=half) if turned else None,
+    )
+    layout = messages.PackedElementFieldNumericType.Float32
+    fields = [messages.PackedElementField(name=name, offset=4 * k, type=layout) for k, name in enumerate("xyz")]
+    cloud = messages.PointCloud(
+        timestamp=STAMP, frame_id="base_link", pose=place, point_stride=12, fields=fields,
+        data=np.array([1, 2, 3], np.float32).tobytes(),
+    )  # fmt: skip
+    step = read_back(tmp_path / "a.mcap", [(channels.PointCloudChannel, "/lidar/points", cloud)])
+    (sweep,) = step.frame.lidars.values()
+    assert sweep is not None
+    np.testing.assert_allclose(sweep.points[0, :3], [3, 1, 3] if turned else [6, 2, 3], atol=1e-6)
+
+
+@pytest.mark.parametrize(("topic", "rectified"), [("/cam/image_rect", True), ("/direct/image", False)])
+def test_rectified_pictures_take_p(tmp_path: Path, topic: str, rectified: bool) -> None:
+    folder = topic.rpartition("/")[0]
+    calibration = messages.CameraCalibration(
+        timestamp=STAMP, frame_id="cam", width=64, height=32, distortion_model="plumb_bob", D=[0.1] * 5,
+        K=[50.0, 0, 31.5, 0, 50.0, 15.5, 0, 0, 1], P=[40.0, 0, 30.0, 0, 0, 40.0, 15.0, 0, 0, 0, 1, 0],
+    )  # fmt: skip
+    data = cv2.imencode(".png", np.zeros((32, 64, 3), np.uint8))[1].tobytes()
+    picture = messages.CompressedImage(timestamp=STAMP, frame_id="cam", format="png", data=data)
+    step = read_back(
+        tmp_path / "a.mcap",
+        [
+            (channels.CameraCalibrationChannel, f"{folder}/calibration", calibration),
+            (channels.CompressedImageChannel, topic, picture),
+        ],
+    )
+    (camera,) = step.frame.cameras.values()
+    assert camera is not None
+    assert camera.calibration.distortion_model == ("none" if rectified else "brown_conrady")
+    assert camera.calibration.intrinsics[0, 0] == (40.0 if rectified else 50.0)
