@@ -147,6 +147,7 @@ def test_damaged_scene_bytes_give_one_clear_error(scene: RecordedScene, data: st
     [
         ("lanes", [{"points": [[9e6, 0.0], [9e6, 9.0]], "width_m": 3.0, "bicycles": False, "followers": []}]),
         ("drivable", [[[0.0, 0.0], [1e6, 0.0], [0.0, 5.0]]]),
+        ("standing", [{"kind": 0, "box": [x, x, 0.0, 0.4, 0.4, 1.0]} for x in (0.0, 1e5)]),
         ("ticks", 10),
         ("limit_mps", 0),
         ("version", 2),
@@ -304,3 +305,20 @@ def test_damaged_argoverse_files_give_one_clear_error(argoverse: Path, tmp_path:
         assert "\n" not in str(error)  # noqa: PT017
     else:
         assert scene.num_ticks >= 2
+
+
+def test_what_stands_far_from_the_recorded_car_is_left_out(argoverse: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import feather
+
+    folder = tmp_path / "far"
+    shutil.copytree(argoverse, folder)
+    table = feather.read_table(folder / "annotations.feather").to_pydict()
+    for name, ahead_m in (("near", 100.0), ("far", 3e5)):
+        for key, values in table.items():
+            values.append({"track_uuid": name, "category": "BOLLARD", "tx_m": ahead_m}.get(key, values[0]))
+    feather.write_feather(pa.table(table), str(folder / "annotations.feather"))
+    scene = read_argoverse2(folder)
+    assert len(scene.road.standing) == 1
+    assert np.hypot(*scene.road.standing[0, :2]) < 120.0
+    assert scene.left_out["BOLLARD over 150 m away"] == 1
