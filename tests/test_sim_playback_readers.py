@@ -22,6 +22,7 @@ from synthetic_recordings import (
     ego_places,
     motions,
     placed,
+    scene_of,
     waymo_scenario,
     write_argoverse2,
     write_waymo,
@@ -91,6 +92,21 @@ def test_lanes_lead_on_and_the_route_goes_on_along_them(scene: RecordedScene) ->
     assert np.abs(aside).max() < 0.05
     assert np.diff(ahead).min() > 0.5
     assert ahead[-1] > route.driven_m + 30.0
+
+
+@pytest.mark.parametrize("before_end_m", [0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 4.0])
+def test_the_route_of_a_car_parked_before_the_end_of_its_lane_goes_on(tmp_path: Path, before_end_m: float) -> None:
+    scenario = waymo_scenario()
+    places = placed(np.full(TICKS, 180.0 - before_end_m), 0.0)
+    scenario["objects"][-1]["position"] = [{"x": float(x), "y": float(y), "z": 0.0} for x, y in places]
+    path = tmp_path / "parked.json"
+    path.write_text(json.dumps(scenario))
+    points = scene_route(scene_of(load_map(str(path)))).points
+    steps, (x, y) = np.diff(points, axis=0), (np.cos(YAW_RAD), np.sin(YAW_RAD))
+    ahead, aside = steps @ [x, y], steps @ [-y, x]
+    assert len(points) >= 2
+    assert ahead.min() > 0.3
+    assert np.abs(aside).max() < 0.01
 
 
 def test_ground_is_road_between_the_edges(waymo: Path, argoverse: Path) -> None:
