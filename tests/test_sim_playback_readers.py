@@ -22,6 +22,7 @@ from synthetic_recordings import (
     ego_places,
     motions,
     placed,
+    scene_of,
     waymo_scenario,
     write_argoverse2,
     write_waymo,
@@ -93,6 +94,21 @@ def test_lanes_lead_on_and_the_route_goes_on_along_them(scene: RecordedScene) ->
     assert ahead[-1] > route.driven_m + 30.0
 
 
+@pytest.mark.parametrize("before_end_m", [0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 4.0])
+def test_the_route_of_a_car_parked_before_the_end_of_its_lane_goes_on(tmp_path: Path, before_end_m: float) -> None:
+    scenario = waymo_scenario()
+    places = placed(np.full(TICKS, 180.0 - before_end_m), 0.0)
+    scenario["objects"][-1]["position"] = [{"x": float(x), "y": float(y), "z": 0.0} for x, y in places]
+    path = tmp_path / "parked.json"
+    path.write_text(json.dumps(scenario))
+    points = scene_route(scene_of(load_map(str(path)))).points
+    steps, (x, y) = np.diff(points, axis=0), (np.cos(YAW_RAD), np.sin(YAW_RAD))
+    ahead, aside = steps @ [x, y], steps @ [-y, x]
+    assert len(points) >= 2
+    assert ahead.min() > 0.3
+    assert np.abs(aside).max() < 0.01
+
+
 def test_ground_is_road_between_the_edges(waymo: Path, argoverse: Path) -> None:
     for path in (waymo, argoverse):
         driving_map = load_map(str(path))
@@ -147,6 +163,7 @@ def test_damaged_scene_bytes_give_one_clear_error(scene: RecordedScene, data: st
     [
         ("lanes", [{"points": [[9e6, 0.0], [9e6, 9.0]], "width_m": 3.0, "bicycles": False, "followers": []}]),
         ("drivable", [[[0.0, 0.0], [1e6, 0.0], [0.0, 5.0]]]),
+        ("standing", [{"kind": 0, "box": [x, x, 0.0, 0.4, 0.4, 1.0]} for x in (0.0, 1e5)]),
         ("ticks", 10),
         ("limit_mps", 0),
         ("version", 2),
@@ -304,3 +321,20 @@ def test_damaged_argoverse_files_give_one_clear_error(argoverse: Path, tmp_path:
         assert "\n" not in str(error)  # noqa: PT017
     else:
         assert scene.num_ticks >= 2
+
+
+def test_what_stands_far_from_the_recorded_car_is_left_out(argoverse: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import feather
+
+    folder = tmp_path / "far"
+    shutil.copytree(argoverse, folder)
+    table = feather.read_table(folder / "annotations.feather").to_pydict()
+    for name, ahead_m in (("near", 100.0), ("far", 3e5)):
+        for key, values in table.items():
+            values.append({"track_uuid": name, "category": "BOLLARD", "tx_m": ahead_m}.get(key, values[0]))
+    feather.write_feather(pa.table(table), str(folder / "annotations.feather"))
+    scene = read_argoverse2(folder)
+    assert len(scene.road.standing) == 1
+    assert np.hypot(*scene.road.standing[0, :2]) < 120.0
+    assert scene.left_out["BOLLARD over 150 m away"] == 1

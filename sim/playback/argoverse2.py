@@ -26,6 +26,7 @@ from sim.playback.recorded_scene import (
     RoadLine,
     SceneMap,
     StandingKind,
+    Tracks,
     rounded,
 )
 from sim.playback.scene_extent import assumed_limit, near_path
@@ -226,7 +227,7 @@ def _scene(folder: Path, poses: _Poses, boxes: dict[str, NDArray[Any]], vector_m
     origin = np.floor(np.array([x[0], y[0]]))
     ego = ego_track(LabelledTrack("ego", 0, x - origin[0], y - origin[1], yaw, np.ones(count, np.bool_), CAR_SIZE_M))
     left_out: Counter[str] = Counter()
-    labelled, standing, standing_kind = _things(poses, boxes, begin, ticks, origin, left_out)
+    labelled, standing, standing_kind = _things(poses, boxes, begin, ticks, origin, ego, left_out)
     others = tidied(labelled, ego, left_out)
     road = _road(vector_map, origin, ego.x_m[0], ego.y_m[0], standing, standing_kind, left_out)
     return RecordedScene(
@@ -241,9 +242,15 @@ def _scene(folder: Path, poses: _Poses, boxes: dict[str, NDArray[Any]], vector_m
 
 
 def _things(
-    poses: _Poses, boxes: dict[str, NDArray[Any]], begin: int, ticks: I64, origin: F64, left_out: Counter[str]
+    poses: _Poses,
+    boxes: dict[str, NDArray[Any]],
+    begin: int,
+    ticks: I64,
+    origin: F64,
+    ego: Tracks,
+    left_out: Counter[str],
 ) -> tuple[list[LabelledTrack], F64, NDArray[np.int8]]:
-    """Actors on the ticks, and what stands: (S, 6) and its kinds."""
+    """Actors on the ticks, and what stands near the recorded car: (S, 6) and its kinds."""
     since = (boxes["timestamp_ns"] - begin) / 1e9
     pose_s = (poses.stamp_ns - begin) / 1e9
     nearest = np.clip(np.searchsorted(pose_s, since), 0, len(pose_s) - 1)  # poses come every few milliseconds
@@ -269,6 +276,9 @@ def _things(
             place = np.median(x[rows]), np.median(y[rows])
             if min(size) <= 0 or np.hypot(x[rows] - place[0], y[rows] - place[1]).max() > STILL_SPREAD_M:
                 left_out[f"{category} that moves"] += 1
+                continue
+            if not near_path(np.array([place]), ego.x_m[0], ego.y_m[0], FARTHEST_M):
+                left_out[f"{category} over 150 m away"] += 1
                 continue
             standing.append([*place, float(yaw[rows[0]]), *size])
             kinds.append(STANDING_KINDS[category])

@@ -150,7 +150,7 @@ class RecordedScene:
         self._check_extent()
 
     def _check_extent(self) -> None:
-        """Raises ValueError for more road than memory should be spent on."""
+        """Raises ValueError for more road, or things further apart, than memory should be spent on."""
         path = np.stack([self.ego.x_m[0], self.ego.y_m[0]], axis=1)
         if np.ptp(path, axis=0).max() > MOST_DRIVEN_M:
             raise ValueError("the recorded car drives further than 5 km away; cut out a part")
@@ -159,9 +159,9 @@ class RecordedScene:
         length = sum(float(np.hypot(*np.diff(points, axis=0).T).sum()) for points in [path, *lines])
         if not length <= LONGEST_LINES_M:
             raise ValueError(f"lanes and lines of {length / 1000:.0f} km in all, and 200 km at most are drawn")
-        everything = np.concatenate([*lines, *road.drivable, *road.crosswalks, path])
+        everything = np.concatenate([*lines, *road.drivable, *road.crosswalks, road.standing[:, :2], path])
         if (np.abs(everything - path[0]) > MOST_DRIVEN_M + MOST_EXTENT_M + FARTHEST_M).any():
-            raise ValueError("the road goes on for more than 8 km; cut out a part")
+            raise ValueError("the road, or what stands there, goes on for more than 8 km; cut out a part")
 
     @property
     def num_ticks(self) -> int:

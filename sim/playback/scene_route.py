@@ -49,6 +49,7 @@ def scene_route(scene: RecordedScene) -> SceneRoute:
     whole = np.concatenate([path, beyond])
     lengths = arc_lengths(whole)
     stations = np.arange(0.0, lengths[-1], STEP_M)
+    assert len(stations) >= 2, "the path is half a metre long or more, and what is beyond begins a metre after it"
     points = np.stack([np.interp(stations, lengths, whole[:, k]) for k in range(2)], axis=1)
     return SceneRoute(_smoothed(points), driven)
 
@@ -64,12 +65,13 @@ def _smoothed(points: F64) -> F64:
 
 
 def _beyond(scene: RecordedScene, path: F64, length_m: float) -> F64:
-    """(K, 2) where the route goes after the recorded path."""
+    """(K, 2), one at least, where the route goes after the recorded path: along lanes, or straight on where none goes on."""
     end, out = path[-1], float(headings(path)[-1])
     found = _lane_at(scene.road.lanes, end, out)
+    forward = np.array([np.cos(out), np.sin(out)])
+    straight_on: F64 = end + np.arange(STEP_M, STRAIGHT_ON_M, STEP_M)[:, None] * forward
     if found is None:
-        reach = np.arange(STEP_M, STRAIGHT_ON_M, STEP_M)
-        return np.asarray(end + reach[:, None] * np.array([np.cos(out), np.sin(out)]))
+        return straight_on
     lane, first = found
     line = [scene.road.lanes[lane].points[first:]]
     seen = {lane}
@@ -85,9 +87,9 @@ def _beyond(scene: RecordedScene, path: F64, length_m: float) -> F64:
     aside = np.array([-np.sin(out), np.cos(out)])
     apart = float((end - onward[0]) @ aside)
     onward = onward + (apart * np.clip(1.0 - along / BLEND_M, 0.0, 1.0))[:, None] * aside
-    ahead = (onward - end) @ np.array([np.cos(out), np.sin(out)]) > STEP_M
+    ahead = (onward - end) @ forward > STEP_M
     keep = np.logical_or.accumulate(ahead) & (along <= length_m)
-    return np.asarray(onward[keep])
+    return np.asarray(onward[keep]) if keep.any() else straight_on  # the car may stand just before the end of its lane
 
 
 def _lane_at(lanes: tuple[RecordedLane, ...], place: F64, yaw: float) -> tuple[int, int] | None:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,9 @@ def kernels_are_cached() -> bool:
 
 @contextmanager
 def sensors_compiled_meanwhile(rig: RigConfig) -> Iterator[None]:
-    """While the body runs, and no longer than MOST_S, another process compiles what the rig needs, unless it is there already.
+    """While the body runs, and at most MOST_S after it, another process compiles what the rig needs, unless it is there already.
 
-    If it fails, nothing is lost: this process compiles the kernels when it needs them.
+    If it fails or takes longer, nothing is lost: this process compiles the kernels when it needs them.
     """
     if kernels_are_cached() or (os.cpu_count() or 1) < 2:
         yield
@@ -46,13 +46,13 @@ def sensors_compiled_meanwhile(rig: RigConfig) -> Iterator[None]:
     ) as other:  # fmt: skip
         try:
             assert other.stdin is not None
-            other.stdin.write(rig.model_dump_json())
-            other.stdin.close()
+            with suppress(BrokenPipeError), other.stdin:  # it may have died already
+                other.stdin.write(rig.model_dump_json())
             yield
-            other.wait(MOST_S)
-        except BaseException:
+            with suppress(subprocess.TimeoutExpired):
+                other.wait(MOST_S)
+        finally:
             other.kill()
-            raise
 
 
 def compile_sensors(rig: RigConfig) -> None:
