@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.lane_graph import GRID_CELL_M, LaneGraph
+from sim.lane_graph import GRID_CELL_M, INWARDS, OUTWARDS, LaneGraph, lane_beside
 from sim.numba_setup import INNER
 from sim.routes import POINT_STEP_M, project
 from sim.traffic.right_of_way import travel_time
@@ -155,20 +155,24 @@ def _is_strip_free(
 def _side(graph: LaneGraph, lane: int, me: np.void, low: float, high: float, margin: float, line: NDArray[np.float64],
     at: int) -> float:  # fmt: skip
     """The swing that passes what lies from low to high across the route: the smaller one that the road allows, or 0."""
-    record = graph.lanes[lane]
+    record, hand = graph.lanes[lane], graph.hand
     half = 0.5 * me.width
-    left, right = max(high + margin + half, 0.0), min(low - margin - half, 0.0)
+    if hand < 0:
+        low, high = -high, -low
+    # From here on as in right-hand traffic, where inwards is left.
+    inward, outward = max(high + margin + half, 0.0), min(low - margin - half, 0.0)
     x, y, yaw = line[at, 0], line[at, 1], line[at, 2]
-    left_ok, right_ok = left + half < record.half_width, half - right < record.half_width
-    if not right_ok and half - right < 3.0 * record.half_width:
-        right_ok = record.right >= 0
+    inward_ok, outward_ok = inward + half < record.half_width, half - outward < record.half_width
+    if not outward_ok and half - outward < 3.0 * record.half_width:
+        outward_ok = lane_beside(graph, lane, OUTWARDS) >= 0
     # The oncoming lane only where there is none in the same direction.
-    if not left_ok and left + half < 3.0 * record.half_width and (record.left >= 0 or not right_ok):
-        width = 2.0 * record.half_width
-        left_ok = _is_road(graph, x - width * math.sin(yaw), y + width * math.cos(yaw), yaw)
-    if left_ok and (not right_ok or left <= -right):
-        return left
-    return right if right_ok else 0.0
+    several = lane_beside(graph, lane, INWARDS) >= 0
+    if not inward_ok and inward + half < 3.0 * record.half_width and (several or not outward_ok):
+        width = hand * 2.0 * record.half_width
+        inward_ok = _is_road(graph, x - width * math.sin(yaw), y + width * math.cos(yaw), yaw)
+    if inward_ok and (not outward_ok or inward <= -outward):
+        return hand * inward
+    return hand * outward if outward_ok else 0.0
 
 
 @njit(**INNER)
@@ -228,7 +232,8 @@ def plan_swing(
         way += creeping * time
     free = swing != 0.0 and record.junction < 0
     if narrow:  # who could as well stay behind passes only within the side of the road, with room before the junction
-        free = free and ((swing > 0.0 and record.left >= 0) or abs(swing) < record.half_width - 0.15)
+        several = graph.hand * swing > 0.0 and lane_beside(graph, lane, INWARDS) >= 0
+        free = free and (several or abs(swing) < record.half_width - 0.15)
         free = free and rear + way + BACK_M < route_from[at] + record.length and record.limit > creeping + 2.0
     free = free and _is_strip_free(cars, paths, ego, line, rear, swing, after, after + BACK_M + creeping * time, time)
     ahead = begin - ego.front

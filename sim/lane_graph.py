@@ -12,13 +12,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.numba_setup import KERNEL
+from sim.numba_setup import INNER, KERNEL
 from sim.roads.network import FAST_ROAD_MPS, LaneKind, RoadNetwork
 
 GRID_CELL_M = 4.0
 LATERAL_COMFORT_MPS2 = 2.0
 CURVE_BRAKE_MPS2 = 1.5
 TURN_BACK = 2
+INWARDS, OUTWARDS = 1, -1  # to the middle of the road, to its edge
 
 LANE = np.dtype(
     [
@@ -55,6 +56,7 @@ class LaneGraph(NamedTuple):
     start_lanes: driving lanes outside junctions on which a route or a vehicle may begin.
     cell_start, cell_point, cell_lane: CSR of a grid of GRID_CELL_M over all points of driving lanes.
     grid: (4,) float64: x and y of the grid's corner, columns, rows.
+    hand: 1, or -1 where everybody drives on the left: the factor of distances to the left that are meant for right-hand traffic.
     """
 
     lanes: NDArray[np.void]
@@ -67,6 +69,7 @@ class LaneGraph(NamedTuple):
     cell_point: NDArray[np.int32]
     cell_lane: NDArray[np.int32]
     grid: NDArray[np.float64]
+    hand: int
 
 
 def _endless(usable: NDArray[np.bool_], followers: list[list[int]]) -> NDArray[np.bool_]:
@@ -223,8 +226,22 @@ def build_lane_graph(network: RoadNetwork) -> LaneGraph:
     return LaneGraph(
         lanes, points, np.array(onward or [0], np.int32), _conflict_records(network),
         np.array(siblings, SIBLING), starts.astype(np.int32),
-        cell_start, cell_point, cell_lane, grid,
+        cell_start, cell_point, cell_lane, grid, -1 if network.left_hand else 1,
     )  # fmt: skip
+
+
+@njit(**INNER)
+def lane_beside(graph: LaneGraph, lane: int, side: int) -> int:
+    """The neighbour of a lane in its direction on one side, INWARDS or OUTWARDS; -1 where there is none."""
+    record = graph.lanes[lane]
+    return record.left if side * graph.hand > 0 else record.right
+
+
+@njit(**INNER)
+def turn_side(graph: LaneGraph, lane: int) -> int:
+    """1 where a junction lane turns left, -1 right, 0 neither. Who turns back does so across the middle of the road."""
+    turn = graph.lanes[lane].turn
+    return graph.hand if turn == TURN_BACK else turn
 
 
 @njit(**KERNEL)

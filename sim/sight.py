@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from perception.sensors import ROUTE_POINTS
 from sim.detour import WALKER_KIND, plan_swing, swing_at
-from sim.lane_graph import CURVE_BRAKE_MPS2, LaneGraph, cap_at
+from sim.lane_graph import CURVE_BRAKE_MPS2, LaneGraph, cap_at, turn_side
 from sim.numba_setup import INNER, UNLOCKED
 from sim.roads.driving_map import DrivingMap
 from sim.roads.network import LaneControl
@@ -106,7 +106,7 @@ def _look_along(
         fastest = min(fastest, math.sqrt(cap * cap + 2.0 * CURVE_BRAKE_MPS2 * max(away, 0.0)))
         if record.junction >= 0 and out[_JUNCTION] == np.inf:
             out[_JUNCTION] = away
-            out[_TURN] = float(min(record.turn, 1))
+            out[_TURN] = float(turn_side(graph, lane))
             for q in range(record.conflict, record.conflict_end):
                 if graph.conflicts[q].yields == 1:
                     out[_MINOR] = 1.0

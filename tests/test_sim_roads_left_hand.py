@@ -15,8 +15,9 @@ from sim.cli.app import main
 from sim.roads.driving_map import load_map, map_from_network
 from sim.roads.ground import GroundClass
 from sim.roads.importer import import_map
-from sim.roads.left_hand import mirror_net_xml, mirror_opendrive, mirrored_network
-from sim.roads.network import LaneKind, RoadNetwork
+from sim.roads.left_hand import mirror_net_xml, mirror_opendrive, mirrored_ground, mirrored_network
+from sim.roads.network import LaneControl, LaneKind, RoadNetwork
+from sim.roads.scenery import stop_signs
 from sim.roads.sumo_reader import read_network
 from sim.roads.towns import generate_town
 from sim.world import World, WorldConfig
@@ -125,3 +126,34 @@ def test_the_command_line_generates_and_imports_for_the_left(
     with pytest.raises(SystemExit):
         main(["maps", "list", "--json"])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["seeds"]["test"] == [20_000, 20_999]
+
+
+def test_markings_are_painted_where_they_are_seen_in_the_mirror() -> None:
+    """Cameras draw lines from the paint, everything else knows them by their class."""
+    ground = load_map("grid-small").ground
+    there = mirrored_ground(ground)
+    for name in ("classes", "drivable", "paint"):
+        ours, theirs = getattr(ground, name), getattr(there, name)
+        assert ours.any(), name
+        np.testing.assert_array_equal(theirs, np.flipud(ours), err_msg=name)
+    low, high = ground.origin, ground.origin + np.array(ground.classes.shape[::-1]) * ground.cell_m
+    np.testing.assert_allclose(there.origin, [low[0], -high[1]])
+    again = mirrored_ground(there)
+    np.testing.assert_array_equal(again.paint, ground.paint)
+    np.testing.assert_allclose(again.origin, ground.origin)
+
+
+@pytest.mark.parametrize("left_hand", [True, False])
+def test_stop_signs_turn_their_backs_along_the_lane_that_they_are_for(left_hand: bool) -> None:
+    net_xml = load_map("town").net_xml
+    town = map_from_network("town", mirror_net_xml(net_xml) if left_hand else net_xml)
+    network, signs = town.network, stop_signs(town.scenery)
+    inner = np.flatnonzero((network.lane_control == LaneControl.STOP) & (network.lane_kind == LaneKind.DRIVING))
+    ends = network.point_start[network.predecessor[network.predecessor_start[inner]] + 1] - 1
+    away = np.hypot(
+        town.scenery.center[signs, 0, None] - network.point_x[ends],
+        town.scenery.center[signs, 1, None] - network.point_y[ends],
+    )
+    lane_yaw = network.point_yaw[ends[away.argmin(axis=1)]]
+    assert len(signs) >= 4
+    assert (np.cos(town.scenery.yaw_rad[signs] - 0.5 * np.pi - lane_yaw) > 0.9).all()

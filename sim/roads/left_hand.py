@@ -15,7 +15,7 @@ from defusedxml.ElementTree import fromstring
 from sim.roads.ground import GroundRaster
 from sim.roads.network import F64, I32, RoadNetwork
 from sim.roads.signal_heads import SignalHeads
-from sim.solids import Boxes
+from sim.solids import Boxes, Shape
 
 LEFT_HAND = "LHT"
 TURNED = {"l": "r", "L": "R", "r": "l", "R": "L"}
@@ -134,6 +134,7 @@ def mirrored_ground(ground: GroundRaster) -> GroundRaster:
         ground,
         classes=np.ascontiguousarray(ground.classes[::-1]),
         drivable=np.ascontiguousarray(ground.drivable[::-1]),
+        paint=np.ascontiguousarray(ground.paint[::-1]),
         origin=np.array([ground.origin[0], -ground.origin[1] - rows * ground.cell_m]),
     )
 
@@ -144,7 +145,9 @@ def mirrored_heads(heads: SignalHeads) -> SignalHeads:
 
 
 def mirrored_boxes(boxes: Boxes) -> Boxes:
-    """The solids in the mirror."""
+    """The solids in the mirror. Of wheels, discs of signs among them, the same end of the axis stays the front."""
     return replace(
-        boxes, center=boxes.center * np.array([1.0, -1.0, 1.0]).astype(boxes.center.dtype), yaw_rad=-boxes.yaw_rad
+        boxes,
+        center=boxes.center * np.array([1.0, -1.0, 1.0]).astype(boxes.center.dtype),
+        yaw_rad=np.where(boxes.shape == Shape.WHEEL, np.pi - boxes.yaw_rad, -boxes.yaw_rad),
     )

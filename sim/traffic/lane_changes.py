@@ -12,19 +12,18 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.lane_graph import LaneGraph, pose_at
+from sim.lane_graph import INWARDS, OUTWARDS, LaneGraph, lane_beside, pose_at
 from sim.numba_setup import INNER
 from sim.roads.network import FAST_ROAD_MPS
 from sim.traffic.spawning import complete_path
 from sim.traffic.vehicles import BEHIND, idm, place_on_path
 
-LEFT, RIGHT = 1, -1
 EVERY_TICKS = 8
 SIGNAL_TICKS = 15  # the indicator shows that long before
 REST_TICKS = 60  # between two changes
 UNDONE_M = 1.1  # that near to the new lane's middle the old one is free
 GAIN_MPS2 = 0.25
-KEEP_RIGHT_MPS2 = 0.1
+KEEP_OUTWARDS_MPS2 = 0.1
 LEAST_GAP_M = 2.5
 PULLING_OUT_GAP_M = 3.0
 EGO_GAP_M = 7.0  # in front of the ego: nobody knows how well it brakes
@@ -126,19 +125,19 @@ def change_lanes(
         return False
     if me.change == 0:
         best = GAIN_MPS2
-        for side in (LEFT, RIGHT):
-            target = left if side == LEFT else right
+        for side in (INWARDS, OUTWARDS):
+            target = lane_beside(graph, lane, side)
             if target < 0 or graph.lanes[target].endless == 0:
                 continue
-            gain = _gain(graph, cars, spans, count, i, lane, target) - side * KEEP_RIGHT_MPS2
+            gain = _gain(graph, cars, spans, count, i, lane, target) - side * KEEP_OUTWARDS_MPS2
             if gain > best:
-                best, me.change = gain, side
+                best, me.change = gain, side * graph.hand
         me.signalling = SIGNAL_TICKS if me.signals == 1 else 0
         return False
     if me.signalling > 0:
         me.signalling -= 1
         return False
-    target = left if me.change == LEFT else right
+    target = left if me.change > 0 else right
     me.rest = REST_TICKS
     begun = target >= 0 and _gain(graph, cars, spans, count, i, lane, target) > 0.0
     if begun:

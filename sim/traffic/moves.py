@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from sim.lane_graph import LaneGraph
+from sim.lane_graph import LaneGraph, turn_side
 from sim.numba_setup import INNER
 from sim.traffic.bus_stops import bus_stop_distance
 from sim.traffic.lane_changes import UNDONE_M, change_lanes, cross_over
@@ -179,7 +179,7 @@ def indicator_of(graph: LaneGraph, path: NDArray[np.int32], s: float) -> int:
             break
         record = graph.lanes[path[k]]
         if record.junction >= 0:
-            return 1 if record.turn > 0 else record.turn
+            return turn_side(graph, path[k])
         distance += record.length
     return 0
 
@@ -216,7 +216,7 @@ def move_traffic(
             car.from_lane = -1
         if car.narrow == 1:
             inside = graph.lanes[path[BEHIND]].junction >= 0 or graph.lanes[path[BEHIND]].length - car.s < 8.0
-            car.offset = BICYCLE_INSIDE_M if inside else BICYCLE_OFFSET_M
+            car.offset = graph.hand * (BICYCLE_INSIDE_M if inside else BICYCLE_OFFSET_M)
         car.indicator = indicator_of(graph, path, car.s)
         if car.signals == 1 and car.change != 0:
             car.indicator = car.change

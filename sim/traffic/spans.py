@@ -87,9 +87,9 @@ def list_spans(
 
 
 @njit(**INNER)
-def _has_room_to_pass(me: np.void, span: np.void, length: float, limit: float, junction: int) -> bool:
+def _has_room_to_pass(me: np.void, span: np.void, length: float, limit: float, junction: int, hand: int) -> bool:
     """Whether a vehicle can pass a bicycle before the lane ends; true for who is beside it already."""
-    if me.offset > 0.0 and me.s > span.rear - 0.5:
+    if hand * me.offset > 0.0 and me.s > span.rear - 0.5:
         return True
     faster = max(me.factor * limit, me.speed) - span.speed
     if junction >= 0 or faster < 1.5:
@@ -127,7 +127,7 @@ def find_leader(
             beside = False
             if k == BEHIND and span.narrow == 1 and me.narrow == 0 and me.width < min(WIDEST_PASSING_M, widest):
                 near = span.rear - me.s < PASSING_RANGE_M and span.front > me.s - me.length - AFTER_PASSING_M
-                beside = near and _has_room_to_pass(me, span, record.length, record.limit, record.junction)
+                beside = near and _has_room_to_pass(me, span, record.length, record.limit, record.junction, graph.hand)
                 passing = passing or beside
             if k == BEHIND and (span.front < me.s or (span.front == me.s and span.car > i)):
                 continue
@@ -165,4 +165,4 @@ def find_leader(
                 best, best_speed = span.rear - s, span.speed
     me.gap, me.gap_speed = best, max(best_speed, 0.0)
     if me.narrow == 0 and me.sideways == 0.0:
-        me.offset = PASSING_OFFSET_M if passing else 0.0
+        me.offset = graph.hand * PASSING_OFFSET_M if passing else 0.0

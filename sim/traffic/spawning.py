@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.counter_random import Purpose, hash_key, mix, nth_uniform, uniform
-from sim.lane_graph import GRID_CELL_M, LaneGraph, cap_at, pose_at, wrapped
+from sim.lane_graph import GRID_CELL_M, OUTWARDS, LaneGraph, cap_at, lane_beside, pose_at, wrapped
 from sim.numba_setup import INNER
 from sim.roads.network import FAST_ROAD_MPS, LaneControl
 from sim.traffic.vehicles import BEHIND, PATH, extend_path, update_pose, wanted_speed
@@ -22,7 +22,7 @@ KIND_SHARES = (0.66, 0.12, 0.06, 0.03, 0.05)  # and bicycles the rest
 SIREN_SHARE = 0.05  # of the vans
 RUNS_RED, SPEEDS, TAILGATES, GIVES_NO_SIGNAL = 1, 2, 4, 8
 BICYCLE_LIMIT_MPS = 17.0  # no bicycles where more is allowed
-BICYCLE_OFFSET_M = -1.3
+BICYCLE_OFFSET_M = -1.3  # from the middle of the lane, in right-hand traffic
 TRIES = 40
 FLOW_RANGE_M = 150.0  # on fast roads, within which speeds have to fit together
 FLOW_GAP_M = 12.0
@@ -207,7 +207,7 @@ def spawn(
         s = (graph.cell_point[entry] - record.point) * record.step
         if record.junction >= 0 or record.endless == 0 or s < car.length + 1.0 or s > record.length - 8.0:
             continue
-        if car.narrow == 1 and (record.right >= 0 or record.limit > BICYCLE_LIMIT_MPS):
+        if car.narrow == 1 and (lane_beside(graph, lane, OUTWARDS) >= 0 or record.limit > BICYCLE_LIMIT_MPS):
             continue
         x, y, yaw = pose_at(graph.lanes, graph.points, lane, s - 0.5 * car.length)
         near = (x - cars[0].x) ** 2 + (y - cars[0].y) ** 2 < nearest_m * nearest_m
@@ -218,7 +218,7 @@ def spawn(
         car.turns = int(key & np.uint64(0xFFFFF))
         complete_path(graph, path, car, seed, episode, agent, BEHIND + 1)
         car.s, car.acceleration, car.wait, car.waiting, car.indicator = s, 0.0, 0, 0, 0
-        car.offset = BICYCLE_OFFSET_M if car.narrow == 1 else 0.0
+        car.offset = graph.hand * BICYCLE_OFFSET_M if car.narrow == 1 else 0.0
         car.lateral, car.drift, car.from_lane, car.change, car.rest, car.signalling = car.offset, 0.0, -1, 0, 0, 0
         car.dwell, car.served, car.stop, car.stood = 0, -1, -1, 0
         fast = 0.8 * cap_at(graph.lanes, graph.points, lane, s)

@@ -50,7 +50,8 @@ class WalkGraph(NamedTuple):
     """ways (W,) `WAY`; xy (P, 2) float64 points, m; onward (N,) int32: 2 * way, plus 1 where one enters at its end.
 
     crossings (C,) `CROSSING`, by way; lane_start (L + 1,) and lane_crossing (C,) int32: the same by lane. cell_start,
-    cell_way, cell_s, grid (x, y of the corner, columns, rows): places to begin on sidewalks, by cells of WALK_CELL_M.
+    cell_way, cell_s, grid (x, y of the corner, columns, rows): places to begin on sidewalks, by cells of WALK_CELL_M. hand: as in
+    `LaneGraph`.
     """
 
     ways: NDArray[np.void]
@@ -63,6 +64,7 @@ class WalkGraph(NamedTuple):
     cell_way: NDArray[np.int32]
     cell_s: Float
     grid: Float
+    hand: int
 
 
 class _Ground:
@@ -224,7 +226,16 @@ def build_walk_graph(network: RoadNetwork, ground: GroundRaster) -> WalkGraph:
     lane_crossing = np.argsort(crossings["lane"], kind="stable").astype(np.int32)
     lane_start = np.searchsorted(crossings["lane"][lane_crossing], np.arange(network.num_lanes + 1)).astype(np.int32)
     xy = np.concatenate([points for points, _ in sampled]) if sampled else np.zeros((0, 2))
-    return WalkGraph(ways, xy, onward, crossings, lane_start, lane_crossing, *_places(ways[:walked], xy))
+    return WalkGraph(
+        ways,
+        xy,
+        onward,
+        crossings,
+        lane_start,
+        lane_crossing,
+        *_places(ways[:walked], xy),
+        -1 if network.left_hand else 1,
+    )
 
 
 def _onward(ways: NDArray[np.void], lines: list[Float], first_jaywalk: int) -> NDArray[np.int32]:

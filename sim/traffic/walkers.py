@@ -27,7 +27,7 @@ PATIENT_TICKS = 50  # a vehicle waits so long for somebody at the kerb who does 
 MARGIN_M = 0.7  # between a vehicle that stops and the crosswalk, beyond what it keeps to any line
 LOOK_M = 70.0
 HASTE = 1.15  # on the road people walk a little faster
-KEEP_RIGHT_M = 0.4
+KEEP_ASIDE_M = 0.4  # to the side on which vehicles drive
 FOLLOW_M = 0.8
 YIELD_BRAKE_MPS2 = 2.5  # a walker steps out if vehicles need no harder braking than that
 CAREFUL_BRAKE_MPS2 = 2.0  # of the ego, whose driver may not be looking
@@ -98,7 +98,7 @@ def spawn_walker(
         entry = walk.cell_start[cell] + int(nth_uniform(key, 2) * count)
         walker.way, walker.s = walk.cell_way[entry], walk.cell_s[entry]
         walker.ahead = 1 if nth_uniform(key, 3) < 0.5 else -1
-        walker.aside = KEEP_RIGHT_M + 0.4 * (nth_uniform(profile, 4) - 0.5)
+        walker.aside = walk.hand * (KEEP_ASIDE_M + 0.4 * (nth_uniform(profile, 4) - 0.5))
         _place(walk, walker, car)
         if (car.x - cars[0].x) ** 2 + (car.y - cars[0].y) ** 2 < nearest_m * nearest_m:
             continue
