@@ -10,7 +10,8 @@ from sim.lane_graph import TURN_BACK, LaneGraph, build_lane_graph, turn_side
 from sim.roads.driving_map import DrivingMap, load_map, map_from_network
 from sim.roads.left_hand import mirror_net_xml
 from sim.traffic.scripts import OFF_LANE
-from sim.traffic.vehicles import BEHIND
+from sim.traffic.spans import PASSING_OFFSET_M, SPAN, _has_room_to_pass
+from sim.traffic.vehicles import BEHIND, CAR
 from sim.world import ActorKind, World, WorldConfig
 
 NEAR_M = 1e-6
@@ -137,3 +138,19 @@ def test_who_turns_back_turns_across_the_road(towns: tuple[DrivingMap, DrivingMa
         assert [side_of(graph, lane) for lane in inner] == graph.lanes["turn"][inner].tolist()
         graph.lanes["turn"][inner[0]] = TURN_BACK
         assert side_of(graph, inner[0]) == side
+
+
+@njit
+def goes_on_passing(me: np.void, span: np.void, hand: int) -> bool:
+    return _has_room_to_pass(me, span, 50.0, 8.0, -1, hand)
+
+
+def test_who_is_beside_a_bicycle_on_its_inner_side_goes_on_passing_it() -> None:
+    """Five metres before the end of the lane, where nobody begins."""
+    me, bicycle = np.zeros(1, CAR), np.zeros(1, SPAN)
+    me["s"], me["length"], me["speed"], me["factor"] = 45.0, 4.5, 8.0, 1.0
+    bicycle["rear"], bicycle["front"], bicycle["speed"] = 44.0, 46.0, 4.0
+    for hand in (1, -1):
+        for inwards in (1, 0, -1):
+            me["offset"] = hand * inwards * PASSING_OFFSET_M
+            assert goes_on_passing(me[0], bicycle[0], hand) == (inwards == 1)
