@@ -218,3 +218,13 @@ def test_markings_do_not_shimmer(town: DrivingMap, state: WorldState) -> None:
     jump, count_jump = (np.abs(np.diff(values)).max() / np.mean(values) for values in (added, counted))
     assert jump < 0.02
     assert jump < 0.7 * count_jump
+
+
+def test_every_camera_sees_drops_of_its_own(town: DrivingMap, state: WorldState) -> None:
+    (camera, *_) = rig("smoke").cameras
+    twins = RigConfig(cameras=tuple(camera.model_copy(update={"name": f"camera_{n}"}) for n in ("a", "b")), lidar=None)
+    for weather, same in (("clear-noon", True), ("hard-rain-noon", False)):
+        suite = SensorSuite(twins, town, 3, state.x_m.shape[1], weather=weather)
+        suite.observe(state)
+        a, b = (suite.images[name] for name in ("camera_a", "camera_b"))
+        assert (a == b).all() == same

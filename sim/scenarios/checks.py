@@ -27,9 +27,9 @@ class Trace:
     """What happened in T ticks to the ego (column 0) and the K actors of the placement (columns 1 to K), world frame, SI.
 
     ego_s_m: (T,) float64 along the route. x_m, y_m, yaw_rad, speed_mps, acceleration_mps2: (T, 1 + K) float64. active: (T, 1 + K)
-    bool, stage: (T, 1 + K) int8, 0 while a script waits for its trigger. length_m, width_m: (1 + K,) float64. stop_line_m,
-    signal: (T,) to the next stop line with a signal, and what it showed. arrived: whether the goal was reached. infractions:
-    kinds (`sim.drive_batch.INFRACTIONS`) that occurred.
+    bool, false for good once an actor has gone; the other columns are of no meaning then. stage: (T, 1 + K) int8, 0 while a script
+    waits for its trigger. length_m, width_m: (1 + K,) float64. stop_line_m, signal: (T,) to the next stop line with a signal, and
+    what it showed. arrived: whether the goal was reached. infractions: kinds (`sim.drive_batch.INFRACTIONS`) that occurred.
     """
 
     ego_s_m: Float

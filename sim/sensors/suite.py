@@ -82,7 +82,7 @@ def _render_all(
     k, which, pose, rain_keys, lights, boxes, attributes, counts, order, camera, lens, scratch, ground, skyline, image, depth, code,
     semantic, instance, labels,
 ):  # fmt: skip
-    (origin, camera_from_ego, intrinsics, dx, dy, dz, lengths, turns, level, noise, mirror, mirrored) = camera
+    (origin, camera_from_ego, intrinsics, dx, dy, dz, lengths, turns, level, noise, mirror, mirrored, rain_key) = camera
     (shade, contact, faces, panes, drawn, corners, bounds, flat, shine) = scratch
     pixel_angle = np.float32(1.0) / intrinsics[0]
     for e in which:
@@ -133,7 +133,7 @@ def _render_all(
                 bounds[k], flat[k],
             )  # fmt: skip
         if light[RAIN] > np.float32(0.0):
-            draw_drops(image[e], rain_keys[e] + np.uint64(dz.shape[1]), light)
+            draw_drops(image[e], rain_keys[e] + rain_key, light)
 
 
 @njit(**UNLOCKED)
@@ -365,6 +365,7 @@ class _CameraView:
         turns = (np.arctan2(dy, dx) / (2 * np.pi) % 1.0).astype(np.float32)
         self.constants: tuple[Any, ...] = (
             origin, camera_from_ego, intrinsics, dx, dy, dz, stretch, turns, level, _NOISE_TILE, mirror, mirrored,
+            np.uint64(number << 32),  # far enough apart that no two cameras count through the same drops
         )  # fmt: skip
         self.effects = CameraEffects(config.effects, number, directions) if config.effects.any else None
         threads = MOST_THREADS
