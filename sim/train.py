@@ -145,6 +145,7 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
         raise ConfigError("frozen = true and teacher = 'start' need start_from, the checkpoint of a trained network")
     if config.demonstrations is not None and not config.frozen:
         raise ConfigError("demonstrations are learned from as features; they need frozen = true")
+    out_dir.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is told before anything is built
     shards = None
     if config.demonstrations is not None and config.ppo.demonstration_weight > 0:
         shards = open_shards(config.demonstrations)

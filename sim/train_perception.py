@@ -136,6 +136,7 @@ def begin_run(config: FrameTrainingConfig, out_dir: Path, resume: bool) -> Perce
         raise ConfigError(f"{out_dir} already holds a training run; add --resume to go on, or choose another folder")
     for name in config.frames.towns:
         check_training_map(name)
+    out_dir.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is told before anything is built
     limit_torch(config.threads)
     torch.manual_seed(config.seed)
     rig = rig_by_name(config.rig)

@@ -92,11 +92,14 @@ def maps_show(
     as_json: Json = False,
 ) -> None:
     """Draw a map to a picture and say what is in it."""
+    from sim.config import ConfigError
     from sim.roads.driving_map import load_map
     from sim.roads.picture import draw_map
 
-    driving_map = load_map(name)
     target = out if out is not None else Path("runs") / f"{Path(name).name.split('.')[0].replace(':', '-')}.png"
+    if target.suffix != ".png":
+        raise ConfigError(f"--out writes a PNG picture, got {target.name!r}; give a name that ends with .png")
+    driving_map = load_map(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     draw_map(driving_map, target)
     network = driving_map.network
