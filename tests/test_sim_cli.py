@@ -184,6 +184,21 @@ def test_a_checkpoint_of_another_size_says_which_field_differs(checkpoint: Path)
     assert "rig" in done.stderr
 
 
+@pytest.mark.parametrize("policy", ["idle", "constant", "expert"])
+def test_replay_offers_no_policy_that_it_refuses(policy: str, recorded: tuple[Path, dict[str, object]]) -> None:
+    log = recorded[1]["episodes"][0]["log"]  # type: ignore[index]
+    assert f"{policy!r} looks through no sensors" in automedon("replay", log, "--policy", policy, code=2).stderr
+    assert f" {policy}," not in automedon("replay", "--help").stdout
+
+
+def test_a_map_is_shown_with_the_numbers_of_its_import(tmp_path: Path) -> None:
+    automedon("maps", "generate", "town", "--seed", "3", "--out", tmp_path / "a.net.xml")
+    imported = last_json(automedon("maps", "import", tmp_path / "a.net.xml", "--out", tmp_path / "b.net.xml", "--json"))
+    shown = last_json(automedon("maps", "show", tmp_path / "a.net.xml", "--out", tmp_path / "a.png", "--json"))
+    counted = {"lanes", "junction_lanes", "lane_km", "sidewalks", "crossings", "signals"}
+    assert {name: shown[name] for name in counted} == {name: imported[name] for name in counted}
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
