@@ -109,6 +109,8 @@ def convert_map(path: str | Path) -> bytes:
 def _read(path: str | Path) -> tuple[Path, str, bytes]:
     """A file, its kind and its bytes, or MapError: existence and size before memory is taken."""
     source = Path(path)
+    if source.is_dir():
+        raise MapError(f"{source}: a folder; give the path of a map file")
     suffix = next((known for known in SUFFIXES if source.name.endswith(known)), None)
     if suffix is None:
         raise MapError(f"{source}: a map file ends with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
