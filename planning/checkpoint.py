@@ -68,6 +68,8 @@ def load_checkpoint(path: str | Path, max_bytes: int = MAX_BYTES) -> Checkpoint:
     """
     header, tensors = read_tensors(path, max_bytes)
     config, spec = _network_of(path, header)
+    if "state" in header:
+        raise CheckpointError(f"{path}: the state of a training, to resume it; give the best.safetensors beside it")
     network = _load_network(path, config, spec, tensors)
     try:
         metrics = {str(name): float(value) for name, value in header.get("metrics", {}).items()}
@@ -117,6 +119,17 @@ def save_training_state(
     write_tensors(path, tensors, {**_describe(network), "state": dict(state)})
 
 
+def read_training_state(path: str | Path, network: NetworkConfig, max_bytes: int = 3 * MAX_BYTES) -> dict[str, Any]:
+    """The `state` in the file, before anything is built: what tells whether a run with that network can go on from it.
+
+    Raises:
+        CheckpointError: as `load_training_state`.
+    """
+    header, _ = read_tensors(path, max_bytes)
+    _require_same(path, _difference("network", _network_of(path, header)[0].model_dump(), network.model_dump()))
+    return _state_of(path, header)
+
+
 def load_training_state(
     path: str | Path, network: ActorCritic, optimizer: torch.optim.Optimizer, max_bytes: int = 3 * MAX_BYTES
 ) -> dict[str, Any]:
@@ -127,11 +140,8 @@ def load_training_state(
     """
     header, tensors = read_tensors(path, max_bytes)
     config, spec = _network_of(path, header)
-    difference = _difference("network", config.model_dump(), network.config.model_dump()) or _difference(
-        "observation", json.loads(spec.to_json()), json.loads(network.spec.to_json())
-    )
-    if difference is not None:
-        raise CheckpointError(f"{path}: {difference}; resume with the config of that run, or start in a new folder")
+    _require_same(path, _difference("network", config.model_dump(), network.config.model_dump()))
+    _require_same(path, _difference("observation", json.loads(spec.to_json()), json.loads(network.spec.to_json())))
     _check(path, _shapes(network.state_dict()), _strip(tensors, _NETWORK))
     network.load_state_dict(_strip(tensors, _NETWORK))
     moments = _strip(tensors, _OPTIMIZER)
@@ -147,10 +157,7 @@ def load_training_state(
             raise CheckpointError(f"{path}: the optimiser state of {name} is incomplete or has another shape")
         if state:
             optimizer.state[parameter] = state
-    state_of_run = header.get("state")
-    if not isinstance(state_of_run, dict):
-        raise CheckpointError(f"{path}: the header has no training state; this is not a file to resume from")
-    return state_of_run
+    return _state_of(path, header)
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -311,6 +318,18 @@ def _difference(name: str, there: Any, here: Any) -> str | None:
                 return found
         return None
     return None if there == here else f"{name} is {there} in the file and {here} here"
+
+
+def _require_same(path: str | Path, difference: str | None) -> None:
+    if difference is not None:
+        raise CheckpointError(f"{path}: {difference}; resume with the config of that run, or start in a new folder")
+
+
+def _state_of(path: str | Path, header: Mapping[str, Any]) -> dict[str, Any]:
+    state = header.get("state")
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: the header has no training state; this is not a file to resume from")
+    return state
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:

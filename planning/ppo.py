@@ -28,8 +28,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from planning.action import ACTION_SIZE
 from planning.advantages import generalised_advantages
-from planning.checkpoint import load_training_state, save_checkpoint, save_training_state
-from planning.network import LATENT, ActorCritic, DrivingNetwork
+from planning.checkpoint import load_training_state, read_training_state, save_checkpoint, save_training_state
+from planning.network import LATENT, ActorCritic, DrivingNetwork, NetworkConfig
 from planning.rollout import EpisodeRecord, Rollout, Teacher, mean
 
 LATEST, BEST, STATE = "latest.safetensors", "best.safetensors", "resume.safetensors"
@@ -163,10 +163,9 @@ def train(
     num_updates = max(1, config.total_steps // batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
     done, best_return, record = 0, None, EpisodeRecord()
+    check_folder(out_dir, network.config, config, n, resume)
     if (out_dir / STATE).exists():
-        if not resume:
-            raise PPOError(f"{out_dir} already holds a training run; add --resume to go on, or choose another folder")
-        done, best_return, record = _restore(out_dir / STATE, network, optimizer, config, n)
+        done, best_return, record = _restore(out_dir / STATE, network, optimizer)
     start, started, evaluation_s, ratio_error = done, time.perf_counter(), 0.0, 0.0
     buffer = Rollout(env, config.rollout_steps)
     network.train()
@@ -193,7 +192,8 @@ def train(
             rate = (done - start) * batch / (time.perf_counter() - started - evaluation_s)
             curves |= {**record.curves(), "speed/steps_per_s": rate}
             _write(writer, curves, done * batch)
-            info = f"{rate:,.0f} steps/s   return {mean(record.last_returns):.2f}"
+            returns = f"return {mean(record.last_returns):.2f}" if record.episodes else "no episode is over yet"
+            info = f"{rate:,.0f} steps/s   {returns}"
             bar.update(task, completed=done * batch, info=info)
             if done < num_updates and done % config.checkpoint_every:
                 continue
@@ -349,11 +349,17 @@ def _learn_value(
             optimizer.step()
 
 
-def _restore(
-    path: Path, network: ActorCritic, optimizer: torch.optim.Optimizer, config: PPOConfig, num_envs: int
-) -> tuple[int, float | None, EpisodeRecord]:
-    """Updates done, best evaluation return and episodes so far; only `total_steps` may have changed since."""
-    state = load_training_state(path, network, optimizer)
+def check_folder(out_dir: Path, network: NetworkConfig, config: PPOConfig, num_envs: int, resume: bool) -> None:
+    """Whether a run with these values can begin in the folder, or go on there; only `total_steps` may have changed since.
+
+    Reads one file and builds nothing. Raises PPOError and CheckpointError as `train`.
+    """
+    path = out_dir / STATE
+    if not path.exists():
+        return
+    if not resume:
+        raise PPOError(f"{out_dir} already holds a training run; add --resume to go on, or choose another folder")
+    state = read_training_state(path, network)
     try:
         for name, value in {**config.model_dump(), "num_envs": num_envs}.items():
             before = state["num_envs"] if name == "num_envs" else state["ppo"][name]
@@ -362,10 +368,24 @@ def _restore(
                     f"{path}: {name} was {before} in that run and is {value} now; resume with the same value, or start "
                     "in a new folder"
                 )
+    except (KeyError, TypeError) as error:
+        raise _malformed(path, error) from None
+
+
+def _malformed(path: Path, error: Exception) -> PPOError:
+    return PPOError(f"{path}: the training state is malformed: {type(error).__name__} {error}")
+
+
+def _restore(
+    path: Path, network: ActorCritic, optimizer: torch.optim.Optimizer
+) -> tuple[int, float | None, EpisodeRecord]:
+    """Updates done, best evaluation return and episodes so far."""
+    state = load_training_state(path, network, optimizer)
+    try:
         best_return = None if state["best_return"] is None else float(state["best_return"])
         return int(state["update"]), best_return, EpisodeRecord.from_json(state["record"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise PPOError(f"{path}: the training state is malformed: {type(error).__name__} {error}") from None
+        raise _malformed(path, error) from None
 
 
 def _evaluate(evaluate: Evaluate, network: ActorCritic) -> dict[str, float]:

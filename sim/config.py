@@ -33,7 +33,10 @@ def load_config(model: type[Model], path: str | Path | None, overrides: Sequence
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        source = "" if path is None else f"{path}: "
+        key, _ = _place(model, error.errors()[0]["loc"])
+        given = [override.partition("=")[0].strip().split(".") for override in overrides]
+        overridden = any(names[: len(key)] == key[: len(names)] for names in given)  # then the file is not to blame
+        source = "" if path is None or overridden else f"{path}: "
         raise ConfigError(source + validation_message(error, model)) from None
 
 
@@ -87,28 +90,38 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
     """The first problem of a validation as one line: which key, what was given, what is allowed."""
     problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, problem["loc"][:-1])
+        parts, tables = _place(model, problem["loc"][:-1])
+        key = ".".join([*parts, str(problem["loc"][-1])])
+        known = sorted({name for table in tables for name in table.model_fields})
         close = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else "."
         return f"unknown key {key!r}{hint} Known: {', '.join(known)}{more}"
-    given = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
-    return f"{key or 'value'}: {problem['msg'][:1].lower()}{problem['msg'][1:]}{given}{more}"
+    key = ".".join(_place(model, problem["loc"])[0])
+    words = problem["msg"].removeprefix("Value error, ")
+    given = "" if problem["type"] == "missing" or ", got " in words else f", got {problem['input']!r}"
+    return f"{key or 'value'}: {words[:1].lower()}{words[1:]}{given}{more}"
 
 
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[type[BaseModel]]]:
+    """Where that is: the key as a file has it, part by part, and the tables that may stand there.
+
+    pydantic also names the kind that it took a value for, where several are allowed; no file has that part.
+    """
+    parts: list[str] = []
+    tables = [model]
     for part in location:
-        field = model.model_fields.get(str(part))
-        if field is None:
-            return []
-        tables = [
-            allowed
-            for allowed in (field.annotation, *get_args(field.annotation))  # a table, or a table that may be left out
-            if isinstance(allowed, type) and issubclass(allowed, BaseModel)
-        ]
-        if len(tables) != 1:
-            return []
-        model = tables[0]
-    return sorted(model.model_fields)
+        fields = [table.model_fields[str(part)] for table in tables if str(part) in table.model_fields]
+        if fields or isinstance(part, int) or not tables:
+            parts.append(str(part))
+        if fields:
+            tables = [table for field in fields for table in _tables_in(field.annotation)]
+    return parts, tables
+
+
+def _tables_in(annotation: Any) -> list[type[BaseModel]]:
+    """The tables among the types that an annotation allows."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [table for part in get_args(annotation) for table in _tables_in(part)]

@@ -106,7 +106,7 @@ def load_policy(name: str, car: Vehicle = SEDAN, without: Sequence[Sense] = ()) 
 
             return NetworkPolicy.load(SHIPPED_FILE, SHIPPED, without)
         case _:
-            if "://" not in name and not Path(name).exists():
+            if not _is_file(name):
                 close = difflib.get_close_matches(name, POLICIES, n=1)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
                 raise ConfigError(
@@ -116,6 +116,38 @@ def load_policy(name: str, car: Vehicle = SEDAN, without: Sequence[Sense] = ()) 
             from planning.network_policy import NetworkPolicy
 
             return NetworkPolicy.load(name, without=without)
+
+
+def with_rig_of_network(config: DriveConfig) -> DriveConfig:
+    """The config with the rig that the checkpoint of its policy was trained with, where it names a checkpoint and no rig.
+
+    Raises:
+        ConfigError: this version does not know that rig. CheckpointError: the file is no usable checkpoint.
+    """
+    if (
+        config.policy is None
+        or "rig" in config.env.model_fields_set
+        or config.policy in POLICIES
+        or not _is_file(config.policy)
+    ):
+        return config
+    from planning.checkpoint import read_tensors
+
+    run = read_tensors(config.policy)[0].get("run_config")
+    env = run.get("env", run) if isinstance(run, dict) else None  # PPO trains in environments, other stages on frames
+    if not isinstance(env, dict) or "rig" not in env:
+        return config
+    try:
+        trained = EnvConfig.of(**{**config.env.model_dump(exclude_unset=True), "rig": env["rig"]})
+    except ConfigError as error:
+        raise ConfigError(
+            f"{config.policy} was trained with a rig that is not known here ({error}); give --rig"
+        ) from None
+    return config.model_copy(update={"env": trained})
+
+
+def _is_file(policy: str) -> bool:
+    return "://" in policy or Path(policy).exists()
 
 
 def drive(

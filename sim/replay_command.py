@@ -54,7 +54,7 @@ def replay_logs(
 def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dict[str, Any]:
     if name in RULE_BASED:
         raise ConfigError(
-            f"policy {name!r} needs the simulator's view of the road, which a log does not hold; give a checkpoint"
+            f"policy {name!r} looks through no sensors, so there is nothing in a log to replay to it; give a checkpoint"
         )
     policy = load_policy(name)
     assert isinstance(policy, NetworkPolicy)

@@ -98,6 +98,7 @@ def _run_recipe(path: Path, recipe: RecipeConfig, out_dir: Path, resume: bool, c
         given = [override.replace("{out}", str(out_dir)) for override in step.overrides]
         overrides = [*given, f"seed={recipe.seed}", f"threads={recipe.threads}"]
         configs[step.name] = _stage_config(path.parent / step.config, overrides)
+    out_dir.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is told before anything is measured
     _announce({name: c for name, c in configs.items() if not (out_dir / name / REPORT).exists()}, console)
     figures: dict[str, Any] = {}
     for name, config in configs.items():

@@ -25,7 +25,7 @@ from planning.beta import BetaActions
 from planning.checkpoint import load_checkpoint
 from planning.demonstrations import Demonstrations, DemonstrationsConfig, open_shards
 from planning.network import ActorCritic, DrivingNetwork, NetworkConfig, build_network, network_config
-from planning.ppo import Demonstrated, PPOConfig
+from planning.ppo import Demonstrated, PPOConfig, check_folder
 from planning.ppo import train as train_ppo
 from planning.rollout import Teacher
 from sim.config import ConfigError
@@ -145,6 +145,9 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
         raise ConfigError("frozen = true and teacher = 'start' need start_from, the checkpoint of a trained network")
     if config.demonstrations is not None and not config.frozen:
         raise ConfigError("demonstrations are learned from as features; they need frozen = true")
+    ppo = config.ppo.model_copy(update={"seed": config.seed})
+    check_folder(out_dir, config.network, ppo, config.num_envs, resume)
+    out_dir.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is told before anything is built
     shards = None
     if config.demonstrations is not None and config.ppo.demonstration_weight > 0:
         shards = open_shards(config.demonstrations)
@@ -169,7 +172,6 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     console.print(f"{sum(p.numel() for p in network.parameters()):,} parameters; {config.num_envs} environments")
     before = judge(network)
     console.print(f"before: mean return {before['return']:.2f}, route completion {before['route_completion']:.3f}")
-    ppo = config.ppo.model_copy(update={"seed": config.seed})
     run_config = config.model_dump(mode="json")
     result = train_ppo(
         env, network, ppo, out_dir, resume=resume, evaluate=judge, teacher=_teacher(config, env, batches, network),

@@ -71,7 +71,7 @@ def distill_stage(config: TrainDistillConfig, out_dir: Path, resume: bool, conso
         ConfigError: the parts of the configuration do not fit each other, or the folder holds a run already.
         MapError: a town kept for validation or tests. PerceptionError, CheckpointError: as the loop and files say.
     """
-    model = begin_run(config, out_dir, resume)
+    model = begin_run(config, out_dir, resume, MAY_CHANGE)
     network = model.network
     if config.start_from is not None:
         _take_weights(model, config.start_from)
@@ -82,7 +82,7 @@ def distill_stage(config: TrainDistillConfig, out_dir: Path, resume: bool, conso
     source = ImitationFrames(config.frames, rig, model.grid, config.seed, "train", student_of(network), expert, label)
     announce(model, source, console)
     drives = Drives(config)
-    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, lambda: drives(network), MAY_CHANGE)
+    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, lambda: drives(network))
     result = train_perception(
         model, source, config.perception, config.seed, out_dir, keeper, lambda f, p: paint_predictions(f, p, model.grid),
         objective=imitation_objective(model, config.imitation, config.perception.weights), quiet=console.quiet,

@@ -75,7 +75,7 @@ def fuse_stage(config: TrainFuseConfig, out_dir: Path, resume: bool, console: Co
     """
     if config.network.fusion not in ("attention", "route"):
         raise ConfigError(f"this stage needs network.fusion 'attention' or 'route', got {config.network.fusion!r}")
-    model = begin_run(config, out_dir, resume)
+    model = begin_run(config, out_dir, resume, (*MAY_CHANGE, "workers"))
     network = model.network
     drives_already = config.start_from is not None and _take_over(model, config.start_from)
     _freeze(model)
@@ -96,7 +96,7 @@ def fuse_stage(config: TrainFuseConfig, out_dir: Path, resume: bool, console: Co
         seen = kept_scores(network, validation) if len(validation) else {}
         return {**{f"validation_{name}": value for name, value in seen.items()}, **drives(network)}
 
-    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, evaluate, (*MAY_CHANGE, "workers"))
+    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, evaluate)
     result = train_on_kept(
         network, collect, config.training, config.imitation, config.seed, out_dir, keeper, quiet=console.quiet
     )

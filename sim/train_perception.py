@@ -27,7 +27,7 @@ from perception.train_perception import (
     PerceptionResult,
     train_perception,
 )
-from planning.checkpoint import load_training_state, save_checkpoint, save_training_state
+from planning.checkpoint import load_training_state, read_training_state, save_checkpoint, save_training_state
 from planning.network import DrivingNetwork, NetworkConfig, network_config
 from planning.perceiver import HEADS, NETWORK, Perceiver, save_perceiver
 from planning.train_kept import KeptTrainingResult
@@ -90,11 +90,11 @@ def train_stage(config: TrainPerceptionConfig, out_dir: Path, resume: bool, cons
         ConfigError: the parts of the configuration do not fit each other, or the folder holds a run already.
         MapError: a town kept for validation or tests. PerceptionError, CheckpointError: as the loop and files say.
     """
-    model = begin_run(config, out_dir, resume)
+    model = begin_run(config, out_dir, resume, _MAY_CHANGE)
     model.freeze_policy()
     local = DrivenFrames(config.frames, rig_by_name(config.rig), model.grid, config.seed, "train")
     announce(model, local, console)
-    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, _scores_of(config, model), _MAY_CHANGE)
+    keeper = RunKeeper(config.model_dump(mode="json"), model, out_dir, _scores_of(config, model))
     with _rendered_by(config, local) as source:
         result = train_perception(
             model,
@@ -124,18 +124,27 @@ def _rendered_by(config: TrainPerceptionConfig, local: DrivenFrames) -> Iterator
         yield RayFrames(ray, local, math.ceil(steps / perception.repeats))
 
 
-def begin_run(config: FrameTrainingConfig, out_dir: Path, resume: bool) -> Perceiver:
+def begin_run(config: FrameTrainingConfig, out_dir: Path, resume: bool, may_change: Collection[str]) -> Perceiver:
     """The network with its heads, freshly initialised, once it is clear that the run can be.
 
+    may_change: entries of the configuration that may be others when the run is resumed.
+
     Raises:
+        PerceptionError: others have changed. CheckpointError: the state to resume from is damaged.
         ConfigError: it perceives nothing, or the folder holds a run already. MapError: a town kept for validation or tests.
     """
     if config.network.kind != "sensor":
         raise ConfigError(f"this stage needs network.kind 'sensor', got {config.network.kind!r}")
-    if (out_dir / STATE).exists() and not resume:
-        raise ConfigError(f"{out_dir} already holds a training run; add --resume to go on, or choose another folder")
+    if (out_dir / STATE).exists():
+        if not resume:
+            raise ConfigError(
+                f"{out_dir} already holds a training run; add --resume to go on, or choose another folder"
+            )
+        state = read_training_state(out_dir / STATE, config.network)
+        _require_same(out_dir / STATE, state.get("run_config"), config.model_dump(mode="json"), may_change)
     for name in config.frames.towns:
         check_training_map(name)
+    out_dir.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is told before anything is built
     limit_torch(config.threads)
     torch.manual_seed(config.seed)
     rig = rig_by_name(config.rig)
@@ -143,6 +152,15 @@ def begin_run(config: FrameTrainingConfig, out_dir: Path, resume: bool) -> Perce
     if config.network.camera_imagenet and rig.cameras:
         network.camera.load_imagenet()
     return Perceiver(network, config.heads)
+
+
+def _require_same(path: Path, before: Any, now: Mapping[str, Any], may_change: Collection[str]) -> None:
+    for name, value in now.items():
+        was = before.get(name) if isinstance(before, dict) else None
+        if name not in may_change and was != value:
+            raise PerceptionError(
+                f"{path}: {name} was {was} in that run and is {value} now; resume with the same values, or start in a new folder"
+            )
 
 
 def announce(model: Perceiver, source: DrivenFrames, console: Console) -> None:
@@ -214,11 +232,9 @@ class RunKeeper:
         model: Perceiver,
         out_dir: Path,
         evaluate: Callable[[], dict[str, float]],
-        may_change: Collection[str],
     ) -> None:
-        """may_change: entries of the configuration that may be others when the run is resumed."""
         self._run_config, self._model, self._out_dir = run_config, model, out_dir
-        self._evaluate, self._may_change = evaluate, may_change
+        self._evaluate = evaluate
         self._best: float | None = None
 
     def restore(self, optimizer: torch.optim.Optimizer) -> int:
@@ -226,14 +242,6 @@ class RunKeeper:
         if not path.exists():
             return 0
         state = load_training_state(path, self._model, optimizer)  # type: ignore[arg-type]  # has config, spec, tensors
-        before = state.get("run_config")
-        for name, value in self._run_config.items():
-            was = before.get(name) if isinstance(before, dict) else None
-            if name not in self._may_change and was != value:
-                raise PerceptionError(
-                    f"{path}: {name} was {was} in that run and is {value} now; resume with the same values, or start in a "
-                    "new folder"
-                )
         best = state.get("best")
         self._best = None if best is None else float(best)
         return int(state["step"])

@@ -30,6 +30,7 @@ WIDTH_PX, HEIGHT_PX = 1280, 720
 EVENT_SHOWN_S = 3.0
 DIAL_MAX_KMH = 120.0
 WHEEL_TURN_DEG = 135.0  # of the drawn wheel at full steering
+NO_SENSORS = "this observation has no sensors"
 
 _RADIUS_PX = 8
 _MAIN = Rect(16, 16, 800, 400)
@@ -186,7 +187,8 @@ def _draw_camera(picture: Picture, rect: Rect, name: str | None, frame: SensorFr
     drawing.rounded(picture, rect, _RADIUS_PX, drawing.SURFACE)
     camera = frame.cameras[name] if name is not None else None
     if name is None or camera is None:
-        message = "no camera" if name is None else "no picture at this instant"
+        absent = "no camera" if frame.lidars else NO_SENSORS
+        message = absent if name is None else "no picture at this instant"
         drawing.text(
             picture, message, rect.x + rect.width / 2, rect.y + rect.height / 2 + 5, 15, drawing.FAINT, 400, "center"
         )
@@ -268,7 +270,8 @@ def _draw_above(picture: Picture, step: Step, context: ViewContext) -> None:
     drawing.round_off(picture, _ABOVE, _RADIUS_PX, drawing.BACKGROUND)
     sweeps = [sweep for sweep in step.frame.lidars.values() if sweep is not None]
     count = sum(len(sweep.points) for sweep in sweeps)
-    label = f"LiDAR  {drawing.number(count)} points" if sweeps else "no LiDAR sweep at this instant"
+    absent = "no LiDAR sweep at this instant" if step.frame.lidars else "no LiDAR" if step.frame.cameras else NO_SENSORS
+    label = f"LiDAR  {drawing.number(count)} points" if sweeps else absent
     _draw_label(picture, _ABOVE.x + 10, _ABOVE.y + 10, label)
 
 

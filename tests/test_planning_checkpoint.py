@@ -22,6 +22,7 @@ from planning.checkpoint import (
     load_checkpoint,
     read_tensors,
     save_checkpoint,
+    save_training_state,
     write_tensors,
 )
 from planning.network import ActorCritic, build_network, network_config
@@ -280,3 +281,10 @@ def test_a_policy_without_a_sensor_drives_as_if_it_had_failed(
 def test_a_policy_cannot_drive_without_what_it_does_not_have() -> None:
     with pytest.raises(ObservationError, match='policy "p" has no lidar'):
         NetworkPolicy(small_network(), "p", (Sense.LIDAR,))
+
+
+def test_a_training_state_is_told_from_a_network(tmp_path: Path) -> None:
+    network = small_network()
+    save_training_state(tmp_path / "resume.safetensors", network, torch.optim.Adam(network.parameters()), {"step": 1})
+    with pytest.raises(CheckpointError, match=r"state of a training.*best\.safetensors"):
+        export_checkpoint(tmp_path / "resume.safetensors", tmp_path / "out.safetensors")

@@ -344,6 +344,16 @@ def test_a_folder_with_a_run_is_not_overwritten_and_not_resumed_with_other_setti
     assert (tmp_path / LATEST).exists()
 
 
+@pytest.mark.parametrize(("updates", "said"), [(2, "no episode is over yet"), (4, "return -")])
+def test_progress_says_where_no_episode_is_over(
+    updates: int, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = PPOConfig(**{**SHORT, "total_steps": 64 * updates, "checkpoint_every": updates})
+    train(PointMass(8, reaches=0.0), network(False), config, tmp_path)  # episodes of 24 steps, 8 in an update
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if f" of {64 * updates} steps " in line)
+    assert said in line
+
+
 def test_an_observation_that_does_not_fit_the_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PPOError, match="network needs camera_wide as uint8"):
         train(PointMass(8), network(True), PPOConfig(**SHORT), tmp_path, quiet=True)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ import torch
 
 from planning.checkpoint import save_checkpoint
 from planning.network import build_network, network_config
+from sim.cli import maps
+from sim.cli.app import main
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.train import observation_spec
 
@@ -126,7 +129,8 @@ def test_real_frames_go_through_the_whole_stack(
         (["drive", "absent.toml"], ["absent.toml"]),
         (["drive", "--episodes", "0"], ["episodes"]),
         (["drive", "--video", "film.avi"], ["film.avi", ".mp4"]),
-        (["drive", "--rig", "smal"], ["rig", "small"]),
+        (["drive", "--rig", "smal"], ["automedon: env.rig: input should be", "'small'", "got 'smal'"]),
+        (["maps", "import", "docs"], ["docs: a folder"]),
         (["drive", "--weather", "sunny"], ["weather", "clear-noon"]),
         (["bench", "sensors", "--plot", "nowhere/x.png"], ["nowhere/x.png", "folder"]),
         (["drove"], ["drove", "drive"]),
@@ -141,6 +145,10 @@ def test_real_frames_go_through_the_whole_stack(
         (["maps", "show", "README.md"], ["README.md"]),
         (["logs", "info", "absent.bag"], ["absent.bag"]),
         (["view", "absent.mcap"], ["absent.mcap"]),
+        (["maps", "show", "grid-small", "--out", "town.txt"], ["town.txt", ".png"]),
+        (["maps"], ["no command", "maps --help"]),
+        (["drive", "--seed", "abc"], ["'--seed'", "got 'abc'. See:"]),
+        (["evaluate", "smoke", "--without", "radar"], ["'radar' is not one of 'cameras', 'lidar'. See:"]),
     ],
 )
 def test_a_mistake_is_one_line_that_says_what_was_given(arguments: list[str], words: list[str]) -> None:
@@ -175,3 +183,72 @@ def test_a_checkpoint_of_another_size_says_which_field_differs(checkpoint: Path)
     assert len(done.stderr.strip().splitlines()) == 1
     assert "camera" in done.stderr
     assert "rig" in done.stderr
+
+
+@pytest.mark.parametrize("policy", ["idle", "constant", "expert"])
+def test_replay_offers_no_policy_that_it_refuses(policy: str, recorded: tuple[Path, dict[str, object]]) -> None:
+    log = recorded[1]["episodes"][0]["log"]  # type: ignore[index]
+    assert f"{policy!r} looks through no sensors" in automedon("replay", log, "--policy", policy, code=2).stderr
+    assert f" {policy}," not in automedon("replay", "--help").stdout
+
+
+def test_a_map_is_shown_with_the_numbers_of_its_import(tmp_path: Path) -> None:
+    automedon("maps", "generate", "town", "--seed", "3", "--out", tmp_path / "a.net.xml")
+    imported = last_json(automedon("maps", "import", tmp_path / "a.net.xml", "--out", tmp_path / "b.net.xml", "--json"))
+    shown = last_json(automedon("maps", "show", tmp_path / "a.net.xml", "--out", tmp_path / "a.png", "--json"))
+    counted = {"lanes", "junction_lanes", "lane_km", "sidewalks", "crossings", "signals"}
+    assert {name: shown[name] for name in counted} == {name: imported[name] for name in counted}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["drive", "--policy", "idle", "--set", "env.max_steps=2", "--video", "FILE/x.mp4"],
+        ["maps", "generate", "grid-small", "--out", "FILE/x.net.xml"],
+        ["maps", "show", "grid-small", "--out=FILE/x.png"],
+        ["evaluate", "smoke", "--out", "FILE/run"],
+        ["export", "CHECKPOINT", "FILE/x.safetensors"],
+        ["train", "configs/smoke.toml", "--out", "FILE/run"],
+        ["train", "configs/perception.toml", "--out", "FILE"],
+        ["train", "configs/all.toml", "--out", "FILE/run"],
+    ],
+)
+def test_what_cannot_be_written_is_one_line(
+    arguments: list[str], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    given = [a.replace("FILE", str(tmp_path / "file")).replace("CHECKPOINT", str(checkpoint)) for a in arguments]
+    with pytest.raises(SystemExit) as left:
+        main(given)
+    assert left.value.code == 2
+    printed = capsys.readouterr()
+    (line,) = printed.err.strip().splitlines()
+    assert line.startswith("automedon: ")
+    assert f"{tmp_path / 'file'} is a file, not a folder" in line
+    assert "parameters" not in printed.out + printed.err  # a training has built nothing
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied", "/elsewhere/x"),
+        FileNotFoundError(2, "No such file", "runs/x"),
+        OSError(),
+    ],
+)
+def test_a_file_nobody_named_keeps_its_traceback(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(maps, "say", lambda as_json: raised(error))
+    with pytest.raises(type(error)):
+        main(["maps", "list"])
+
+
+def test_an_interrupt_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(maps, "say", lambda as_json: raised(KeyboardInterrupt()))
+    with pytest.raises(SystemExit) as left:
+        main(["maps", "list"])
+    assert left.value.code == 130
+    assert capsys.readouterr().err == "automedon: interrupted\n"
+
+
+def raised(error: BaseException) -> NoReturn:
+    raise error

@@ -1,4 +1,4 @@
-"""`automedon drive`: the command printed for a failed episode is that episode's, whatever the run was configured with."""
+"""`automedon drive`: the command printed for a failed episode, and which rig a network drives with."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ import pytest
 from typer.testing import CliRunner
 
 import sim.drive
+from planning.checkpoint import save_checkpoint
+from planning.network import build_network, network_config
 from sim.cli.app import app
-from sim.drive import DriveConfig, DriveReport
+from sim.config import ConfigError
+from sim.drive import DriveConfig, DriveReport, with_rig_of_network
 from sim.episode import EpisodeResult
+from sim.sensors.rig import rig
+from sim.train_perception import spec_of
 
 
 @pytest.mark.parametrize(
@@ -52,3 +57,31 @@ def test_the_printed_command_drives_that_episode_alone(
     assert (alone.seed, alone.episodes, alone.driver) == (run.seed + run.episodes - 1, 1, run.driver)
     assert alone.env == run.env
     assert alone.without == run.without
+
+
+def checkpoint_of(path: Path, run_config: dict[str, Any]) -> str:
+    """An untrained network for the rig `smoke`."""
+    save_checkpoint(path, build_network(network_config("smoke"), spec_of(rig("smoke"))), run_config, {})
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "run", [{"env": {"rig": "smoke"}}, {"rig": "smoke"}, {"env": {"rig": rig("smoke").model_dump(mode="json")}}]
+)
+def test_a_checkpoint_drives_with_the_rig_it_was_trained_with(run: dict[str, Any], tmp_path: Path) -> None:
+    policy = checkpoint_of(tmp_path / "best.safetensors", run)
+    done = CliRunner().invoke(app, ["drive", "--policy", policy, "--set", "env.max_steps=2", "--json"])
+    assert done.exit_code == 0, done.output + str(done.exception)
+    assert '"steps": 2' in done.stdout
+
+
+def test_a_rig_that_is_given_counts_more_than_the_one_of_the_checkpoint(tmp_path: Path) -> None:
+    policy = checkpoint_of(tmp_path / "best.safetensors", {"env": {"rig": "smoke"}})
+    assert (
+        with_rig_of_network(DriveConfig.model_validate({"policy": policy, "env": {"rig": "small"}})).env.rig == "small"
+    )
+    unknown = checkpoint_of(tmp_path / "other.safetensors", {"rig": "hexagon"})
+    with pytest.raises(ConfigError, match=r"hexagon.*give --rig"):
+        with_rig_of_network(DriveConfig(policy=unknown))
+    silent = checkpoint_of(tmp_path / "silent.safetensors", {})
+    assert with_rig_of_network(DriveConfig(policy=silent)) == DriveConfig(policy=silent)

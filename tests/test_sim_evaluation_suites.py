@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 from rich.console import Console
 
+import sim.evaluation.suite
 from sim.config import ConfigError
 from sim.drive_batch import EnvConfig
 from sim.evaluation.suite import CONDITIONS, Suite, SuiteEpisode, env_config, load_suite
@@ -183,14 +184,26 @@ def test_a_folder_with_the_name_of_a_town_is_no_map(tmp_path: Path, monkeypatch:
     assert env_config(suite, 0, tmp_path / "mine.toml", "small", "sensors", tmp_path).map == "town:10001"
 
 
-def test_all_suites_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_all_suites_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(SUITES.parent.parent)
     rows = show_suites(Console(file=StringIO(), width=200))
     assert [row["name"] for row in rows] == sorted(path.stem for path in SUITES.glob("*.toml"))
     assert {row["name"]: row["episodes"] for row in rows}["validation"] == 200
+    monkeypatch.setattr(sim.evaluation.suite, "FOLDER", Path("nowhere"))
+    for ask in (lambda: show_suites(Console(file=StringIO())), lambda: load_suite("smoke")):
+        with pytest.raises(ConfigError, match="no suites in configs/suites: go to the folder"):
+            ask()
+
+
+def test_suites_are_found_from_any_folder_and_those_of_that_folder_count_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="no suites in configs/suites"):
-        show_suites(Console(file=StringIO()))
+    assert load_suite("smoke")[0] == load_suite(str(SUITES / "smoke.toml"))[0]
+    own = tmp_path / "configs" / "suites"
+    own.mkdir(parents=True)
+    (own / "smoke.toml").write_bytes((SUITES / "scenario-cut-in.toml").read_bytes())
+    assert load_suite("smoke")[0] == load_suite(str(SUITES / "scenario-cut-in.toml"))[0]
 
 
 def test_scenarios_are_part_of_the_form(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from planning.checkpoint import load_checkpoint, save_checkpoint
+import sim.train
+from perception.preprocess import ObservationSpec
+from planning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, save_training_state
 from planning.network import build_network
+from planning.ppo import STATE, PPOError
 from planning.route_follower import RouteFollower
 from sim.config import ConfigError, load_config
 from sim.roads.map_xml import MapError
@@ -36,6 +39,26 @@ def config(*overrides: str) -> TrainConfig:
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, override: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         train(config(override, "num_envs=2" if "num_envs" not in override else "seed=0"), tmp_path, False, QUIET)
+
+
+def test_a_run_that_cannot_go_on_is_refused_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = config("num_envs=2")
+    spec = ObservationSpec({}, 0, ego_size=0, route_points=0, privileged_size=4)
+    network = build_network(before.network, spec)
+    state = {"ppo": before.ppo.model_dump(), "num_envs": before.num_envs}
+    save_training_state(tmp_path / STATE, network, torch.optim.Adam(network.parameters()), state)
+    monkeypatch.setattr(sim.train, "training_env", None)
+    for override, error, message in (
+        ("ppo.gamma=0.5", PPOError, r"gamma was 0\.\d+ in that run and is 0\.5 now"),
+        ("seed=1", PPOError, "seed was 0 in that run and is 1 now"),
+        ("network.hidden=48", CheckpointError, r"network\.hidden is \d+ in the file and 48 here"),
+    ):
+        with pytest.raises(error, match=message):
+            train(config("num_envs=2", override), tmp_path, True, QUIET)
+    with pytest.raises(PPOError, match="already holds a training run"):
+        train(before, tmp_path, False, QUIET)
 
 
 def test_a_run_begins_with_the_weights_that_it_is_given(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from killed_runs import kill_at_step
 from rich.console import Console
 
 import planning.train_kept as loop
+from perception.train_perception import PerceptionError
 from planning.checkpoint import load_checkpoint, read_tensors
 from planning.network import DrivingNetwork
 from planning.perceiver import NETWORK, load_perceiver
@@ -45,7 +46,9 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(unbroken: Path, 
     if killed_at == 4:
         with pytest.raises(ConfigError, match="already holds a training run; add --resume"):
             fuse_stage(config(*SHORT), tmp_path, False, QUIET)
-    fuse_stage(config(*SHORT), tmp_path, True, QUIET)
+        with pytest.raises(PerceptionError, match="seed was 0 in that run and is 1 now"):
+            fuse_stage(config(*SHORT, "seed=1"), tmp_path, True, QUIET)
+    fuse_stage(config(*SHORT, *(["workers=2"] if killed_at == 4 else [])), tmp_path, True, QUIET)
     expected, got = read_tensors(unbroken / STATE)[1], read_tensors(tmp_path / STATE)[1]
     assert set(expected) == set(got)
     assert all(torch.equal(expected[name], got[name]) for name in expected)

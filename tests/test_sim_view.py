@@ -18,6 +18,7 @@ from perception.geometry import se2_as_se3, se3, transform
 from perception.sensors import CameraCalibration, CameraFrame, EgoState, LidarSweep, SensorFrame
 from planning.action import Action
 from planning.policy import SignalState
+from sim import drawing
 from sim.birdseye import RING_SPACING_M, Chart, box_corners, draw_birdseye, signal_ahead
 from sim.drawing import BACKGROUND, BLUE, BRIGHT, GREEN, RED, fitted, shortened, text_width
 from sim.roads.driving_map import DrivingMap, GroundClass
@@ -107,6 +108,29 @@ def test_every_part_of_a_step_shows(change) -> None:  # type: ignore[no-untyped-
     step = full_step()
     shown, changed = compose(step, ViewContext()), compose(change(step), ViewContext())
     assert np.abs(shown.astype(int) - changed).max() > 30
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (bare_step(), {"this observation has no sensors"}),
+        (silent_step(), {"no picture at this instant", "no LiDAR sweep at this instant"}),
+        (
+            replace(bare_step(), frame=SensorFrame(0, {}, {"top": None}, None, None)),
+            {"no camera", "no LiDAR sweep at this instant"},
+        ),
+        (
+            replace(bare_step(), frame=SensorFrame(0, {"front": None}, {}, None, None)),
+            {"no picture at this instant", "no LiDAR"},
+        ),
+    ],
+)
+def test_an_empty_panel_says_why(step: Step, words: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(drawing, "text", lambda picture, string, *where: said.append(string))
+    compose(step, ViewContext())
+    reasons = {"this observation has no sensors", "no picture at this instant", "no camera", "no LiDAR"}
+    assert {string for string in said if string in reasons or string.startswith("no LiDAR")} == words
 
 
 def test_events_show_as_banner() -> None:

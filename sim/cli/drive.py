@@ -24,7 +24,11 @@ def drive(
         str | None, typer.Option("--map", help="Town name, .xodr, .osm or .net.xml file, or a recording.")
     ] = None,
     rig: Annotated[
-        str | None, typer.Option(help="smoke, small, full, surround, kitti, nuscenes or pandaset: the car's sensors.")
+        str | None,
+        typer.Option(
+            help="smoke, small, full, surround, kitti, nuscenes or pandaset: the car's sensors; by default those a checkpoint "
+            "was trained with, else small."
+        ),
     ] = None,
     scenario: Annotated[
         str | None,
@@ -53,7 +57,7 @@ def drive(
         _list_scenarios(as_json)
         return
     from sim.config import load_config
-    from sim.drive import DriveConfig, reproducing_command
+    from sim.drive import DriveConfig, reproducing_command, with_rig_of_network
     from sim.drive import drive as run
 
     if scenario is not None:
@@ -67,7 +71,7 @@ def drive(
     overrides = [
         f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in options.items() if value is not None
     ]
-    resolved = load_config(DriveConfig, config, [*(override or []), *overrides])
+    resolved = with_rig_of_network(load_config(DriveConfig, config, [*(override or []), *overrides]))
     require_mp4(video)
     if view and record is None:
         record = Path("runs")

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from sim.cli.common import Json, PolicyOption, require_mp4, say, show_values
+from sim.cli.common import Json, require_mp4, say, show_values
 
 app = typer.Typer(help="Look into sensor logs.", no_args_is_help=True)
 
 
 def replay(
     logs: Annotated[list[Path], typer.Argument(help="Our .mcap logs, ROS 1 bags, ROS 2 bags (folder or file).")],
-    policy: PolicyOption = None,
+    policy: Annotated[str | None, typer.Option(help="shipped, or the path of a checkpoint.")] = None,
     resimulate: Annotated[
         bool, typer.Option("--resimulate", help="Drive the simulator again and compare every sensor byte.")
     ] = False,

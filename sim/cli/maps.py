@@ -92,19 +92,20 @@ def maps_show(
     as_json: Json = False,
 ) -> None:
     """Draw a map to a picture and say what is in it."""
+    from sim.config import ConfigError
     from sim.roads.driving_map import load_map
+    from sim.roads.importer import lane_counts
     from sim.roads.picture import draw_map
 
-    driving_map = load_map(name)
     target = out if out is not None else Path("runs") / f"{Path(name).name.split('.')[0].replace(':', '-')}.png"
+    if target.suffix != ".png":
+        raise ConfigError(f"--out writes a PNG picture, got {target.name!r}; give a name that ends with .png")
+    driving_map = load_map(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     draw_map(driving_map, target)
-    network = driving_map.network
     report = {
         "map": driving_map.name,
-        "lanes": network.num_lanes,
-        "lane_km": round(float(network.lane_length_m.sum()) / 1000, 3),
-        "signals": len(network.signal_start) - 1,
+        **lane_counts(driving_map.network),
         "static_solids": len(driving_map.scenery),
         "picture": str(target),
     }

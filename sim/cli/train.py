@@ -19,7 +19,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train what the file's `stage` says: policy (PPO), perception, distill (imitation), fuse (3b), or all in turn.
+    """Train the file's `stage`: policy (PPO), perception, distill (imitation), fuse (all behind the encoders), or all in turn.
 
     Example: automedon train configs/smoke.toml seed=1
     """

@@ -22,7 +22,8 @@ from sim.sensors.light import WeatherName
 Condition = Literal["day", "dusk", "night", "rain", "fog"]
 CONDITIONS: tuple[Condition, ...] = get_args(Condition)
 FREE, PLAYBACK = "free", "playback"
-FOLDER = Path("configs/suites")  # from where the command runs
+FOLDER = Path("configs/suites")  # from where the command runs, or else beside the package, where a checkout has it
+_NO_SUITES = f"no suites in {FOLDER}: go to the folder that holds it, or give the path of a .toml file"
 TICKS_PER_S = 10
 
 
@@ -146,13 +147,14 @@ def load_suite(name: str) -> tuple[Suite, Path]:
     """
     path = Path(name)
     if path.suffix != ".toml":
-        path = FOLDER / f"{name}.toml"
+        path = _suite_files().get(name, FOLDER / f"{name}.toml")
     if not path.is_file():
-        names = [file.stem for file in sorted(FOLDER.glob("*.toml"))]
+        names = sorted(_suite_files())
+        if not names:
+            raise ConfigError(f"no suite {name!r}, and {_NO_SUITES}")
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         guess = f" Did you mean {close[0]!r}?" if close else ""
-        known = ", ".join(names) or f"none in {FOLDER}"
-        raise ConfigError(f"no suite {name!r}; known: {known}; or give the path of a .toml file.{guess}")
+        raise ConfigError(f"no suite {name!r}; known: {', '.join(names)}; or give the path of a .toml file.{guess}")
     return load_config(Suite, path), path
 
 
@@ -162,10 +164,16 @@ def list_suites() -> list[Suite]:
     Raises:
         ConfigError: there are none, or one is not as it must be.
     """
-    paths = sorted(FOLDER.glob("*.toml"), key=lambda path: path.stem)
-    if not paths:
-        raise ConfigError(f"no suites in {FOLDER}: go to the folder that holds it, or give the path of a .toml file")
-    return [load_suite(str(path))[0] for path in paths]
+    files = _suite_files()
+    if not files:
+        raise ConfigError(_NO_SUITES)
+    return [load_suite(str(path))[0] for _, path in sorted(files.items())]
+
+
+def _suite_files() -> dict[str, Path]:
+    """File of each suite that can be named."""
+    beside = Path(__file__).resolve().parents[2] / FOLDER
+    return {path.stem: path for folder in (beside, FOLDER) for path in folder.glob("*.toml")}
 
 
 def env_config(

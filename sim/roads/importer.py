@@ -109,6 +109,8 @@ def convert_map(path: str | Path) -> bytes:
 def _read(path: str | Path) -> tuple[Path, str, bytes]:
     """A file, its kind and its bytes, or MapError: existence and size before memory is taken."""
     source = Path(path)
+    if source.is_dir():
+        raise MapError(f"{source}: a folder; give the path of a map file")
     suffix = next((known for known in SUFFIXES if source.name.endswith(known)), None)
     if suffix is None:
         raise MapError(f"{source}: a map file ends with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
@@ -246,19 +248,26 @@ class _Converted:
             return None
 
 
-def _report(source: Path, network: RoadNetwork, conversion: _Converted, root: Element) -> ImportReport:
-    driving = network.lane_kind == LaneKind.DRIVING
-    outside = network.lane_junction < 0
-    open_end = driving & outside & (np.diff(network.successor_start) == 0)
+def lane_counts(network: RoadNetwork) -> dict[str, Any]:
+    """How much of what a network has, under the names of `ImportReport`: its `lanes` are those for cars between junctions."""
     kinds = network.lane_kind
+    driving, outside = kinds == LaneKind.DRIVING, network.lane_junction < 0
+    return {
+        "lanes": int((driving & outside).sum()),
+        "junction_lanes": int((driving & ~outside).sum()),
+        "lane_km": round(float(network.lane_length_m[driving & outside].sum()) / 1000.0, 3),
+        "sidewalks": int((kinds == LaneKind.SIDEWALK).sum()),
+        "crossings": int((kinds == LaneKind.CROSSING).sum()),
+        "signals": len(network.signal_start) - 1,
+    }
+
+
+def _report(source: Path, network: RoadNetwork, conversion: _Converted, root: Element) -> ImportReport:
+    between = (network.lane_kind == LaneKind.DRIVING) & (network.lane_junction < 0)
+    open_end = between & (np.diff(network.successor_start) == 0)
     return ImportReport(
         source=str(source),
-        lanes=int((driving & outside).sum()),
-        junction_lanes=int((driving & ~outside).sum()),
-        lane_km=round(float(network.lane_length_m[driving & outside].sum()) / 1000.0, 3),
-        sidewalks=int((kinds == LaneKind.SIDEWALK).sum()),
-        crossings=int((kinds == LaneKind.CROSSING).sum()),
-        signals=len(network.signal_start) - 1,
+        **lane_counts(network),
         dropped=_dropped(root),
         dead_ends=tuple(network.lane_name[k] for k in np.flatnonzero(open_end)),
         warnings=_counted(conversion.warnings),

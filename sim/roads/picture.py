@@ -25,9 +25,9 @@ SIGNAL_COLOR = (220, 50, 47)
 
 def draw_map(driving_map: DrivingMap, path_png: str | Path) -> None:
     """Writes a PNG of the map from above: ground, solids with shadows, signal heads; north up, 2400 pixels at most."""
-    path = Path(path_png)
-    if not cv2.imwrite(str(path), cv2.cvtColor(map_picture(driving_map), cv2.COLOR_RGB2BGR)):
-        raise OSError(f"cannot write {path}")
+    encoded, data = cv2.imencode(".png", cv2.cvtColor(map_picture(driving_map), cv2.COLOR_RGB2BGR))
+    assert encoded, "PNG takes any uint8 picture"
+    Path(path_png).write_bytes(data.tobytes())
 
 
 def map_picture(driving_map: DrivingMap, max_side_px: int = MAX_SIDE_PX) -> NDArray[np.uint8]:
