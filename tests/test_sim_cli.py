@@ -252,3 +252,15 @@ def test_an_interrupt_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 def raised(error: BaseException) -> NoReturn:
     raise error
+
+
+def test_json_of_a_training_leaves_out_what_there_is_no_number_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the returns of a run in which no episode has ended: JSON has no NaN."""
+    monkeypatch.setattr("sim.stages.run_stage", lambda *_, **__: {"steps": 5, "last_return": float("nan")})
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "configs/smoke.toml", "--json"])
+    printed = capsys.readouterr()
+    assert (ended.value.code, json.loads(printed.out)) == (0, {"steps": 5})
+    assert "none" in next(line for line in printed.err.splitlines() if "last_return" in line)

@@ -32,10 +32,11 @@ def train(
     table.add_column("", no_wrap=True)
     table.add_column("value", justify="right")
     for key, value in report.items():
-        table.add_row(key, f"{value:,.3f}" if isinstance(value, float) else str(value))
+        said = f"{value:,.3f}" if isinstance(value, float) else str(value)
+        table.add_row(key, said if value == value else "none")
     console.print(table)
     if as_json:
-        print(json.dumps(report))
+        print(json.dumps({key: value for key, value in report.items() if value == value}))  # JSON has no NaN
 
 
 def export(
