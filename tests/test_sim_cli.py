@@ -203,7 +203,6 @@ def test_a_map_is_shown_with_the_numbers_of_its_import(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["drive", "--policy", "idle", "--set", "env.max_steps=2", "--video", "FILE/x.mp4"],
         ["maps", "generate", "grid-small", "--out", "FILE/x.net.xml"],
         ["maps", "show", "grid-small", "--out=FILE/x.png"],
         ["evaluate", "smoke", "--out", "FILE/run"],

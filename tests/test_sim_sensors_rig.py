@@ -172,9 +172,9 @@ def test_surround_sees_all_around_with_an_overlap() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("huge", "rig.name: .*'small'.*got 'huge'"),
+        ("huge", "rig: .*'small'.*got 'huge'"),
         ({"cameras": [{"name": "a", "width_px": 64, "height_px": 48}]}, "needs either horizontal_fov_deg or fx_px"),
-        ({"cameras": [{**PINHOLE, "fx_px": float("nan")}]}, "rig.sensors.cameras.0.fx_px: .*finite"),
+        ({"cameras": [{**PINHOLE, "fx_px": float("nan")}]}, "rig.cameras.0.fx_px: .*finite"),
         ({"cameras": [PINHOLE, PINHOLE]}, "different names"),
         ({"cameras": []}, "at least one"),
         (
