@@ -122,7 +122,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
     ) -> tuple[Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """One tick of all environments. Infos are batched arrays; see `DriveEnv.step` for the keys.
 
-        `final_info` holds, of the whole episode, `is_success`, `infractions` (None where there was none), `checks` of a scenario,
+        `final_info` holds, of the whole episode, `is_success`, `infractions` (empty where there was none), `checks` of a scenario,
         `route_completion` and `replans`; without SAME_STEP the same stands in the infos themselves.
 
         Raises:
