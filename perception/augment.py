@@ -29,7 +29,7 @@ class AugmentConfig(BaseModel):
     point_dropout: float = Field(0.2, ge=0, le=0.9, description="most points that a frame loses, as a share")
     intensity: float = Field(0.5, ge=0, le=1, description="share of frames whose intensities are scaled or gone")
     silent_camera: float = Field(0.1, ge=0, le=1, description="share of frames without any picture")
-    silent_lidar: float = Field(0.1, ge=0, le=1, description="share of frames without a sweep")
+    silent_lidar: float = Field(0.1, ge=0, le=1, description="of frames with a picture, share without a sweep")
     silent_route: float = Field(0.2, ge=0, le=1, description="share of frames without a route")
 
 
@@ -107,7 +107,10 @@ def _is_mirror(a: CameraCalibration, b: CameraCalibration) -> bool:
     k, other = a.intrinsics, b.intrinsics
     axis = a.width_px - 1 - k[0, 2]
     same_size = (a.width_px, a.height_px) == (b.width_px, b.height_px)
-    same_lens = a.distortion_model == b.distortion_model and np.array_equal(a.distortion, b.distortion)
+    turned_lens = a.distortion.copy()
+    if a.distortion_model == "brown_conrady":
+        turned_lens[3] *= -1  # p2 bends to the left or to the right
+    same_lens = a.distortion_model == b.distortion_model and np.array_equal(turned_lens, b.distortion)
     focal = np.allclose(
         [k[0, 0], k[1, 1], axis, k[1, 2]], [other[0, 0], other[1, 1], other[0, 2], other[1, 2]], atol=1e-3
     )

@@ -9,6 +9,7 @@ of the object) radians at most for what is near.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -33,6 +34,9 @@ LIDAR_RANGE_M = 100.0
 MAX_VIEW_ANGLE_RAD = np.deg2rad(60.0)  # a camera that looks further aside than this stands in for no other
 MAX_SUPERSAMPLING = 4
 OUTSIDE_PX = -1.0e6
+MAX_PIXELS = 1 << 23  # of one picture, 4K and no more: resampling takes some hundred bytes for each
+MAX_CAMERAS = 16
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 RemapPlan = tuple[int, int, int, int, int, NDArray[np.float32], NDArray[np.float32]]
 
@@ -57,9 +61,18 @@ class ObservationSpec:
         for name in ("max_points", "ego_size", "route_points", "privileged_size"):
             if not 0 <= getattr(self, name) <= 1 << 20:
                 raise ValueError(f"{name} must lie in 0..{1 << 20}, got {getattr(self, name)}")
+        for name, sizes in (("ego_size", (0, len(EgoField))), ("route_points", (0, ROUTE_POINTS))):
+            if getattr(self, name) not in sizes:
+                raise ValueError(f"{name} must be {sizes[0]} or {sizes[1]}, got {getattr(self, name)}")
+        if len(self.cameras) > MAX_CAMERAS:
+            raise ValueError(f"at most {MAX_CAMERAS} cameras, got {len(self.cameras)}")
         for name, camera in self.cameras.items():
-            if camera.width_px > 8192 or camera.height_px > 8192:
-                raise ValueError(f"{name} is larger than 8192 pixels: {camera.width_px}x{camera.height_px}")
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"a camera's name is of a-z, 0-9 and _ (64 at most, a letter first), got {name[:80]!r}"
+                )
+            if camera.width_px * camera.height_px > MAX_PIXELS:
+                raise ValueError(f"{name} has more than {MAX_PIXELS} pixels: {camera.width_px}x{camera.height_px}")
 
     def same_sensors(self, other: ObservationSpec) -> bool:
         """Whether the other differs at most in `privileged`."""
@@ -334,14 +347,11 @@ def _rays(camera: CameraCalibration, factor: int) -> NDArray[np.float64]:
 
 
 def _camera_from_json(values: Mapping[str, Any]) -> CameraCalibration:
-    model = values["distortion_model"]
-    if model not in ("none", "brown_conrady", "kannala_brandt"):
-        raise ValueError(f"distortion_model must be none, brown_conrady or kannala_brandt, got {model!r}")
     return CameraCalibration(
         width_px=int(values["width_px"]),
         height_px=int(values["height_px"]),
         intrinsics=np.asarray(values["intrinsics"], np.float64),
         ego_from_camera=np.asarray(values["ego_from_camera"], np.float64),
-        distortion_model=model,
+        distortion_model=values["distortion_model"],
         distortion=np.asarray(values["distortion"], np.float64),
     )

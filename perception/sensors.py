@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 from perception.geometry import require_rigid
 
 DistortionModel = Literal["none", "brown_conrady", "kannala_brandt"]
+# How many numbers a model takes: OpenCV's vectors.
+COEFFICIENTS: dict[DistortionModel, tuple[int, ...]] = {
+    "none": (0,),
+    "brown_conrady": (4, 5, 8, 12, 14),
+    "kannala_brandt": (4,),
+}
 ROUTE_POINTS = 20
 ROUTE_SPACING_M = 2.5
 
@@ -79,7 +85,17 @@ class CameraCalibration:
             raise ValueError("focal lengths must be positive")
         if self.distortion.ndim != 1 or not np.isfinite(self.distortion).all():
             raise ValueError(f"distortion must be a finite vector, got shape {self.distortion.shape}")
+        require_coefficients(self.distortion_model, len(self.distortion))
         require_rigid("ego_from_camera", self.ego_from_camera)
+
+
+def require_coefficients(model: DistortionModel, given: int) -> None:
+    """Raise ValueError unless it is a model of a lens, and one that takes that many numbers."""
+    if model not in COEFFICIENTS:
+        raise ValueError(f"distortion_model must be {', '.join(COEFFICIENTS)}, got {model!r}")
+    if given not in COEFFICIENTS[model]:
+        allowed = " or ".join(map(str, COEFFICIENTS[model]))
+        raise ValueError(f"{model} takes {allowed} coefficients (OpenCV's order), got {given}")
 
 
 @dataclass(frozen=True)

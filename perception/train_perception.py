@@ -279,12 +279,14 @@ def descend(
 ) -> dict[str, float]:
     """One step down `total`, gradients no longer than `most`; the losses as numbers, `total` and `gradient_norm` with them.
 
-    Raises PerceptionError where it is not finite."""
+    Raises PerceptionError, the model as it was, where the loss or its gradient is not finite."""
     if not bool(torch.isfinite(total)):
         raise PerceptionError("the loss is no longer finite; lower the learning_rate")
     optimizer.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(model.parameters(), most)
+    if not bool(torch.isfinite(norm)):
+        raise PerceptionError("the gradient is no longer finite; lower the learning_rate")
     optimizer.step()
     values = {name: float(loss.detach()) for name, loss in losses.items()}
     return {**values, "total": float(total.detach()), "gradient_norm": float(norm)}

@@ -278,7 +278,9 @@ def _load_network(
             _check(path, _shapes(build_network(config, spec, pretrained=False).state_dict()), tensors)
     except CheckpointError:
         raise
-    except (ValueError, RuntimeError) as error:
+    except (
+        Exception
+    ) as error:  # a header can hold whatever makes a constructor fail, as a camera with the name of a method
         raise CheckpointError(f"{path}: the header describes no network: {_one_line(error)}") from None
     with torch.random.fork_rng():
         network = build_network(config, spec, pretrained=False)

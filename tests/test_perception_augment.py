@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,26 @@ def test_partners_in_a_mirror_are_found_by_geometry() -> None:
         pose = PAIR[name].ego_from_camera
         pixels[name] = project_rays(PAIR[name], (at - pose[:3, 3]) @ pose[:3, :3])[0]
     np.testing.assert_allclose(pixels["right"], [47 - pixels["left"][0], pixels["left"][1]], atol=1e-6)
+
+
+def test_a_lens_that_bends_sideways_has_its_mirror_image_as_partner() -> None:
+    """p2 changes its sign in a mirror; whoever is its own partner has none."""
+    lens = np.array([-0.1, 0.02, 0.001, 0.01])
+    pair = {
+        name: replace(PAIR[name], distortion_model="brown_conrady", distortion=lens * [1, 1, 1, sign])
+        for name, sign in (("left", 1), ("right", -1))
+    }
+    assert mirror_partners(pair) == {"left": "right", "right": "left"}
+    place = np.array([[6.0, 5.0, 1.0]])
+    pixels = {}
+    for name, at in (("left", place), ("right", place * [1, -1, 1])):
+        pose = pair[name].ego_from_camera
+        pixels[name] = project_rays(pair[name], (at - pose[:3, 3]) @ pose[:3, :3])[0]
+    np.testing.assert_allclose(pixels["right"], [47 - pixels["left"][0], pixels["left"][1]], atol=1e-6)
+    with pytest.raises(ValueError, match="has no partner"):
+        mirror_partners({name: replace(camera, distortion=lens) for name, camera in pair.items()})
+    with pytest.raises(ValueError, match="has no partner"):
+        mirror_partners({"front": replace(PAIR["front"], distortion_model="brown_conrady", distortion=lens)})
 
 
 def test_a_mirror_changes_all_and_undoes_itself() -> None:

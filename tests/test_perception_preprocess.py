@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from perception.geometry import inverse, rotation_from_euler, se3, transform
 from perception.preprocess import ObservationSpec, frames_to_observation, points_in_ego, project_rays, resample
-from perception.sensors import CameraCalibration, CameraFrame, EgoState, LidarSweep, SensorFrame
+from perception.sensors import CameraCalibration, CameraFrame, DistortionModel, EgoState, LidarSweep, SensorFrame
 
 AXES = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
 
@@ -181,6 +182,37 @@ def test_a_specification_survives_json_and_bad_ones_are_refused() -> None:
     for text in ("", "[]", "{}", '{"cameras": {"a": 3}}', spec.to_json().replace(" 128,", " -1,")):
         with pytest.raises(ValueError, match=r"not an observation specification|must lie in"):
             ObservationSpec.from_json(text)
+    whole = spec.to_json()
+    for old, new, said in (
+        ('"a":', '"a.b":', "a camera's name is of a-z"),
+        ('"a":', '"":', "a camera's name is of a-z"),
+        ('"width_px": 192', '"width_px": 262144', "a has more than 8388608 pixels"),
+        ('"route_points": 20', '"route_points": 10', "route_points must be 0 or 20, got 10"),
+        ('"ego_size": 5', '"ego_size": 3', "ego_size must be 0 or 5, got 3"),
+        (
+            '"kannala_brandt"',
+            '"pinhole"',
+            "distortion_model must be none, brown_conrady, kannala_brandt, got 'pinhole'",
+        ),
+        ('"kannala_brandt"', '"brown_conrady"', None),
+        ('"kannala_brandt"', '"none"', "none takes 0 coefficients"),
+    ):
+        assert old in whole, old
+        if said is None:  # four coefficients fit both models
+            ObservationSpec.from_json(whole.replace(old, new))
+            continue
+        with pytest.raises(ValueError, match=said):
+            ObservationSpec.from_json(whole.replace(old, new))
+    with pytest.raises(ValueError, match="at most 16 cameras, got 17"):
+        ObservationSpec({f"camera_{i}": TARGET for i in range(17)}, 128)
+
+
+@pytest.mark.parametrize(
+    ("model", "given"), [("brown_conrady", 3), ("kannala_brandt", 2), ("kannala_brandt", 5), ("none", 4)]
+)
+def test_a_lens_has_as_many_coefficients_as_its_model(model: DistortionModel, given: int) -> None:
+    with pytest.raises(ValueError, match=f"{model} takes .* coefficients .* got {given}"):
+        replace(TARGET, distortion_model=model, distortion=np.zeros(given))
 
 
 def test_a_real_recording_gives_pictures_and_points_that_agree(shared_data: Path) -> None:

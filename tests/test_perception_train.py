@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from perception.labels import MAX_BOXES, BoxField, LabelledFrames
-from perception.train_perception import rendered_chapter
+from perception.train_perception import PerceptionError, descend, rendered_chapter
 
 BATCH = 4
 
@@ -88,3 +90,14 @@ def test_neighbours_do_not_come_together_and_seeds_decide() -> None:
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     assert np.mean(np.abs(np.diff(first)) == 1) < 0.1
+
+
+def test_a_step_without_end_is_refused_before_it_is_taken() -> None:
+    """A finite loss can have an infinite gradient, as the root of 0 has; the network stays as it was, and can be saved."""
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    with pytest.raises(PerceptionError, match="gradient is no longer finite"):
+        descend(model, optimizer, {}, model.weight.abs().sqrt().sum(), 1.0)
+    assert model.weight.item() == 0.0

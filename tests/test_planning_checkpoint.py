@@ -172,6 +172,18 @@ def test_a_header_or_tensor_that_does_not_fit_is_named_in_one_line(
     assert str(caught.value).startswith(str(path))
 
 
+def test_a_header_that_breaks_a_constructor_is_named_in_one_line(tmp_path: Path) -> None:
+    """Torch keeps the names of its containers' methods for itself, so no network has a camera of that."""
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, sensor_network(), {}, {})
+    header, tensors = read_tensors(path)
+    cameras = header["observation"]["cameras"]
+    cameras["keys"] = cameras.pop("camera_wide")
+    write_tensors(path, tensors, header)
+    with pytest.raises(CheckpointError, match="the header describes no network: .*keys"):
+        load_checkpoint(path)
+
+
 def test_missing_too_large_foreign_and_unreachable_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, small_network(), {}, {})

@@ -354,6 +354,9 @@ def test_distortion_models_by_their_names() -> None:
         assert out.distortion.tolist() == d
     with pytest.raises(MessageError, match="'thin_prism' is not one of"):
         calibration_of(camera_info(0, "cam", "thin_prism", [0.1]))
+    for model, d in (("plumb_bob", [0.1] * 3), ("equidistant", [0.1] * 2)):
+        with pytest.raises(MessageError, match=f"calibration of cam: .* coefficients .* got {len(d)}"):
+            calibration_of(camera_info(0, "cam", model, d))
     with pytest.raises(MessageError, match="not calibrated"):
         calibration_of(camera_info(0, "cam", k=np.zeros(9)))
 

@@ -126,7 +126,9 @@ def test_the_learning_rate_rises_and_falls_to_nothing() -> None:
     assert rates[100] == pytest.approx(0.0)
 
 
-def test_real_sweeps_hold_points_in_their_boxes(shared_data: Path, unbroken: Path) -> None:
+def test_real_sweeps_hold_points_in_their_boxes(
+    shared_data: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Boxes with at least two returns; of cars nearby nearly all, whichever dataset."""
     sweeps = list(labelled_sweeps(shared_data, 16384))
     assert {s.source for s in sweeps} == {"pandaset", "argoverse2"}
@@ -148,6 +150,12 @@ def test_real_sweeps_hold_points_in_their_boxes(shared_data: Path, unbroken: Pat
     assert found["vehicle_boxes"] > 3
     assert 0 <= found["vehicle_ap"] <= 1
     assert math.isfinite(found["vehicle_ap_r40"])
+    monkeypatch.setattr("sim.evaluate_perception.labelled_sweeps", lambda folder, points: iter([thinned]))
+    (scores_of_source,) = evaluate_perception(unbroken, 0, shared_data).values()
+    assert set(found) - set(scores_of_source) == {
+        "vehicle_velocity_error",
+        "walker_velocity_error",
+    }  # nobody knows them
 
 
 def test_a_folder_without_sweeps_is_said(unbroken: Path, tmp_path: Path) -> None:

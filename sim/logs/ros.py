@@ -23,6 +23,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from perception.geometry import rotation_from_quaternion, se3
+from perception.sensors import DistortionModel, require_coefficients
 from sim.logs.log import LogError, LogSummary, TopicInfo
 from sim.logs.pictures import MAX_PIXELS, PictureError, decode_picture
 from sim.logs.point_cloud import cloud_of_fields
@@ -291,7 +292,7 @@ def recorded_calibration(
         k, rectified: (3, 3) intrinsics of pictures as they are taken and of rectified ones (K, and the left of P).
 
     Raises:
-        MessageError: uncalibrated (no focal length), or an unknown model.
+        MessageError: uncalibrated (no focal length), an unknown model, or one with another number of coefficients.
     """
     if width < 1 or height < 1 or not _has_focal_length(k):
         raise MessageError("calibration is empty: the camera was not calibrated when it was recorded")
@@ -300,14 +301,20 @@ def recorded_calibration(
     rectified = binned @ rectified if rectified is not None and _has_focal_length(rectified) else None
     if not distortion.any():
         return RecordedCalibration(frame_id, width, height, k, "none", np.zeros(0), rectified)
+    lens: DistortionModel
     match model:
         case "plumb_bob" | "rational_polynomial":
-            return RecordedCalibration(frame_id, width, height, k, "brown_conrady", distortion, rectified)
+            lens = "brown_conrady"
         case "equidistant" | "fisheye" | "kannala_brandt":
-            return RecordedCalibration(frame_id, width, height, k, "kannala_brandt", distortion, rectified)
+            lens = "kannala_brandt"
         case _:
             known = "plumb_bob, rational_polynomial, equidistant, fisheye, kannala_brandt"
             raise MessageError(f"distortion model {model!r} is not one of {known}")
+    try:
+        require_coefficients(lens, len(distortion))
+    except ValueError as error:
+        raise MessageError(f"calibration of {frame_id}: {error}") from None
+    return RecordedCalibration(frame_id, width, height, k, lens, distortion, rectified)
 
 
 def _has_focal_length(k: NDArray[np.float64]) -> bool:
