@@ -180,7 +180,7 @@ def test_a_header_that_breaks_a_constructor_is_named_in_one_line(tmp_path: Path)
     cameras = header["observation"]["cameras"]
     cameras["keys"] = cameras.pop("camera_wide")
     write_tensors(path, tensors, header)
-    with pytest.raises(CheckpointError, match="the header describes no network: .*keys"):
+    with pytest.raises(CheckpointError, match=r"the header describes no network: .*keys"):
         load_checkpoint(path)
 
 
