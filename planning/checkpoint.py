@@ -11,7 +11,7 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def save_checkpoint(
 ) -> None:
     """Write the network, normalisation statistics included, to a local path or fsspec URL; all or nothing."""
     write_tensors(
-        path, network.state_dict(), {**_describe(network), "run_config": dict(run_config), "metrics": _finite(metrics)}
+        path, network.state_dict(), {**_describe(network), "run_config": dict(run_config), "metrics": finite(metrics)}
     )
 
 
@@ -320,6 +320,23 @@ def _difference(name: str, there: Any, here: Any) -> str | None:
     return None if there == here else f"{name} is {there} in the file and {here} here"
 
 
+def changed(before: Mapping[str, Any], now: Mapping[str, Any], may_change: Collection[str] = ()) -> str | None:
+    """The first entry, depth first, of which a run's configuration had another value than it has now, in words; None if none had.
+
+    may_change: entries at the top that may differ. One that was not there before, as in states of older versions, may be anything.
+    """
+    for name, value in now.items():
+        if name in may_change or name not in before or before[name] == value:
+            continue
+        if isinstance(value, Mapping) and isinstance(before[name], Mapping):
+            deeper = changed(before[name], value)
+            if deeper is not None:
+                return f"{name}.{deeper}"
+            continue
+        return f"{name} was {before[name]} in that run and is {value} now"
+    return None
+
+
 def _require_same(path: str | Path, difference: str | None) -> None:
     if difference is not None:
         raise CheckpointError(f"{path}: {difference}; resume with the config of that run, or start in a new folder")
@@ -332,7 +349,8 @@ def _state_of(path: str | Path, header: Mapping[str, Any]) -> dict[str, Any]:
     return state
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those that JSON can hold."""
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 

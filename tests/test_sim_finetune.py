@@ -229,6 +229,10 @@ def test_demonstrations_that_do_not_fit_are_refused(fused: Path, tmp_path: Path)
         ((f"demonstrations.frames={tmp_path}", "ppo.demonstration_weight=1.0"), "no shards of kept frames"),
         ((frames, "frozen=false", "teacher=rules"), "need frozen = true"),
         (("ppo.demonstration_weight=1.0",), "this run has no demonstrations"),
+        (
+            (frames, "network.fusion=late", "ppo.demonstration_weight=1.0"),
+            "fusion 'late' does not have; give network.fusion",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             train(config(start, *overrides), tmp_path / "run", False, QUIET)
