@@ -74,10 +74,15 @@ class PPOConfig(BaseModel):
         0.7, gt=0, le=10, description="share of the run after which that weight has fallen to 0; beyond 1 it never does"
     )
     value_epochs: int = Field(
-        0, ge=0, le=100, description="further passes over each rollout in which the value alone learns"
+        0,
+        ge=0,
+        le=100,
+        description="further passes over each rollout in which the value alone learns; a sensor network has to be frozen",
     )
     value_only_updates: int = Field(
-        0, ge=0, description="updates at the start in which only the value learns, for a policy that comes trained"
+        0,
+        ge=0,
+        description="updates at the start in which only the value learns, for a policy that comes trained; likewise",
     )
     demonstration_weight: float = Field(
         0.0, ge=0, description="of the divergence from what was demonstrated, nats; 0 needs no demonstrations"
@@ -275,8 +280,8 @@ def _learn(
             optimizer.zero_grad(set_to_none=True)
             terms = torch.zeros(8)
             for chosen, advantage in zip(minibatch.view(-1, chunk), normalised.view(-1, chunk), strict=True):
-                distribution, value = network({key: o[chosen] for key, o in observations.items()})
-                distribution = distribution.sharpened(config.sharpness)
+                plain, value = network({key: o[chosen] for key, o in observations.items()})
+                distribution = plain.sharpened(config.sharpness)
                 log_ratio = distribution.log_prob(actions[chosen]) - old_log_probs[chosen]
                 ratio = log_ratio.exp()
                 clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
@@ -288,7 +293,8 @@ def _learn(
                 if acting:
                     loss = loss + policy_loss - entropy_weight * entropy
                     if leash > 0:
-                        distance = (distribution.mean() - taught[chosen]).square().sum() / size
+                        # A teacher that is a policy says its mean as it is: sharpened, an equal one would be away from it.
+                        distance = (plain.mean() - taught[chosen]).square().sum() / size
                         loss = loss + leash * distance
                 loss.backward()
                 with torch.no_grad():
