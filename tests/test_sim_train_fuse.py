@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killed_runs import kill_at_step
+from killed_runs import Killed, kill_at_step, killed
 from rich.console import Console
 
 import planning.train_kept as loop
@@ -17,6 +17,7 @@ from planning.network import DrivingNetwork
 from planning.perceiver import NETWORK, load_perceiver
 from sim.config import ConfigError, load_config
 from sim.stages import measured_rate, run_stage
+from sim.train_distill import Drives
 from sim.train_fuse import FRAMES, TrainFuseConfig, fuse_stage
 from sim.train_perception import BEST, STATE
 
@@ -52,6 +53,22 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(unbroken: Path, 
     expected, got = read_tensors(unbroken / STATE)[1], read_tensors(tmp_path / STATE)[1]
     assert set(expected) == set(got)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_a_run_killed_in_its_last_evaluation_is_evaluated_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = config(*SHORT, "evaluation_episodes=1", "evaluation_max_steps=5")
+    with monkeypatch.context() as patch:
+        patch.setattr(Drives, "__call__", killed)
+        with pytest.raises(Killed):
+            fuse_stage(judged, tmp_path, False, QUIET)
+    assert not (tmp_path / BEST).exists()
+    resumed = fuse_stage(judged, tmp_path, True, QUIET)
+    best, latest = (load_checkpoint(tmp_path / name).metrics for name in (BEST, NETWORK))
+    assert best == latest
+    assert best["score"] == resumed["score"]
+    assert best["frames"] == resumed["frames"]
 
 
 def test_several_processes_drive_the_same_shards(unbroken: Path, tmp_path: Path) -> None:
