@@ -236,9 +236,14 @@ def test_demonstrations_that_do_not_fit_are_refused(fused: Path, tmp_path: Path)
     ):
         with pytest.raises(ValueError, match=message):
             train(config(start, *overrides), tmp_path / "run", False, QUIET)
-    torch.manual_seed(5)
-    other = DrivingNetwork(network_config("smoke", fusion="attention", outlook=True), spec_of(rig("smoke")))
     given = DemonstrationsConfig(frames=str(fused / FRAMES), count=4)
+    torch.manual_seed(5)
+    with pytest.raises(KeptFramesError, match="frames as other encoders see them than those of this network"):
+        Demonstrations.of(open_shards(given), given, DrivingNetwork(NETWORK, spec_of(rig("smoke"))), 0)
+    other = DrivingNetwork(network_config("smoke", fusion="attention", outlook=True), spec_of(rig("smoke")))
+    trained = load_checkpoint(fused / NETWORK_FILE).network
+    for name in ("camera", "points"):
+        getattr(other, name).load_state_dict(getattr(trained, name).state_dict())
     with pytest.raises(KeptFramesError, match="another shape"):
         Demonstrations.of(open_shards(given), given, other, 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from rich.console import Console
 import planning.train_kept as loop
 from perception.train_perception import PerceptionError
 from planning.checkpoint import load_checkpoint, read_tensors
+from planning.kept_frames import KeptFramesError
 from planning.network import DrivingNetwork
 from planning.perceiver import NETWORK, load_perceiver
 from sim.config import ConfigError, load_config
@@ -79,8 +81,17 @@ def test_several_processes_drive_the_same_shards(unbroken: Path, tmp_path: Path)
         files = sorted(path.name for path in (unbroken / FRAMES / name).iterdir())
         assert files == sorted(path.name for path in (tmp_path / FRAMES / name).iterdir())
         for file in files:
-            expected, got = (np.load(folder / FRAMES / name / file) for folder in (unbroken, tmp_path))
-            np.testing.assert_array_equal(got, expected)
+            expected, got = ((folder / FRAMES / name / file).read_bytes() for folder in (unbroken, tmp_path))
+            assert got == expected, file
+
+
+def test_frames_that_other_encoders_have_seen_are_not_learned_from(unbroken: Path, tmp_path: Path) -> None:
+    shutil.copytree(unbroken / FRAMES, tmp_path / FRAMES)
+    with pytest.raises(KeptFramesError, match="shard-0000: frames as other encoders see them"):
+        fuse_stage(config(*SHORT, "seed=1"), tmp_path, False, QUIET)
+    (tmp_path / FRAMES / "shard-0000" / "encoders.sha256").unlink()
+    with pytest.raises(KeptFramesError, match="shard-0001: frames as other encoders see them"):
+        fuse_stage(config(*SHORT, "seed=1"), tmp_path, False, QUIET)
 
 
 def test_encoders_and_heads_stay_and_all_behind_them_learns(unbroken: Path, tmp_path: Path) -> None:
