@@ -29,7 +29,7 @@ from planning.ppo import Demonstrated, PPOConfig
 from planning.ppo import train as train_ppo
 from planning.ppo_state import check_folder
 from planning.rollout import Teacher
-from sim.config import ConfigError
+from sim.config import ConfigError, require_finite
 from sim.drive import load_policy
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.dynamics import vehicle_of
@@ -99,6 +99,8 @@ class TrainConfig(BaseModel):
     env: EnvConfig = EnvConfig()
     network: NetworkConfig = network_config("small")
     ppo: PPOConfig = PPOConfig.model_validate({})
+
+    _check = model_validator(mode="after")(require_finite)
 
     @model_validator(mode="before")
     @classmethod
@@ -201,11 +203,6 @@ def _require_fit(config: TrainConfig) -> None:
         )
     if config.start_from is None and (config.frozen or config.teacher == "start"):
         raise ConfigError("frozen = true and teacher = 'start' need start_from, the checkpoint of a trained network")
-    if network.kind == "sensor" and not config.frozen and (ppo.value_epochs or ppo.value_only_updates):
-        raise ConfigError(
-            f"ppo.value_epochs = {ppo.value_epochs} and ppo.value_only_updates = {ppo.value_only_updates} would move the features "
-            "that policy and value share; set both to 0, or frozen = true"
-        )
     if config.demonstrations is not None and not config.frozen:
         raise ConfigError("demonstrations are learned from as features; they need frozen = true")
     if (
@@ -216,6 +213,11 @@ def _require_fit(config: TrainConfig) -> None:
         raise ConfigError(
             f"demonstrations are kept as tokens, which fusion {network.fusion!r} does not have; give network.fusion 'attention' or "
             "'route', or ppo.demonstration_weight=0"
+        )
+    if network.kind == "sensor" and not config.frozen and (ppo.value_epochs or ppo.value_only_updates):
+        raise ConfigError(
+            f"ppo.value_epochs = {ppo.value_epochs} and ppo.value_only_updates = {ppo.value_only_updates} would move the features "
+            "that policy and value share; set both to 0, or frozen = true"
         )
 
 

@@ -38,7 +38,7 @@ from planning.checkpoint import (
 from planning.network import DrivingNetwork, NetworkConfig, network_config
 from planning.perceiver import HEADS, NETWORK, Perceiver, save_perceiver
 from planning.train_kept import KeptTrainingResult
-from sim.config import ConfigError
+from sim.config import ConfigError, require_finite
 from sim.evaluation.perception_scores import perception_scores
 from sim.labelled_frames import VALIDATION_TOWNS, DrivenFrames, DrivesConfig, FramesConfig
 from sim.roads.towns import check_training_map
@@ -63,6 +63,8 @@ class FrameTrainingConfig(BaseModel):
     frames: DrivesConfig = DrivesConfig()
     network: NetworkConfig = network_config("small")
     heads: HeadsConfig = HeadsConfig.model_validate({})
+
+    _check = model_validator(mode="after")(require_finite)
 
     @model_validator(mode="before")
     @classmethod

@@ -252,7 +252,7 @@ def test_what_does_not_go_together_is_said(distilled: Path, tmp_path: Path) -> N
     for overrides, message in (
         (("start_from=",), "no such file|not a file"),
         (("network.hidden=64",), "another shape or observation"),
-        (("frozen=false",), "teacher = 'start' needs frozen = true"),
+        (("frozen=false", "ppo.value_only_updates=0"), "teacher = 'start' needs frozen = true"),
     ):
         with pytest.raises(ValueError, match=message):
             train(config(distilled, *overrides), tmp_path, False, QUIET)
