@@ -21,10 +21,10 @@ class Unkept:
     def __init__(self, score: Callable[[], Scores]) -> None:
         self.evaluate = score
 
-    def restore(self, optimizer: torch.optim.Optimizer) -> int:
-        return 0
+    def restore(self, optimizer: torch.optim.Optimizer) -> tuple[int, None]:
+        return 0, None
 
-    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float]) -> None:
+    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float], due: bool = False) -> None:
         pass
 
 

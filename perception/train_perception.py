@@ -103,11 +103,12 @@ class FrameSource(Protocol):
 class Keeper(Protocol):
     """What happens to a run between chapters."""
 
-    def restore(self, optimizer: torch.optim.Optimizer) -> int:
-        """Bring network and optimiser to the last state that was written; returns its step, 0 where there is none."""
+    def restore(self, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float] | None]:
+        """Bring network and optimiser to the last state that was written; returns its step, 0 where there is none, and its curves
+        if its evaluation is due."""
 
-    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float]) -> None:
-        """Write network and state."""
+    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float], due: bool = False) -> None:
+        """Write network and state. due: it has yet to be evaluated."""
 
     def evaluate(self) -> dict[str, float]:
         """Figures on frames that are not trained on."""
@@ -164,13 +165,15 @@ def train_perception(
     )
     total = max(1, config.total_frames // source.batch_size)
     learned = perception_objective(model, config.weights) if objective is None else objective
-    start = keeper.restore(optimizer)
+    start, due = keeper.restore(optimizer)
     history: list[dict[str, float]] = []
     clock = _Clock()
     evaluation: dict[str, float] = {}
     model.train()
     with SummaryWriter(str(out_dir / "tensorboard"), purge_step=start) as writer, progress_bar(quiet) as bar:
         task = bar.add_task("training", total=total, completed=start, info="")
+        if due is not None:
+            evaluation = evaluated(model, optimizer, keeper, start, due, writer)
         for step in range(start, total):
             clock.start()
             if step == start or step % config.checkpoint_every == 0:
@@ -196,15 +199,11 @@ def train_perception(
             writer.add_scalar("speed/frames_per_s", clock.rate, step)
             writer.add_image("predictions", paint(frames, predictions), step, dataformats="HWC")
             recent = means(history[-config.checkpoint_every :])
+            curves = {**recent, "frames": float(done * source.batch_size)}
             if done == total or done // config.checkpoint_every % config.evaluate_every == 0:
-                # Whoever stops the run while it is evaluated loses no chapter.
-                keeper.save(optimizer, done, {**recent, "frames": float(done * source.batch_size)})
-                model.eval()
-                evaluation = keeper.evaluate()
-                model.train()
-                for name, value in evaluation.items():
-                    writer.add_scalar(f"evaluation/{name}", value, step)
-            keeper.save(optimizer, done, {**recent, **evaluation, "frames": float(done * source.batch_size)})
+                evaluation = evaluated(model, optimizer, keeper, done, curves, writer)
+            else:
+                keeper.save(optimizer, done, curves)
             if not (quiet or bar.console.is_terminal):
                 words = "  ".join(f"{name} {value:.3f}" for name, value in recent.items())
                 bar.console.print(
@@ -222,6 +221,28 @@ def train_perception(
         last_losses=means(history[-tenth:]),
         evaluation=evaluation,
     )
+
+
+def evaluated(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    keeper: Keeper,
+    step: int,
+    curves: Mapping[str, float],
+    writer: SummaryWriter,
+) -> dict[str, float]:
+    """Evaluate what so many steps have made of the model, and save it with its curves and what the evaluation found.
+
+    It is saved before, too, as one whose evaluation is due: whoever stops the run meanwhile loses nothing.
+    """
+    keeper.save(optimizer, step, curves, due=True)
+    model.eval()
+    evaluation = keeper.evaluate()
+    model.train()
+    for name, value in evaluation.items():
+        writer.add_scalar(f"evaluation/{name}", value, step - 1)
+    keeper.save(optimizer, step, {**curves, **evaluation})
+    return evaluation
 
 
 def rendered_chapter(

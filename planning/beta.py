@@ -55,8 +55,10 @@ class BetaActions:
         return torch.stack([self.alpha, self.beta], dim=-1)
 
     def mode(self) -> Tensor:
-        """Most likely actions (B, A)."""
-        return 2.0 * (self.alpha - 1.0) / (self.alpha + self.beta - 2.0).clamp(min=1e-6) - 1.0
+        """Most likely actions (B, A) in [-1, 1]; 0 where all are equally likely."""
+        above, flat = self.alpha + self.beta - 2.0, (self.alpha == 1.0) & (self.beta == 1.0)
+        mode = 2.0 * (self.alpha - 1.0) / above.clamp(min=1e-6) - 1.0
+        return torch.where(flat, 0.0, mode.clamp(-1.0, 1.0))  # rounding leads out of it where one is close to 1
 
     def mean(self) -> Tensor:
         """Mean actions (B, A)."""

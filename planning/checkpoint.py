@@ -11,7 +11,7 @@ import json
 import math
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ MAX_BYTES = 1 << 29
 MAX_HEADER_BYTES = 1 << 20
 HEADER_KEY = "automedon"
 _NETWORK, _OPTIMIZER = "network/", "optimizer/"
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32)  # what a float32 of a network may be written as
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 class CheckpointError(ValueError):
@@ -56,7 +58,7 @@ def save_checkpoint(
 ) -> None:
     """Write the network, normalisation statistics included, to a local path or fsspec URL; all or nothing."""
     write_tensors(
-        path, network.state_dict(), {**_describe(network), "run_config": dict(run_config), "metrics": _finite(metrics)}
+        path, network.state_dict(), {**_describe(network), "run_config": dict(run_config), "metrics": finite(metrics)}
     )
 
 
@@ -74,7 +76,7 @@ def load_checkpoint(path: str | Path, max_bytes: int = MAX_BYTES) -> Checkpoint:
     try:
         metrics = {str(name): float(value) for name, value in header.get("metrics", {}).items()}
         return Checkpoint(network, dict(header.get("run_config", {})), metrics, str(header.get("git_commit")))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{path}: metrics or run_config in the header is malformed: {error}") from None
 
 
@@ -142,7 +144,7 @@ def load_training_state(
     config, spec = _network_of(path, header)
     _require_same(path, _difference("network", config.model_dump(), network.config.model_dump()))
     _require_same(path, _difference("observation", json.loads(spec.to_json()), json.loads(network.spec.to_json())))
-    _check(path, _shapes(network.state_dict()), _strip(tensors, _NETWORK))
+    check_tensors(path, network.state_dict(), _strip(tensors, _NETWORK))
     network.load_state_dict(_strip(tensors, _NETWORK))
     moments = _strip(tensors, _OPTIMIZER)
     for name, parameter in network.named_parameters():
@@ -150,18 +152,20 @@ def load_training_state(
         for moment in ("step", "exp_avg", "exp_avg_sq"):
             tensor = moments.get(f"{moment}/{name}")
             expected = torch.Size([]) if moment == "step" else parameter.shape
-            if tensor is not None and tensor.shape == expected:
+            if tensor is not None and tensor.shape == expected and tensor.is_floating_point():
                 # The fused optimiser walks through memory: a moment must lie as its parameter does (channels_last).
                 state[moment] = tensor if moment == "step" else torch.empty_like(parameter.data).copy_(tensor)
         if len(state) not in (0, 3) or (state and not parameter.requires_grad):
-            raise CheckpointError(f"{path}: the optimiser state of {name} is incomplete or has another shape")
+            raise CheckpointError(f"{path}: the optimiser state of {name} is incomplete or has another shape or type")
         if state:
             optimizer.state[parameter] = state
     return _state_of(path, header)
 
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and header under a temporary name, then rename: a reader never sees half a file."""
+    """Write tensors and header under a temporary name, then rename: a reader never sees half a file.
+
+    Raises CheckpointError where the disk is full."""
     text = json.dumps({"format_version": FORMAT_VERSION, **header}, allow_nan=False)
     data = save_safetensors({n: t.detach().contiguous() for n, t in tensors.items()}, metadata={HEADER_KEY: text})
     if "://" in str(path):
@@ -178,6 +182,12 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], header: Mappi
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
+    except OSError as error:
+        if error.filename is not None:  # a path that cannot be used, not a disk that is full
+            raise
+        raise CheckpointError(
+            f"{path}: cannot be written: {_one_line(error)}; make room and go on with --resume"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -198,6 +208,9 @@ def read_tensors(path: str | Path, max_bytes: int = MAX_BYTES) -> tuple[dict[str
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: damaged: {_one_line(error)}") from None
     for name, tensor in tensors.items():
+        if tensor.dtype not in (*_FLOATS, *_INTEGERS):
+            known = ", ".join(_type(dtype) for dtype in (*_FLOATS, *_INTEGERS))
+            raise CheckpointError(f"{path}: tensor {name} is of {_type(tensor.dtype)}; those read are {known}")
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: tensor {name} holds NaN or infinity")
     return header, {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
@@ -275,7 +288,7 @@ def _load_network(
 ) -> ActorCritic:
     try:
         with torch.device("meta"):
-            _check(path, _shapes(build_network(config, spec, pretrained=False).state_dict()), tensors)
+            check_tensors(path, build_network(config, spec, pretrained=False).state_dict(), tensors)
     except CheckpointError:
         raise
     except (
@@ -288,23 +301,29 @@ def _load_network(
     return network
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def _check(path: str | Path, expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor]) -> None:
-    for name, shape in expected.items():
+def check_tensors(path: str | Path, expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError unless the tensors of a file are those expected, by name, shape and type."""
+    for name, like in expected.items():
         if name not in tensors:
             raise CheckpointError(f"{path}: tensor {name} is missing")
-        if tensors[name].shape != shape:
+        if tensors[name].shape != like.shape:
             given = tuple(tensors[name].shape)
             raise CheckpointError(
-                f"{path}: tensor {name} has shape {given}, but the header implies {tuple(shape)}; it is damaged, or of another "
-                "version of this program: train anew"
+                f"{path}: tensor {name} has shape {given}, but the header implies {tuple(like.shape)}; it is damaged, or of "
+                "another version of this program: train anew"
+            )
+        if tensors[name].dtype != like.dtype:
+            given_type, wanted = _type(tensors[name].dtype), _type(like.dtype)
+            raise CheckpointError(
+                f"{path}: tensor {name} is of {given_type}, but the header implies {wanted}; it is damaged"
             )
     for name in tensors:
         if name not in expected:
             raise CheckpointError(f"{path}: tensor {name} is not part of the network that the header describes")
+
+
+def _type(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _strip(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -322,6 +341,23 @@ def _difference(name: str, there: Any, here: Any) -> str | None:
     return None if there == here else f"{name} is {there} in the file and {here} here"
 
 
+def changed(before: Mapping[str, Any], now: Mapping[str, Any], may_change: Collection[str] = ()) -> str | None:
+    """The first entry, depth first, of which a run's configuration had another value than it has now, in words; None if none had.
+
+    may_change: entries at the top that may differ. One that was not there before, as in states of older versions, may be anything.
+    """
+    for name, value in now.items():
+        if name in may_change or name not in before or before[name] == value:
+            continue
+        if isinstance(value, Mapping) and isinstance(before[name], Mapping):
+            deeper = changed(before[name], value)
+            if deeper is not None:
+                return f"{name}.{deeper}"
+            continue
+        return f"{name} was {before[name]} in that run and is {value} now"
+    return None
+
+
 def _require_same(path: str | Path, difference: str | None) -> None:
     if difference is not None:
         raise CheckpointError(f"{path}: {difference}; resume with the config of that run, or start in a new folder")
@@ -334,7 +370,8 @@ def _state_of(path: str | Path, header: Mapping[str, Any]) -> dict[str, Any]:
     return state
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+def finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those that JSON can hold."""
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
 
 

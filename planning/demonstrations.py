@@ -21,7 +21,7 @@ from torch import Tensor
 
 from planning.beta import BetaActions
 from planning.imitation import ImitationConfig, imitation_loss
-from planning.kept_frames import FrameStore, KeptFramesError
+from planning.kept_frames import FrameStore, KeptFramesError, encoders_digest, require_encoders
 from planning.network import LATENT, ActorCritic, DrivingNetwork
 from planning.train_kept import DrawWeights, draw, draw_weights, with_silence
 
@@ -56,7 +56,7 @@ def open_shards(config: DemonstrationsConfig) -> FrameStore:
     Raises KeptFramesError: there are none, or one is damaged.
     """
     store = FrameStore()
-    for shard in sorted(Path(config.frames).glob("shard-*")):
+    for shard in _shards(config):
         store.add(shard)
     if not len(store):
         raise KeptFramesError(
@@ -64,6 +64,10 @@ def open_shards(config: DemonstrationsConfig) -> FrameStore:
             "or set ppo.demonstration_weight=0 to do without"
         )
     return store
+
+
+def _shards(config: DemonstrationsConfig) -> list[Path]:
+    return sorted(Path(config.frames).glob("shard-*"))
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,9 @@ class Demonstrations:
 
         Raises KeptFramesError: they do not fit this network.
         """
+        encoders = encoders_digest(network)
+        for shard in _shards(config):
+            require_encoders(shard, encoders)
         draws = np.cumsum(draw_weights(store.affordances(), config.draws))
         rng, latents, drivers = np.random.default_rng(seed), [], []
         # In the order in which they lie on the disk: what is drawn later is drawn by chance again.

@@ -43,9 +43,10 @@ def expert_distribution(actions: NDArray[np.float32], concentration: float) -> N
 
 
 def mode_of(expert: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The actions (B, A) that such a driver takes, the modes of its distribution."""
+    """The actions (B, A) that such a driver takes, the modes of its distribution; as `BetaActions.mode` has them."""
     above = expert - 1.0
-    return np.asarray(2.0 * above[..., 0] / np.maximum(above.sum(-1), 1e-6) - 1.0, np.float32)
+    mode = 2.0 * above[..., 0] / np.maximum(above.sum(-1), 1e-6) - 1.0
+    return np.where((above == 0.0).all(-1), 0.0, np.clip(mode, -1.0, 1.0)).astype(np.float32)
 
 
 def imitation_objective(model: Perceiver, config: ImitationConfig, weights: TaskWeights) -> Objective:

@@ -6,6 +6,7 @@ memory maps and never as pickles: what is learned from may be larger than memory
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import shutil
@@ -16,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from perception.features import SensorTokens
 from perception.labels import Affordance
 from planning.action import ACTION_SIZE
 
-_TOKENS, _PRESENT = "tokens-", "present-"
+_TOKENS, _PRESENT, _ENCODERS = "tokens-", "present-", "encoders.sha256"
 # Whether the system takes advice on what is read. Left to itself it reads ahead of rows that are drawn at random, and throws out
 # others for it: a round of 700 steps on 27 GB of frames and 24 GB of memory takes 333 s with advice, 1,013 s without.
 _ADVISED = hasattr(mmap, "MADV_WILLNEED")
@@ -35,7 +36,7 @@ _LABELS: dict[str, tuple[str, tuple[int, ...]]] = {
 
 
 class KeptFramesError(ValueError):
-    """A folder that holds no usable shard, or a shard without frames; the message is one line."""
+    """A folder that holds no usable shard, or a shard that cannot be written; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,52 @@ class KeptFrames:
         return len(self.expert)
 
 
-def write_shard(folder: Path, parts: Sequence[KeptFrames]) -> int:
+def encoders_digest(network: nn.Module) -> str:
+    """SHA-256 of the weights that make tokens, in hexadecimal; of 16 bits of each, so that an exported network has the same."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        if name.startswith(("camera.", "points.")):
+            digest.update(name.encode())
+            digest.update(tensor.detach().half().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def require_encoders(folder: Path, encoders: str) -> None:
+    """Whether a shard's tokens are of these encoders (`encoders_digest`); one of older versions does not say, and may be of any.
+
+    Raises KeptFramesError where they are of others."""
+    path = folder / _ENCODERS
+    if path.exists() and path.read_bytes() != encoders.encode():
+        raise KeptFramesError(
+            f"{folder}: frames as other encoders see them than those of this network; give it frames of its own, or delete these"
+        )
+
+
+def write_shard(folder: Path, parts: Sequence[KeptFrames], encoders: str | None = None) -> int:
     """Write frames as one shard, all or nothing; tokens with 16 bits a number. Returns how many.
 
-    Raises KeptFramesError where there is none."""
+    encoders: whose tokens they are, for `require_encoders`.
+    Raises KeptFramesError where there is none, or no room on the disk."""
     if not parts:
         raise KeptFramesError(f"{folder}: nothing was kept of this shard; let more be driven, or more of it be kept")
     unfinished = folder.with_name(f".{folder.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    for name in parts[0].tokens.values:
-        _write(unfinished / f"{_TOKENS}{name}", [part.tokens.values[name].half() for part in parts])
-    for name in parts[0].tokens.present:
-        _write(unfinished / f"{_PRESENT}{name}", [part.tokens.present[name] for part in parts])
-    for name in _LABELS:
-        _write(unfinished / name, [getattr(part, name) for part in parts])
-    os.replace(unfinished, folder)
+    try:
+        for name in parts[0].tokens.values:
+            _write(unfinished / f"{_TOKENS}{name}", [part.tokens.values[name].half() for part in parts])
+        for name in parts[0].tokens.present:
+            _write(unfinished / f"{_PRESENT}{name}", [part.tokens.present[name] for part in parts])
+        for name in _LABELS:
+            _write(unfinished / name, [getattr(part, name) for part in parts])
+        if encoders is not None:
+            (unfinished / _ENCODERS).write_text(encoders, encoding="ascii")
+        os.replace(unfinished, folder)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise KeptFramesError(
+            f"{folder}: cannot be written: {' '.join(str(error).split())}; make room and go on with --resume"
+        ) from None
     return sum(len(part) for part in parts)
 
 

@@ -18,7 +18,14 @@ from perception.heads import HeadsConfig, PerceptionHeads, Predictions
 from perception.points import BevGrid
 from perception.train_perception import PerceivingModule
 from planning.beta import BetaActions
-from planning.checkpoint import CheckpointError, load_checkpoint, read_tensors, save_checkpoint, write_tensors
+from planning.checkpoint import (
+    CheckpointError,
+    check_tensors,
+    load_checkpoint,
+    read_tensors,
+    save_checkpoint,
+    write_tensors,
+)
 from planning.network import DrivingNetwork
 
 NETWORK, HEADS = "latest.safetensors", "heads.safetensors"
@@ -84,10 +91,11 @@ def load_perceiver(folder: Path) -> tuple[Perceiver, dict[str, Any]]:
     try:
         with torch.random.fork_rng():
             perceiver = Perceiver(checkpoint.network, HeadsConfig.model_validate(header.get("heads")))
-        perceiver.heads.load_state_dict(tensors)
     except (ValidationError, RuntimeError) as error:
         text = " ".join(str(error).split())[:200]
         raise CheckpointError(f"{folder / HEADS}: does not fit the network beside it: {text}") from None
+    check_tensors(folder / HEADS, perceiver.heads.state_dict(), tensors)
+    perceiver.heads.load_state_dict(tensors)
     return perceiver.eval(), checkpoint.run_config
 
 

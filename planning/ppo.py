@@ -28,19 +28,16 @@ from torch.utils.tensorboard import SummaryWriter
 
 from planning.action import ACTION_SIZE
 from planning.advantages import generalised_advantages
-from planning.checkpoint import load_training_state, read_training_state, save_checkpoint, save_training_state
-from planning.network import LATENT, ActorCritic, DrivingNetwork, NetworkConfig
-from planning.rollout import EpisodeRecord, Rollout, Teacher, mean
+from planning.checkpoint import save_checkpoint
+from planning.network import LATENT, ActorCritic, DrivingNetwork
+from planning.ppo_state import STATE, PPOError, RunState, check_folder, restore_state, save_state
+from planning.rollout import Rollout, Teacher, mean
 
-LATEST, BEST, STATE = "latest.safetensors", "best.safetensors", "resume.safetensors"
+LATEST, BEST = "latest.safetensors", "best.safetensors"
 
 
 Demonstrated = Callable[[ActorCritic, int, torch.Generator], Tensor]
 """Mean divergence of a network's policy from what was demonstrated, on so many frames drawn anew."""
-
-
-class PPOError(ValueError):
-    """A run that cannot be started or continued; the message is one line for people."""
 
 
 class PPOConfig(BaseModel):
@@ -77,10 +74,15 @@ class PPOConfig(BaseModel):
         0.7, gt=0, le=10, description="share of the run after which that weight has fallen to 0; beyond 1 it never does"
     )
     value_epochs: int = Field(
-        0, ge=0, le=100, description="further passes over each rollout in which the value alone learns"
+        0,
+        ge=0,
+        le=100,
+        description="further passes over each rollout in which the value alone learns; a sensor network has to be frozen",
     )
     value_only_updates: int = Field(
-        0, ge=0, description="updates at the start in which only the value learns, for a policy that comes trained"
+        0,
+        ge=0,
+        description="updates at the start in which only the value learns, for a policy that comes trained; likewise",
     )
     demonstration_weight: float = Field(
         0.0, ge=0, description="of the divergence from what was demonstrated, nats; 0 needs no demonstrations"
@@ -147,11 +149,12 @@ def train(
         evaluate: called at checkpoints.
         teacher: another driver of the same environments, to stay near at first; asked while `teacher_weight` is above 0.
         demonstrated: what the policy goes on imitating, with `demonstration_weight`.
-        run_config: resolved configuration of the run, stored in the checkpoints.
+        run_config: resolved configuration of the run, stored in the checkpoints; compared where one is resumed.
         quiet: no progress bar (and no line at each checkpoint, which is what a file gets instead).
 
     Raises:
-        PPOError: the environment does not fit, the folder holds a run already, or the loss is no longer finite.
+        PPOError: the environment does not fit, the folder holds a run already or one of another configuration, or the loss is no
+            longer finite.
         CheckpointError: the run to resume from is damaged or had another network.
     """
     _require_fit(env, network, config)
@@ -162,14 +165,16 @@ def train(
     n, batch = env.num_envs, env.num_envs * config.rollout_steps
     num_updates = max(1, config.total_steps // batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
-    done, best_return, record = 0, None, EpisodeRecord()
-    check_folder(out_dir, network.config, config, n, resume)
-    if (out_dir / STATE).exists():
-        done, best_return, record = _restore(out_dir / STATE, network, optimizer)
+    settings = {"ppo": config.model_dump(), "num_envs": n, "run_config": dict(run_config or {})}
+    check_folder(out_dir, network.config, settings, resume)
+    done, best_return, record = restore_state(out_dir / STATE, network, optimizer)
     start, started, evaluation_s, ratio_error = done, time.perf_counter(), 0.0, 0.0
     buffer = Rollout(env, config.rollout_steps)
     network.train()
-    with SummaryWriter(str(out_dir / "tensorboard"), purge_step=done * batch) as writer, _progress_bar(quiet) as bar:
+    purge_step = (
+        done * batch + 1 if done else None
+    )  # the point of the last update is written at done * batch, and stays
+    with SummaryWriter(str(out_dir / "tensorboard"), purge_step=purge_step) as writer, _progress_bar(quiet) as bar:
         task = bar.add_task("training", total=num_updates * batch, completed=done * batch, info="")
         for update in range(start, num_updates):
             generator = torch.Generator().manual_seed(_seed(config.seed, update, 0))
@@ -212,10 +217,7 @@ def train(
                     best_return = criterion
                     save_checkpoint(out_dir / BEST, network, run_config or {}, metrics)
             save_checkpoint(out_dir / LATEST, network, run_config or {}, metrics)
-            state = {"update": done, "best_return": best_return, "record": record.to_json()}
-            save_training_state(
-                out_dir / STATE, network, optimizer, {**state, "ppo": config.model_dump(), "num_envs": n}
-            )
+            save_state(out_dir / STATE, network, optimizer, RunState(done, best_return, record), settings)
             if not (quiet or bar.console.is_terminal):  # a log file gets lines instead of a bar
                 bar.console.print(
                     f"{done * batch:,} of {num_updates * batch:,} steps   {info}", highlight=False, soft_wrap=True
@@ -278,8 +280,8 @@ def _learn(
             optimizer.zero_grad(set_to_none=True)
             terms = torch.zeros(8)
             for chosen, advantage in zip(minibatch.view(-1, chunk), normalised.view(-1, chunk), strict=True):
-                distribution, value = network({key: o[chosen] for key, o in observations.items()})
-                distribution = distribution.sharpened(config.sharpness)
+                plain, value = network({key: o[chosen] for key, o in observations.items()})
+                distribution = plain.sharpened(config.sharpness)
                 log_ratio = distribution.log_prob(actions[chosen]) - old_log_probs[chosen]
                 ratio = log_ratio.exp()
                 clipped = ratio.clamp(1.0 - config.clip, 1.0 + config.clip)
@@ -291,7 +293,8 @@ def _learn(
                 if acting:
                     loss = loss + policy_loss - entropy_weight * entropy
                     if leash > 0:
-                        distance = (distribution.mean() - taught[chosen]).square().sum() / size
+                        # A teacher that is a policy says its mean as it is: sharpened, an equal one would be away from it.
+                        distance = (plain.mean() - taught[chosen]).square().sum() / size
                         loss = loss + leash * distance
                 loss.backward()
                 with torch.no_grad():
@@ -347,45 +350,6 @@ def _learn_value(
                 (0.5 * config.value_weight / size * (value - targets[chosen]).square().sum()).backward()
             nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
             optimizer.step()
-
-
-def check_folder(out_dir: Path, network: NetworkConfig, config: PPOConfig, num_envs: int, resume: bool) -> None:
-    """Whether a run with these values can begin in the folder, or go on there; only `total_steps` may have changed since.
-
-    Reads one file and builds nothing. Raises PPOError and CheckpointError as `train`.
-    """
-    path = out_dir / STATE
-    if not path.exists():
-        return
-    if not resume:
-        raise PPOError(f"{out_dir} already holds a training run; add --resume to go on, or choose another folder")
-    state = read_training_state(path, network)
-    try:
-        for name, value in {**config.model_dump(), "num_envs": num_envs}.items():
-            before = state["num_envs"] if name == "num_envs" else state["ppo"][name]
-            if name != "total_steps" and before != value:
-                raise PPOError(
-                    f"{path}: {name} was {before} in that run and is {value} now; resume with the same value, or start "
-                    "in a new folder"
-                )
-    except (KeyError, TypeError) as error:
-        raise _malformed(path, error) from None
-
-
-def _malformed(path: Path, error: Exception) -> PPOError:
-    return PPOError(f"{path}: the training state is malformed: {type(error).__name__} {error}")
-
-
-def _restore(
-    path: Path, network: ActorCritic, optimizer: torch.optim.Optimizer
-) -> tuple[int, float | None, EpisodeRecord]:
-    """Updates done, best evaluation return and episodes so far."""
-    state = load_training_state(path, network, optimizer)
-    try:
-        best_return = None if state["best_return"] is None else float(state["best_return"])
-        return int(state["update"]), best_return, EpisodeRecord.from_json(state["record"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _malformed(path, error) from None
 
 
 def _evaluate(evaluate: Evaluate, network: ActorCritic) -> dict[str, float]:

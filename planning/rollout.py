@@ -43,12 +43,13 @@ class EpisodeRecord:
         self.last_lengths.append(float(length))
 
     def see_final_info(self, final_info: Mapping[str, Any]) -> None:
-        """Keep the numbers per episode in a batched `final_info` (success, completion, ...)."""
+        """Keep the numbers per episode in a batched `final_info` (success, completion, ...), where they are finite."""
         for name, values in final_info.items():
             mask = final_info.get(f"_{name}")
             if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "biuf" and mask is not None:
-                seen = self.final_info.setdefault(name, deque(maxlen=RECENT_EPISODES))
-                seen.extend(float(v) for v in values[mask])
+                numbers = [float(v) for v in values[mask] if np.isfinite(v)]
+                if numbers:
+                    self.final_info.setdefault(name, deque(maxlen=RECENT_EPISODES)).extend(numbers)
 
     def curves(self) -> dict[str, float]:
         """Means over the last finished episodes; nothing before the first one has finished."""
@@ -73,10 +74,10 @@ class EpisodeRecord:
         record = EpisodeRecord()
         record.episodes = int(values["episodes"])
         record.first_returns = [float(v) for v in values["first_returns"]]
-        record.last_returns.extend(values["last_returns"])
-        record.last_lengths.extend(values["last_lengths"])
+        record.last_returns.extend(float(v) for v in values["last_returns"])
+        record.last_lengths.extend(float(v) for v in values["last_lengths"])
         for name, seen in values["final_info"].items():
-            record.final_info[name] = deque(seen, maxlen=RECENT_EPISODES)
+            record.final_info[name] = deque((float(v) for v in seen), maxlen=RECENT_EPISODES)
         return record
 
 

@@ -25,7 +25,7 @@ from fusion.attention import POINTS
 from perception.heads import outlook_parts
 from perception.labels import Affordance
 from perception.losses import outlook_losses
-from perception.train_perception import Keeper, TaskWeights, descend, means, progress_bar, schedule
+from perception.train_perception import Keeper, TaskWeights, descend, evaluated, means, progress_bar, schedule
 from planning.imitation import THROTTLE, ImitationConfig, imitation_loss, mode_of
 from planning.kept_frames import FrameStore, KeptFrames
 from planning.network import DrivingNetwork
@@ -109,7 +109,7 @@ def train_on_kept(
     learning = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     total, silent = config.rounds * config.steps, (config.silent_camera, config.silent_lidar)
-    start = keeper.restore(optimizer)
+    start, due = keeper.restore(optimizer)
     store = FrameStore()
     for number in range(start // config.steps):
         _add(store, collect(number))
@@ -118,6 +118,8 @@ def train_on_kept(
     collect_s = learn_s = 0.0
     with SummaryWriter(str(out_dir / "tensorboard"), purge_step=start) as writer, progress_bar(quiet) as bar:
         task = bar.add_task("training", total=total, completed=start, info="")
+        if due is not None:
+            evaluation = evaluated(network, optimizer, keeper, start, due, writer)
         for number in range(start // config.steps, config.rounds):
             began = time.perf_counter()
             network.eval()
@@ -141,16 +143,12 @@ def train_on_kept(
             collect_s, learn_s = collect_s + learned_from - began, learn_s + ended - learned_from
             done = (number + 1) * config.steps
             recent = {**means(history[-config.steps :]), "frames": float(len(store))}
-            evaluated = done == total or (number + 1) % config.evaluate_every == 0
-            if evaluated:
-                keeper.save(optimizer, done, recent)  # whoever stops the run while it is evaluated loses no round
-                network.eval()
-                evaluation = keeper.evaluate()
-                for name, value in evaluation.items():
-                    writer.add_scalar(f"evaluation/{name}", value, done - 1)
-            keeper.save(optimizer, done, {**recent, **evaluation})
+            fresh: dict[str, float] = {}
+            if done == total or (number + 1) % config.evaluate_every == 0:
+                evaluation = fresh = evaluated(network, optimizer, keeper, done, recent, writer)
+            else:
+                keeper.save(optimizer, done, recent)
             if not (quiet or bar.console.is_terminal):
-                fresh = evaluation if evaluated else {}
                 words = "  ".join(f"{name} {value:.3f}" for name, value in {**recent, **fresh}.items())
                 spent = f"collected {learned_from - began:.0f} s  learned {ended - learned_from:.0f} s"
                 bar.console.print(

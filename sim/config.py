@@ -6,8 +6,9 @@ Knows TOML and pydantic; each model stands beside what it configures.
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -101,7 +102,35 @@ def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
     key = ".".join(_place(model, problem["loc"])[0])
     words = problem["msg"].removeprefix("Value error, ")
     given = "" if problem["type"] == "missing" or ", got " in words else f", got {problem['input']!r}"
-    return f"{key or 'value'}: {words[:1].lower()}{words[1:]}{given}{more}"
+    if not key:  # of the whole, as `require_finite` says it
+        return f"{words}{given}{more}"
+    return f"{key}: {words[:1].lower()}{words[1:]}{given}{more}"
+
+
+def require_finite(config: Model) -> Model:
+    """The configuration itself, for validators of what is written as JSON, which has no infinity.
+
+    Raises ValueError naming the first entry that is infinite or no number."""
+    found = _not_finite(config.model_dump(), "")
+    if found is not None:
+        raise ValueError(f"{found[0]}: must be a finite number, got {found[1]}")
+    return config
+
+
+def _not_finite(value: Any, name: str) -> tuple[str, float] | None:
+    """Name and value of the first float within that is not finite."""
+    parts: Iterable[tuple[object, Any]]
+    match value:
+        case float() if not math.isfinite(value):
+            return name, value
+        case dict():
+            parts = value.items()
+        case list() | tuple():
+            parts = enumerate(value)
+        case _:
+            return None
+    found = (_not_finite(part, f"{name}.{key}" if name else str(key)) for key, part in parts)
+    return next(filter(None, found), None)
 
 
 def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], list[type[BaseModel]]]:

@@ -115,6 +115,7 @@ class SharedTown(Town):
         self._wanted: NDArray[np.float32] | None = None  # (N, A, 2) of this tick, once it was asked for
 
     def begin(self, rng: np.random.Generator) -> None:
+        self._wanted = None  # of the chapter before; to be asked at tick 0 is also how an observer forgets its detours
         super().begin(rng)
         self.followed = rng.random(self.world.num_envs) < self.student_share
         self.erring &= ~self.followed  # the student errs by itself
@@ -152,6 +153,7 @@ class _ImitationTown(SharedTown):
 
     def begin(self, rng: np.random.Generator) -> None:
         self.student_share = self.source.student_share
+        self._rendered = False
         super().begin(rng)
 
     def drive(self, ticks: int) -> None:

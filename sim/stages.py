@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.table import Table
 
+from perception.preprocess import ObservationSpec
 from planning.checkpoint import save_checkpoint
 from planning.network import build_network
 from sim.config import ConfigError, load_config, read_stage
+from sim.observation import PRIVILEGED_SIZE
 from sim.sensors.rig import RigConfig
 from sim.sensors.rig import rig as rig_by_name
 from sim.train import TrainConfig, train
@@ -28,6 +30,8 @@ from sim.train_fuse import TrainFuseConfig, fuse_stage
 from sim.train_perception import TrainPerceptionConfig, spec_of, train_stage
 
 REPORT = "report.json"  # in the folder of a step that is done
+# A piece that is measured needs nothing that an earlier step has yet to leave.
+_ALONE = {"start_from": None, "expert": "rules"}
 StageConfig = TrainConfig | TrainPerceptionConfig | TrainDistillConfig | TrainFuseConfig
 
 
@@ -136,12 +140,9 @@ def measured_rate(config: StageConfig) -> tuple[int, str, float]:
         out = Path(folder)
         if isinstance(config, TrainConfig):
             batch = config.num_envs * config.ppo.rollout_steps
-            alone = {
-                "total_steps": 2 * batch,
-                "demonstration_weight": 0.0,
-            }  # what an earlier step will leave is not there
+            ppo = config.ppo.model_copy(update={"total_steps": 2 * batch, "demonstration_weight": 0.0})
             short: dict[str, Any] = {
-                "ppo": config.ppo.model_copy(update=alone), "demonstrations": None, "evaluation_maps": (), "evaluation_episodes": 1,
+                "ppo": ppo, "demonstrations": None, "evaluation_maps": (), "evaluation_episodes": 1,
                 "env": config.env.model_copy(update={"max_steps": min(config.env.max_steps, 20)}),
             }  # fmt: skip
             if config.start_from is not None:
@@ -165,7 +166,7 @@ def _measured_frames(config: TrainPerceptionConfig | TrainDistillConfig, out: Pa
             piece = config.model_copy(update={"perception": perception, "evaluation_frames": 0})
             report = train_stage(piece, folder, False, quiet)
         else:
-            short = {"perception": perception, "evaluation_episodes": 0, "start_from": None, "teacher": None}
+            short = {"perception": perception, "evaluation_episodes": 0, **_ALONE, "teacher": None}
             driven = config.frames.model_copy(update={"expert_chapters": 0})
             report = distill_stage(config.model_copy(update={**short, "frames": driven}), folder, False, quiet)
         seconds.append(float(report["seconds"]))
@@ -182,7 +183,7 @@ def _measured_fuse(config: TrainFuseConfig, out: Path) -> tuple[int, str, float]
     pieces = (10, 50)
     for moments in pieces:
         short = {
-            "first_shards": 1, "validation_shards": 0, "evaluation_episodes": 0, "start_from": None,
+            "first_shards": 1, "validation_shards": 0, "evaluation_episodes": 0, **_ALONE,
             "frames": config.frames.model_copy(update={"moments": moments}),
             "training": training.model_copy(update={"rounds": 1, "steps": 4}),
         }  # fmt: skip
@@ -197,6 +198,9 @@ def _measured_fuse(config: TrainFuseConfig, out: Path) -> tuple[int, str, float]
 
 def _untrained(config: TrainConfig, path: Path) -> str:
     """A checkpoint of the network's shape, in place of the one that an earlier step will leave."""
-    rig = config.env.rig if isinstance(config.env.rig, RigConfig) else rig_by_name(config.env.rig)
-    save_checkpoint(path, build_network(config.network, spec_of(rig)), {}, {})
+    if config.network.kind == "privileged":
+        spec = ObservationSpec({}, 0, ego_size=0, route_points=0, privileged_size=PRIVILEGED_SIZE)
+    else:
+        spec = spec_of(config.env.rig if isinstance(config.env.rig, RigConfig) else rig_by_name(config.env.rig))
+    save_checkpoint(path, build_network(config.network, spec), {}, {})
     return str(path)

@@ -25,10 +25,11 @@ from planning.beta import BetaActions
 from planning.checkpoint import load_checkpoint
 from planning.demonstrations import Demonstrations, DemonstrationsConfig, open_shards
 from planning.network import ActorCritic, DrivingNetwork, NetworkConfig, build_network, network_config
-from planning.ppo import Demonstrated, PPOConfig, check_folder
+from planning.ppo import Demonstrated, PPOConfig
 from planning.ppo import train as train_ppo
+from planning.ppo_state import check_folder
 from planning.rollout import Teacher
-from sim.config import ConfigError
+from sim.config import ConfigError, require_finite
 from sim.drive import load_policy
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.dynamics import vehicle_of
@@ -99,6 +100,8 @@ class TrainConfig(BaseModel):
     network: NetworkConfig = network_config("small")
     ppo: PPOConfig = PPOConfig.model_validate({})
 
+    _check = model_validator(mode="after")(require_finite)
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_size(cls, values: Any) -> Any:
@@ -132,21 +135,10 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
         ConfigError: the parts of the configuration do not fit each other. MapError: a town kept for validation or tests.
         KeptFramesError: demonstrations that are not there, are damaged, or do not fit the network.
     """
-    if seed_split(config.seed) != "train":
-        raise ConfigError(f"seed {config.seed} is not a training seed; allowed are 0 to 9999")
-    for town in config.maps or (config.env.map,):
-        check_training_map(town)
-    if (config.network.kind == "privileged") != (config.env.observation == "privileged"):
-        raise ConfigError(
-            f"network.kind {config.network.kind!r} does not fit env.observation {config.env.observation!r}: a privileged "
-            "network goes with observation 'privileged', a sensor network with 'sensors' or 'both'"
-        )
-    if config.start_from is None and (config.frozen or config.teacher == "start"):
-        raise ConfigError("frozen = true and teacher = 'start' need start_from, the checkpoint of a trained network")
-    if config.demonstrations is not None and not config.frozen:
-        raise ConfigError("demonstrations are learned from as features; they need frozen = true")
-    ppo = config.ppo.model_copy(update={"seed": config.seed})
-    check_folder(out_dir, config.network, ppo, config.num_envs, resume)
+    _require_fit(config)
+    ppo, run_config = config.ppo.model_copy(update={"seed": config.seed}), config.model_dump(mode="json")
+    settings = {"ppo": ppo.model_dump(), "num_envs": config.num_envs, "run_config": run_config}
+    check_folder(out_dir, config.network, settings, resume)
     out_dir.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is told before anything is built
     shards = None
     if config.demonstrations is not None and config.ppo.demonstration_weight > 0:
@@ -172,7 +164,6 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     console.print(f"{sum(p.numel() for p in network.parameters()):,} parameters; {config.num_envs} environments")
     before = judge(network)
     console.print(f"before: mean return {before['return']:.2f}, route completion {before['route_completion']:.3f}")
-    run_config = config.model_dump(mode="json")
     result = train_ppo(
         env, network, ppo, out_dir, resume=resume, evaluate=judge, teacher=_teacher(config, env, batches, network),
         demonstrated=demonstrated, run_config=run_config, quiet=console.quiet,
@@ -192,6 +183,42 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
         "total_seconds": time.perf_counter() - started,
         "out": str(out_dir),
     }
+
+
+def _require_fit(config: TrainConfig) -> None:
+    """Raises ConfigError where parts do not fit each other, MapError for a town kept for validation or tests."""
+    network, ppo = config.network, config.ppo
+    if seed_split(config.seed) != "train":
+        raise ConfigError(f"seed {config.seed} is not a training seed; allowed are 0 to 9999")
+    if "seed" in ppo.model_fields_set and ppo.seed != config.seed:
+        raise ConfigError(
+            f"ppo.seed is {ppo.seed}, but PPO takes the run's seed, {config.seed}; give seed={ppo.seed} instead"
+        )
+    for town in config.maps or (config.env.map,):
+        check_training_map(town)
+    if (network.kind == "privileged") != (config.env.observation == "privileged"):
+        raise ConfigError(
+            f"network.kind {network.kind!r} does not fit env.observation {config.env.observation!r}: a privileged "
+            "network goes with observation 'privileged', a sensor network with 'sensors' or 'both'"
+        )
+    if config.start_from is None and (config.frozen or config.teacher == "start"):
+        raise ConfigError("frozen = true and teacher = 'start' need start_from, the checkpoint of a trained network")
+    if config.demonstrations is not None and not config.frozen:
+        raise ConfigError("demonstrations are learned from as features; they need frozen = true")
+    if (
+        config.demonstrations is not None
+        and ppo.demonstration_weight > 0
+        and network.fusion not in ("attention", "route")
+    ):
+        raise ConfigError(
+            f"demonstrations are kept as tokens, which fusion {network.fusion!r} does not have; give network.fusion 'attention' or "
+            "'route', or ppo.demonstration_weight=0"
+        )
+    if network.kind == "sensor" and not config.frozen and (ppo.value_epochs or ppo.value_only_updates):
+        raise ConfigError(
+            f"ppo.value_epochs = {ppo.value_epochs} and ppo.value_only_updates = {ppo.value_only_updates} would move the features "
+            "that policy and value share; set both to 0, or frozen = true"
+        )
 
 
 def _take_weights(network: ActorCritic, path: str) -> None:
@@ -258,8 +285,8 @@ def training_env(config: TrainConfig) -> MixedVectorEnv:
 
 
 def judge_batches(config: TrainConfig, driving_map: DrivingMap) -> list[DriveBatch]:
-    """Where a run is judged. driving_map: the one of env.map, which is driven on where no others are given."""
+    """Where a run is judged. driving_map: the first one that is trained on, which is that of env.map unless `maps` are given."""
     count = config.evaluation_episodes
     if config.evaluation_maps:
         return [mixed_batch(config.env, count, town, config.scenario_share) for town in config.evaluation_maps]
-    return [DriveBatch(config.env, min(config.num_envs, count), driving_map)]
+    return [DriveBatch(config.env, min(config.num_envs, count), None if config.maps else driving_map)]

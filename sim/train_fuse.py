@@ -23,7 +23,7 @@ from perception.features import SensorTokens
 from perception.points import BevGrid
 from perception.precision import bfloat16_is_faster
 from planning.checkpoint import load_checkpoint, save_checkpoint
-from planning.kept_frames import FrameStore, write_shard
+from planning.kept_frames import FrameStore, encoders_digest, require_encoders, write_shard
 from planning.network import DrivingNetwork
 from planning.perceiver import Perceiver, load_perceiver
 from planning.train_kept import KeptTrainingConfig, kept_scores, train_on_kept
@@ -111,9 +111,14 @@ def _shards(
     numbers: Sequence[int],
     student_share: float,
 ) -> list[Path]:
-    """The folders of these shards; those that are not there are driven."""
+    """The folders of these shards; those that are not there are driven.
+
+    Raises KeptFramesError where one is there that other encoders have seen."""
     shards = {number: folder / f"shard-{number:04d}" for number in numbers}
     missing = [number for number, shard in shards.items() if not shard.exists()]
+    encoders = encoders_digest(network)
+    for number in shards.keys() - missing:
+        require_encoders(shards[number], encoders)
     if config.workers == 1 or not missing:
         for number in missing:
             _drive(config, network, split, shards[number], number, student_share)
@@ -170,7 +175,7 @@ def _drive(
             return network.act_on(tokens)[0].mode().numpy()  # type: ignore[no-any-return]
 
     source = ChosenFrames(frames, rig_by_name(config.rig), grid, config.seed, split, look, act, expert_of(config))
-    write_shard(shard, list(source.kept(number, student_share)))
+    write_shard(shard, list(source.kept(number, student_share)), encoders_digest(network))
 
 
 def _freeze(model: Perceiver) -> None:

@@ -27,11 +27,18 @@ from perception.train_perception import (
     PerceptionResult,
     train_perception,
 )
-from planning.checkpoint import load_training_state, read_training_state, save_checkpoint, save_training_state
+from planning.checkpoint import (
+    changed,
+    finite,
+    load_training_state,
+    read_training_state,
+    save_checkpoint,
+    save_training_state,
+)
 from planning.network import DrivingNetwork, NetworkConfig, network_config
 from planning.perceiver import HEADS, NETWORK, Perceiver, save_perceiver
 from planning.train_kept import KeptTrainingResult
-from sim.config import ConfigError
+from sim.config import ConfigError, require_finite
 from sim.evaluation.perception_scores import perception_scores
 from sim.labelled_frames import VALIDATION_TOWNS, DrivenFrames, DrivesConfig, FramesConfig
 from sim.roads.towns import check_training_map
@@ -56,6 +63,8 @@ class FrameTrainingConfig(BaseModel):
     frames: DrivesConfig = DrivesConfig()
     network: NetworkConfig = network_config("small")
     heads: HeadsConfig = HeadsConfig.model_validate({})
+
+    _check = model_validator(mode="after")(require_finite)
 
     @model_validator(mode="before")
     @classmethod
@@ -140,8 +149,16 @@ def begin_run(config: FrameTrainingConfig, out_dir: Path, resume: bool, may_chan
             raise ConfigError(
                 f"{out_dir} already holds a training run; add --resume to go on, or choose another folder"
             )
-        state = read_training_state(out_dir / STATE, config.network)
-        _require_same(out_dir / STATE, state.get("run_config"), config.model_dump(mode="json"), may_change)
+        before = read_training_state(out_dir / STATE, config.network).get("run_config")
+        if not isinstance(before, dict):
+            raise PerceptionError(
+                f"{out_dir / STATE}: does not say the configuration of its run; start in a new folder"
+            )
+        difference = changed(before, config.model_dump(mode="json"), may_change)
+        if difference is not None:
+            raise PerceptionError(
+                f"{out_dir / STATE}: {difference}; resume with the same value, or start in a new folder"
+            )
     for name in config.frames.towns:
         check_training_map(name)
     out_dir.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is told before anything is built
@@ -152,15 +169,6 @@ def begin_run(config: FrameTrainingConfig, out_dir: Path, resume: bool, may_chan
     if config.network.camera_imagenet and rig.cameras:
         network.camera.load_imagenet()
     return Perceiver(network, config.heads)
-
-
-def _require_same(path: Path, before: Any, now: Mapping[str, Any], may_change: Collection[str]) -> None:
-    for name, value in now.items():
-        was = before.get(name) if isinstance(before, dict) else None
-        if name not in may_change and was != value:
-            raise PerceptionError(
-                f"{path}: {name} was {was} in that run and is {value} now; resume with the same values, or start in a new folder"
-            )
 
 
 def announce(model: Perceiver, source: DrivenFrames, console: Console) -> None:
@@ -237,22 +245,29 @@ class RunKeeper:
         self._evaluate = evaluate
         self._best: float | None = None
 
-    def restore(self, optimizer: torch.optim.Optimizer) -> int:
+    def restore(self, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float] | None]:
         path = self._out_dir / STATE
         if not path.exists():
-            return 0
+            return 0, None
         state = load_training_state(path, self._model, optimizer)  # type: ignore[arg-type]  # has config, spec, tensors
-        best = state.get("best")
-        self._best = None if best is None else float(best)
-        return int(state["step"])
+        best, due = state.get("best"), state.get("due")
+        try:
+            self._best = None if best is None else float(best)
+            return int(state["step"]), None if due is None else {name: float(value) for name, value in due.items()}
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise PerceptionError(
+                f"{path}: the training state is malformed: {type(error).__name__} {error}; start in a new folder"
+            ) from None
 
-    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float]) -> None:
+    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float], due: bool = False) -> None:
         save_perceiver(self._out_dir, self._model, self._run_config, curves)
         score = curves.get("score")
         if score is not None and (self._best is None or score > self._best):
             self._best = score
             save_checkpoint(self._out_dir / BEST, self._model.network, self._run_config, curves)
-        state = {"step": step, "best": self._best, "run_config": self._run_config}
+        state: dict[str, Any] = {"step": step, "best": self._best, "run_config": self._run_config}
+        if due:
+            state["due"] = finite(curves)
         save_training_state(self._out_dir / STATE, self._model, optimizer, state)  # type: ignore[arg-type]
 
     def evaluate(self) -> dict[str, float]:

@@ -13,6 +13,11 @@ class Killed(Exception):
     """Raised in place of the step at which a training is killed."""
 
 
+def killed(*_: Any) -> Any:
+    """In place of what runs when a training is killed."""
+    raise Killed
+
+
 def kill_at_step(loop: ModuleType, step: int, run: Callable[[], Any]) -> None:
     """Run a training whose loop learns in `loop._learn`, and kill it in place of its step-th call, counted from 1."""
     learn, calls = loop._learn, []

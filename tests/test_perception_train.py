@@ -1,14 +1,28 @@
-"""The order in which frames of a chapter are learned from: all of them, as often as told, whole, and the same for the same seed."""
+"""Learning in chapters: each frame as often as told, whole, in an order that the seed decides; each network with its own score."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from killed_runs import Killed
 from torch import nn
 
 from perception.labels import MAX_BOXES, BoxField, LabelledFrames
-from perception.train_perception import PerceptionError, descend, rendered_chapter
+from perception.points import BevGrid
+from perception.preprocess import ObservationSpec
+from perception.train_perception import (
+    PerceivingModule,
+    PerceptionConfig,
+    PerceptionError,
+    descend,
+    rendered_chapter,
+    train_perception,
+)
 
 BATCH = 4
 
@@ -101,3 +115,85 @@ def test_a_step_without_end_is_refused_before_it_is_taken() -> None:
     with pytest.raises(PerceptionError, match="gradient is no longer finite"):
         descend(model, optimizer, {}, model.weight.abs().sqrt().sum(), 1.0)
     assert model.weight.item() == 0.0
+
+
+class Unpictured(Numbered):
+    """Such frames of a car without cameras."""
+
+    def next(self) -> LabelledFrames:
+        return replace(super().next(), depth={}, semantic={})
+
+
+class Weight(PerceivingModule):
+    """One number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.grid = ObservationSpec({}, 0), BevGrid()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+
+class Memory:
+    """A keeper that keeps in memory (perception.train_perception.Keeper); `die_at` is the number of an evaluation."""
+
+    def __init__(self) -> None:
+        self.saved: list[tuple[int, dict[str, float], bool]] = []
+        self.evaluated, self.die_at = 0, 0
+
+    def restore(self, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float] | None]:
+        if not self.saved:
+            return 0, None
+        step, curves, due = self.saved[-1]
+        return step, curves if due else None
+
+    def save(self, optimizer: torch.optim.Optimizer, step: int, curves: Mapping[str, float], due: bool = False) -> None:
+        self.saved.append((step, dict(curves), due))
+
+    def evaluate(self) -> dict[str, float]:
+        self.evaluated += 1
+        if self.evaluated == self.die_at:
+            raise Killed
+        return {"score": float(len({step for step, _, _ in self.saved}))}
+
+
+def learn(keeper: Memory, out: Path) -> dict[str, float]:
+    """Five chapters of a step, of which every second one and the last are evaluated."""
+    model = Weight()
+    config = PerceptionConfig.model_validate(
+        {
+            "total_frames": 5 * BATCH,
+            "checkpoint_every": 1,
+            "evaluate_every": 2,
+            "augment": {"flip": 0.0},
+        }
+    )
+    result = train_perception(
+        model, Unpictured(), config, 0, out, keeper, lambda f, p: np.zeros((4, 4, 3), np.uint8), quiet=True,
+        objective=lambda f: ({"x": model.weight.square().sum()}, model.weight.square().sum(), None),  # type: ignore[arg-type, return-value]
+    )  # fmt: skip
+    return result.evaluation
+
+
+def test_a_network_is_saved_with_its_own_score_and_no_other(tmp_path: Path) -> None:
+    keeper = Memory()
+    assert learn(keeper, tmp_path) == {"score": 5.0}
+    assert all(curves["frames"] == step * BATCH for step, curves, _ in keeper.saved)
+    told = [(step, curves.get("score"), due) for step, curves, due in keeper.saved]
+    assert told == [
+        (1, None, False), (2, None, True), (2, 2.0, False), (3, None, False), (4, None, True), (4, 4.0, False), (5, None, True),
+        (5, 5.0, False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("die_at", [1, 2, 3])
+def test_an_evaluation_in_which_a_run_was_killed_is_made_up_for(tmp_path: Path, die_at: int) -> None:
+    unbroken, keeper = Memory(), Memory()
+    learn(unbroken, tmp_path / "unbroken")
+    keeper.die_at = die_at
+    with pytest.raises(Killed):
+        learn(keeper, tmp_path)
+    assert learn(keeper, tmp_path) == {"score": 5.0}
+    assert keeper.evaluated == 4
+    assert [(step, curves.get("score")) for step, curves, due in keeper.saved if not due] == [
+        (step, curves.get("score")) for step, curves, due in unbroken.saved if not due
+    ]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.distributions import Beta
 
 from planning.beta import BetaActions
+from planning.imitation import mode_of
 
 LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=4, max_size=4)
 
@@ -65,3 +66,25 @@ def test_samples_stay_inside_where_the_density_is_finite() -> None:
     assert actions.abs().max() < 1
     assert torch.isfinite(extreme.log_prob(actions)).all()
     assert torch.isfinite(extreme.log_prob(torch.ones(5000, 2))).all()
+
+
+def test_modes_are_actions_whatever_the_rounding() -> None:
+    """Where one of both is nearly 1 and the other large, the quotient is not exact; where both are 1 any action is as good."""
+    generator = torch.Generator().manual_seed(0)
+    large, small = 60 * torch.rand(20_000, 2, generator=generator), 15 * torch.rand(20_000, 2, generator=generator) - 20
+    for logits in (torch.cat([large, small], dim=1), torch.cat([small, large], dim=1)):
+        driven = BetaActions.from_logits(logits)
+        for mode in (driven.mode(), torch.from_numpy(mode_of(driven.concentrations().numpy()))):
+            assert mode.abs().max() <= 1.0
+    flat = BetaActions(torch.ones(1, 2), torch.ones(1, 2))
+    assert torch.equal(flat.mode(), torch.zeros(1, 2))
+    assert not mode_of(flat.concentrations().numpy()).any()
+
+
+def test_ordinary_modes_are_the_quotient_to_the_bit() -> None:
+    logits = 3 * torch.randn(20_000, 4, generator=torch.Generator().manual_seed(1))
+    driven = BetaActions.from_logits(logits)
+    plain = 2.0 * (driven.alpha - 1.0) / (driven.alpha + driven.beta - 2.0).clamp(min=1e-6) - 1.0
+    inside = plain.abs() <= 1.0
+    assert inside.float().mean() > 0.999
+    assert torch.equal(driven.mode()[inside], plain[inside])

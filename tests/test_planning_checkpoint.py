@@ -20,6 +20,7 @@ from planning.checkpoint import (
     CheckpointError,
     export_checkpoint,
     load_checkpoint,
+    load_training_state,
     read_tensors,
     save_checkpoint,
     save_training_state,
@@ -74,6 +75,28 @@ def test_what_was_saved_comes_back_with_everything_around_it(tmp_path: Path, whe
         assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.safetensors"]  # no temporary file left
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_floats_of_fewer_bits_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    path = edited(tmp_path, lambda h, t: t.update({"policy.0.weight": t["policy.0.weight"].to(dtype)}))
+    read = load_checkpoint(path).network.state_dict()["policy.0.weight"]
+    assert torch.equal(read, small_network().state_dict()["policy.0.weight"].to(dtype).float())
+
+
+def test_a_moment_that_is_no_float_is_refused(tmp_path: Path) -> None:
+    network, path = small_network(), tmp_path / "resume.safetensors"
+    optimizer = torch.optim.Adam(network.parameters())
+    network.act({"privileged": torch.ones(2, 4)}).mode().sum().backward()
+    optimizer.step()
+    save_training_state(path, network, optimizer, {})
+    header, tensors = read_tensors(path)
+    tensors["optimizer/exp_avg/policy.0.bias"] = tensors["optimizer/exp_avg/policy.0.bias"].long()
+    write_tensors(path, tensors, header)
+    with pytest.raises(
+        CheckpointError, match=r"optimiser state of policy\.0\.bias is incomplete or has another shape or type"
+    ):
+        load_training_state(path, network, optimizer)
+
+
 def test_the_same_policy_comes_back_and_half_precision_is_close(tmp_path: Path) -> None:
     network = sensor_network()
     save_checkpoint(
@@ -126,7 +149,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: 
         raise OSError("no space left on device")
 
     monkeypatch.setattr(checkpoint.os, "fsync", crash)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: cannot be written: no space left on device; make room"):
         save_checkpoint(path, small_network(), {}, {"return": 2.0})
     assert load_checkpoint(path).metrics == {"return": 1.0}
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
@@ -155,9 +178,22 @@ EDITS: list[tuple[Callable[[dict[str, Any], dict[str, torch.Tensor]], Any], str]
     (lambda h, t: h["observation"].update(cameras=3), "observation in the header"),
     (lambda h, t: h.update(observation=[]), "observation in the header"),
     (lambda h, t: h.update(metrics={"return": "high"}), "metrics or run_config in the header is malformed"),
+    (lambda h, t: h.update(metrics={"return": 10**400}), "metrics or run_config in the header is malformed"),
     (lambda h, t: t.pop("value.0.bias"), r"tensor value\.0\.bias is missing"),
     (lambda h, t: t.update(extra=torch.zeros(2)), "tensor extra is not part of the network"),
     (lambda h, t: t.update({"value.0.bias": torch.full((8,), torch.nan)}), r"tensor value\.0\.bias holds NaN"),
+    *(
+        (
+            lambda h, t, d=d: t.update({"value.0.bias": t["value.0.bias"].to(d)}),
+            rf"tensor value\.0\.bias is of {name}; those read",
+        )
+        for name in ("float64", "float8_e4m3fn", "float8_e5m2", "complex64", "bool", "uint16", "uint32")
+        for d in (getattr(torch, name),)
+    ),
+    (
+        lambda h, t: t.update({"value.0.bias": torch.zeros(8, dtype=torch.int64)}),
+        "is of int64, but the header implies float32",
+    ),
 ]
 
 

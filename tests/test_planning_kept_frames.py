@@ -14,7 +14,14 @@ from perception.features import SensorTokens
 from perception.heads import OUTLOOK_SIZE, outlook_parts
 from perception.labels import Affordance
 from planning.imitation import expert_distribution
-from planning.kept_frames import FrameStore, KeptFrames, KeptFramesError, write_shard
+from planning.kept_frames import (
+    FrameStore,
+    KeptFrames,
+    KeptFramesError,
+    encoders_digest,
+    require_encoders,
+    write_shard,
+)
 from planning.network import DrivingNetwork
 from planning.train_kept import DrawWeights, draw, draw_weights, kept_scores
 
@@ -76,11 +83,29 @@ def test_a_shard_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", save_until_full)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(KeptFramesError, match=r"a: cannot be written: no space left on device; make room"):
             write_shard(tmp_path / "a", [frames(3, 0)])
-    assert not (tmp_path / "a").exists()
+    assert not list(tmp_path.iterdir())  # nor what takes room
     write_shard(tmp_path / "a", [frames(3, 0)])
     assert len(store_of(tmp_path)) == 3
+
+
+def test_a_shard_says_whose_tokens_it_holds(tmp_path: Path) -> None:
+    built, same, other = network(), network(), network()
+    with torch.no_grad():
+        same.policy[0].weight.add_(1.0)
+        same.fusion.queries.add_(1.0)
+        other.points.point.weight.add_(0.1)
+    exported = network()
+    exported.load_state_dict({name: tensor.half().float() for name, tensor in built.state_dict().items()})
+    write_shard(tmp_path / "a", [frames(3, 0)], encoders_digest(built))
+    for mine in (built, same, exported):
+        require_encoders(tmp_path / "a", encoders_digest(mine))
+    with pytest.raises(KeptFramesError, match="a: frames as other encoders see them than those of this network"):
+        require_encoders(tmp_path / "a", encoders_digest(other))
+    write_shard(tmp_path / "old", [frames(3, 0)])
+    require_encoders(tmp_path / "old", encoders_digest(other))
+    assert len(store_of(tmp_path)) == 6
 
 
 def test_a_shard_without_frames_is_said(tmp_path: Path) -> None:

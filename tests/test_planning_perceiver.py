@@ -13,7 +13,7 @@ from perception.heads import HeadsConfig
 from perception.labels import BevClass, PictureClass
 from perception.preprocess import ObservationSpec
 from perception.sensors import CameraCalibration
-from planning.checkpoint import CheckpointError
+from planning.checkpoint import CheckpointError, read_tensors, write_tensors
 from planning.network import DrivingNetwork, network_config
 from planning.perceiver import HEADS, NETWORK, Perceiver, load_perceiver, save_perceiver
 
@@ -75,6 +75,11 @@ def test_files_of_one_step_come_back_and_others_are_refused(tmp_path: Path) -> N
     assert run_config == {"rig": "smoke"}
     with torch.inference_mode():
         assert torch.equal(back(observation()).centers, model(observation()).centers)
+    header, tensors = read_tensors(tmp_path / "a" / HEADS)
+    name = next(iter(tensors))
+    write_tensors(tmp_path / "a" / HEADS, {**tensors, name: tensors[name].long()}, header)
+    with pytest.raises(CheckpointError, match=f"tensor {name} is of int64, but the header implies float32"):
+        load_perceiver(tmp_path / "a")
     (tmp_path / "a" / HEADS).write_bytes((tmp_path / "b" / HEADS).read_bytes())
     with pytest.raises(CheckpointError, match="was trained with another network"):
         load_perceiver(tmp_path / "a")

@@ -20,7 +20,8 @@ from perception.sensors import CameraCalibration
 from planning.advantages import generalised_advantages
 from planning.checkpoint import CheckpointError, load_checkpoint
 from planning.network import ActorCritic, build_network, network_config
-from planning.ppo import LATEST, STATE, PPOConfig, PPOError, TrainResult, train
+from planning.ppo import LATEST, PPOConfig, TrainResult, _learn, train
+from planning.ppo_state import STATE, PPOError
 from planning.rollout import EpisodeRecord, Rollout
 
 CAMERA = CameraCalibration(
@@ -256,6 +257,25 @@ def test_a_sharper_policy_is_the_one_that_acts_and_the_one_that_learns(tmp_path:
     assert spread[50.0] < 0.5 * spread[1.0]
     result = run(tmp_path, False, sharpness=4.0)
     assert result.first_ratio_error < 1e-4
+
+
+def test_a_teacher_that_drives_by_the_same_policy_does_not_pull_a_sharpened_one(tmp_path: Path) -> None:
+    policy, env, sharpness = network(False), PointMass(8), 4.0
+    with torch.no_grad():
+        policy.policy[-1].bias.copy_(
+            torch.tensor([2.0, 0.0, -1.0, 1.0])
+        )  # means off the middle, which sharpening moves
+
+    def teacher() -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return policy.act({"privileged": torch.from_numpy(env.state)}).mean().numpy()
+
+    rollout, generator = Rollout(env, 8), torch.Generator().manual_seed(0)
+    rollout.reset(0)
+    rollout.collect(policy, generator, 1.0, EpisodeRecord(), teacher, sharpness)
+    config = PPOConfig(**{**SHORT, "epochs": 1, "learning_rate": 1e-9, "sharpness": sharpness})
+    curves = _learn(policy, torch.optim.Adam(policy.parameters(), lr=1e-9), rollout, config, 1.0, generator, leash=1.0)
+    assert curves["ppo/teacher_distance"] < 1e-8
 
 
 def test_further_passes_over_a_rollout_teach_the_value_alone(tmp_path: Path) -> None:

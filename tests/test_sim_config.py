@@ -8,6 +8,8 @@ import pytest
 
 from sim.config import ConfigError, load_config
 from sim.drive import DriveConfig
+from sim.train import TrainConfig
+from sim.train_fuse import TrainFuseConfig
 
 CAMERA = '{ name = "front", width_px = 32, height_px = 16, horizontal_fov_deg = 60.0 }'
 
@@ -48,3 +50,18 @@ def test_a_file_is_named_for_its_own_mistakes_only(tmp_path: Path) -> None:
     file.write_text("seed = -1\n")
     with pytest.raises(ConfigError, match=r"drive\.toml: seed: .*got -1"):
         load_config(DriveConfig, file, ["episodes=2"])
+
+
+@pytest.mark.parametrize(
+    ("model", "override", "said"),
+    [
+        (TrainConfig, "env.reward.lane_offset_s=inf", "env.reward.lane_offset_s: must be a finite number, got inf"),
+        (TrainConfig, f"env.rig.cameras=[{CAMERA[:-2]}, mount = {{ x_m = nan }} }}]", "env.rig.cameras.0.mount.x_m: "),
+        (TrainFuseConfig, "frames.world.route_min_m=inf", "frames.world.route_min_m: input should be less"),
+    ],
+)
+def test_a_training_has_finite_numbers_only(model: type[TrainConfig], override: str, said: str) -> None:
+    """They are written as JSON with each checkpoint."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(model, None, [override])
+    assert str(caught.value).startswith(said)

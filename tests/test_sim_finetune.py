@@ -229,12 +229,21 @@ def test_demonstrations_that_do_not_fit_are_refused(fused: Path, tmp_path: Path)
         ((f"demonstrations.frames={tmp_path}", "ppo.demonstration_weight=1.0"), "no shards of kept frames"),
         ((frames, "frozen=false", "teacher=rules"), "need frozen = true"),
         (("ppo.demonstration_weight=1.0",), "this run has no demonstrations"),
+        (
+            (frames, "network.fusion=late", "ppo.demonstration_weight=1.0"),
+            "fusion 'late' does not have; give network.fusion",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             train(config(start, *overrides), tmp_path / "run", False, QUIET)
-    torch.manual_seed(5)
-    other = DrivingNetwork(network_config("smoke", fusion="attention", outlook=True), spec_of(rig("smoke")))
     given = DemonstrationsConfig(frames=str(fused / FRAMES), count=4)
+    torch.manual_seed(5)
+    with pytest.raises(KeptFramesError, match="frames as other encoders see them than those of this network"):
+        Demonstrations.of(open_shards(given), given, DrivingNetwork(NETWORK, spec_of(rig("smoke"))), 0)
+    other = DrivingNetwork(network_config("smoke", fusion="attention", outlook=True), spec_of(rig("smoke")))
+    trained = load_checkpoint(fused / NETWORK_FILE).network
+    for name in ("camera", "points"):
+        getattr(other, name).load_state_dict(getattr(trained, name).state_dict())
     with pytest.raises(KeptFramesError, match="another shape"):
         Demonstrations.of(open_shards(given), given, other, 0)
 
@@ -243,7 +252,7 @@ def test_what_does_not_go_together_is_said(distilled: Path, tmp_path: Path) -> N
     for overrides, message in (
         (("start_from=",), "no such file|not a file"),
         (("network.hidden=64",), "another shape or observation"),
-        (("frozen=false",), "teacher = 'start' needs frozen = true"),
+        (("frozen=false", "ppo.value_only_updates=0"), "teacher = 'start' needs frozen = true"),
     ):
         with pytest.raises(ValueError, match=message):
             train(config(distilled, *overrides), tmp_path, False, QUIET)

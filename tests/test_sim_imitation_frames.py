@@ -181,6 +181,39 @@ def test_a_chapter_is_the_same_again_and_a_bad_student_s_episodes_end() -> None:
     assert (a._driven[0].world.state.speed_mps[:, EGO] >= 0).all()
 
 
+@pytest.mark.parametrize("student_share", [0.0, 1.0])
+def test_a_chapter_without_a_warm_up_knows_nothing_of_the_one_before(student_share: float) -> None:
+    values = {"student_share": student_share, "warm_up_ticks": 0, "scenario_share": 0.6, "ticks_between": 8}
+    seen: list[Student] = [Student(), Student()]
+    a, b = (source(student, **values) for student in seen)
+    a.begin(1)
+    for _ in range(4):  # far enough for detours
+        a.next()
+    for each in (a, b):
+        each.student.asked.clear()  # type: ignore[attr-defined]
+        each.student.seen.clear()  # type: ignore[attr-defined]
+        each.begin(2)
+    for _ in range(3):
+        ours, theirs = a.next(), b.next()
+        np.testing.assert_array_equal(ours.expert, theirs.expert)
+        np.testing.assert_array_equal(ours.affordances, theirs.affordances)
+        for key in ours.observation:
+            np.testing.assert_array_equal(ours.observation[key], theirs.observation[key], err_msg=key)
+    for mine, other in zip(seen[0].seen, seen[1].seen, strict=True):
+        np.testing.assert_array_equal(mine["camera_wide"], other["camera_wide"])
+
+
+def test_an_observer_that_is_asked_at_the_start_has_forgotten_its_detours() -> None:
+    frames = source(Student(), warm_up_ticks=0)
+    frames.begin(0)
+    frames.next()
+    town = frames._driven[0]
+    town.observer.observer._memory["swinging"] = 1  # type: ignore[attr-defined]
+    frames.begin(1)
+    frames.next()
+    assert not town.observer.observer._memory["swinging"].any()  # type: ignore[attr-defined]
+
+
 def test_a_town_of_another_split_is_refused() -> None:
     with pytest.raises(MapError):
         source(Student(), towns=("grid-small:10000",))

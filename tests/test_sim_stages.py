@@ -12,6 +12,9 @@ from planning.checkpoint import load_checkpoint
 from planning.network import DrivingNetwork
 from sim.config import ConfigError, load_config
 from sim.stages import REPORT, RecipeConfig, measured_rate, run_stage
+from sim.train import TrainConfig
+from sim.train_distill import TrainDistillConfig
+from sim.train_fuse import TrainFuseConfig
 from sim.train_perception import TrainPerceptionConfig
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -71,6 +74,32 @@ def test_the_cost_is_measured_on_the_run_s_own_amount() -> None:
     total, unit, rate = measured_rate(config)
     assert (total, unit) == (480, "frames")
     assert 0 < rate < 1e5
+
+
+def test_what_an_earlier_step_has_yet_to_leave_is_not_needed_to_measure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainDistillConfig | TrainFuseConfig] = []
+
+    def ran(config: TrainDistillConfig | TrainFuseConfig, *_: object) -> dict[str, float]:
+        seen.append(config)
+        return {"seconds": 1.0 + len(seen), "collect_seconds": 1.0, "learn_seconds": 1.0}
+
+    monkeypatch.setattr("sim.stages.distill_stage", ran)
+    monkeypatch.setattr("sim.stages.fuse_stage", ran)
+    missing = [f"expert={tmp_path / 'expert.safetensors'}", f"start_from={tmp_path / 'run'}"]
+    measured_rate(load_config(TrainDistillConfig, CONFIGS / "smoke-distill.toml", missing))
+    measured_rate(load_config(TrainFuseConfig, CONFIGS / "smoke-fuse.toml", missing))
+    assert len(seen) == 5
+    assert all(config.expert == "rules" and config.start_from is None for config in seen)
+
+
+def test_a_privileged_run_that_begins_with_a_network_to_come_is_measured(tmp_path: Path) -> None:
+    short = ["num_envs=2", "ppo.rollout_steps=8", "ppo.minibatch_size=16", "ppo.chunk_size=16", "threads=1"]
+    given = f"start_from={tmp_path / 'nothing.safetensors'}"
+    total, unit, rate = measured_rate(load_config(TrainConfig, CONFIGS / "smoke-expert.toml", [*short, given]))
+    assert (total, unit) == (65536, "steps")
+    assert rate > 0
 
 
 def test_what_a_chapter_costs_and_what_a_step_costs_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

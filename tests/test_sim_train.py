@@ -13,11 +13,12 @@ import sim.train
 from perception.preprocess import ObservationSpec
 from planning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, save_training_state
 from planning.network import build_network
-from planning.ppo import STATE, PPOError
+from planning.ppo_state import STATE, PPOError
 from planning.route_follower import RouteFollower
 from sim.config import ConfigError, load_config
+from sim.roads.driving_map import DrivingMap, load_map
 from sim.roads.map_xml import MapError
-from sim.train import TrainConfig, observation_spec, train, training_env
+from sim.train import TrainConfig, judge_batches, observation_spec, train, training_env
 
 CONFIG = "configs/smoke-expert.toml"
 QUIET = Console(quiet=True)
@@ -34,6 +35,7 @@ def config(*overrides: str) -> TrainConfig:
         ("num_envs=31", ConfigError, "multiple of the 2 maps, got 31"),
         ('env.observation="both"', ConfigError, "privileged"),
         ('start_from="nowhere.safetensors"', ValueError, "nowhere"),
+        ("ppo.seed=5", ConfigError, r"ppo\.seed is 5, but PPO takes the run's seed, 0; give seed=5 instead"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(tmp_path: Path, override: str, error: type[Exception], message: str) -> None:
@@ -47,18 +49,46 @@ def test_a_run_that_cannot_go_on_is_refused_before_anything_is_built(
     before = config("num_envs=2")
     spec = ObservationSpec({}, 0, ego_size=0, route_points=0, privileged_size=4)
     network = build_network(before.network, spec)
-    state = {"ppo": before.ppo.model_dump(), "num_envs": before.num_envs}
+    state = {"ppo": before.ppo.model_dump(), "num_envs": before.num_envs, "run_config": before.model_dump(mode="json")}
     save_training_state(tmp_path / STATE, network, torch.optim.Adam(network.parameters()), state)
     monkeypatch.setattr(sim.train, "training_env", None)
     for override, error, message in (
         ("ppo.gamma=0.5", PPOError, r"gamma was 0\.\d+ in that run and is 0\.5 now"),
         ("seed=1", PPOError, "seed was 0 in that run and is 1 now"),
         ("network.hidden=48", CheckpointError, r"network\.hidden is \d+ in the file and 48 here"),
+        ('maps=["radial"]', PPOError, r"maps was \['grid-small', 'radial'\] in that run and is \['radial'\] now"),
+        ("env.reward.end_penalty=300.0", PPOError, r"env\.reward\.end_penalty was 1\.0 in that run and is 300\.0 now"),
+        ("env.world.agents=3", PPOError, r"env\.world\.agents was 12 in that run and is 3 now"),
+        ("evaluation_episodes=3", PPOError, r"evaluation_episodes was 16 in that run and is 3 now"),
+        ('start_from="a.safetensors"', PPOError, r"start_from was None in that run and is a\.safetensors now"),
     ):
         with pytest.raises(error, match=message):
             train(config("num_envs=2", override), tmp_path, True, QUIET)
     with pytest.raises(PPOError, match="already holds a training run"):
         train(before, tmp_path, False, QUIET)
+
+
+@pytest.mark.parametrize("override", ["ppo.value_epochs=1", "ppo.value_only_updates=2"])
+def test_passes_of_the_value_alone_are_refused_where_they_would_move_the_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str
+) -> None:
+    monkeypatch.setattr(sim.train, "training_env", None)  # nothing is built before
+    with pytest.raises(
+        ConfigError, match=r"would move the features that policy and value share; set both to 0, or frozen"
+    ):
+        train(load_config(TrainConfig, "configs/smoke.toml", [override]), tmp_path, False, QUIET)
+
+
+def test_a_run_is_judged_where_its_configuration_says(town: DrivingMap) -> None:
+    """On `evaluation_maps`, else on `env.map`, whatever it is trained on."""
+    for overrides, maps in (
+        (('maps=["radial"]', "evaluation_maps=[]", 'env.map="grid-small:3"'), ["grid-small:3"]),
+        (("maps=[]", "evaluation_maps=[]"), [town.name]),
+        (('evaluation_maps=["radial:10000", "grid-small:10000"]',), ["radial:10000", "grid-small:10000"]),
+    ):
+        given = config("num_envs=2", "evaluation_episodes=1", *overrides)
+        trained_on = load_map(given.maps[0]) if given.maps else town
+        assert [batch.map.name for batch in judge_batches(given, trained_on)] == maps
 
 
 def test_a_run_begins_with_the_weights_that_it_is_given(tmp_path: Path) -> None:

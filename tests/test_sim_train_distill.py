@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killed_runs import kill_at_step
+from killed_runs import Killed, kill_at_step, killed
 from rich.console import Console
 
 import perception.train_perception as loop
-from perception.train_perception import tensors_of
-from planning.checkpoint import load_checkpoint, read_tensors
+from perception.train_perception import PerceptionError, tensors_of
+from planning.checkpoint import load_checkpoint, read_tensors, write_tensors
 from planning.imitation import imitation_loss
 from planning.network import DrivingNetwork
 from planning.perceiver import HEADS, NETWORK, Perceiver, load_perceiver
@@ -20,7 +20,7 @@ from sim.config import ConfigError, load_config
 from sim.imitation_frames import ImitationFrames
 from sim.sensors.rig import rig
 from sim.stages import run_stage
-from sim.train_distill import TrainDistillConfig, distill_stage, expert_of
+from sim.train_distill import Drives, TrainDistillConfig, distill_stage, expert_of
 from sim.train_perception import BEST, STATE
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -55,6 +55,37 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(unbroken: Path, 
     expected, got = tensors(unbroken), tensors(tmp_path)
     assert set(expected) == set(got)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_a_run_killed_in_its_last_evaluation_is_evaluated_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = config(*SHORT, "evaluation_episodes=1", "evaluation_max_steps=5")
+    report = distill_stage(judged, tmp_path / "unbroken", False, QUIET)
+    with monkeypatch.context() as patch:
+        patch.setattr(Drives, "__call__", killed)
+        with pytest.raises(Killed):
+            distill_stage(judged, tmp_path / "killed", False, QUIET)
+    assert not (tmp_path / "killed" / BEST).exists()
+    resumed = distill_stage(judged, tmp_path / "killed", True, QUIET)
+    assert resumed["score"] == report["score"]
+    assert Path(resumed["best_checkpoint"]) == tmp_path / "killed" / BEST
+    for name in (BEST, NETWORK):
+        expected, got = (load_checkpoint(tmp_path / run / name).metrics for run in ("unbroken", "killed"))
+        assert got == expected
+    assert (
+        read_tensors(tmp_path / "killed" / STATE)[0]["state"] == read_tensors(tmp_path / "unbroken" / STATE)[0]["state"]
+    )
+
+
+@pytest.mark.parametrize(("name", "value"), [("step", "many"), ("best", [1]), ("due", 3), ("due", {"score": "high"})])
+def test_a_malformed_state_is_one_line(unbroken: Path, tmp_path: Path, name: str, value: object) -> None:
+    header, tensors = read_tensors(unbroken / STATE)
+    header["state"][name] = value
+    write_tensors(tmp_path / STATE, tensors, header)
+    with pytest.raises(PerceptionError, match="the training state is malformed") as caught:
+        distill_stage(config(*SHORT), tmp_path, True, QUIET)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_run_begins_with_the_weights_it_is_told(unbroken: Path, tmp_path: Path) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from killed_runs import kill_at_step
+from killed_runs import Killed, kill_at_step, killed
 from rich.console import Console
 
 import planning.train_kept as loop
 from perception.train_perception import PerceptionError
 from planning.checkpoint import load_checkpoint, read_tensors
+from planning.kept_frames import KeptFramesError
 from planning.network import DrivingNetwork
 from planning.perceiver import NETWORK, load_perceiver
 from sim.config import ConfigError, load_config
 from sim.stages import measured_rate, run_stage
+from sim.train_distill import Drives
 from sim.train_fuse import FRAMES, TrainFuseConfig, fuse_stage
 from sim.train_perception import BEST, STATE
 
@@ -54,6 +57,22 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(unbroken: Path, 
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
+def test_a_run_killed_in_its_last_evaluation_is_evaluated_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = config(*SHORT, "evaluation_episodes=1", "evaluation_max_steps=5")
+    with monkeypatch.context() as patch:
+        patch.setattr(Drives, "__call__", killed)
+        with pytest.raises(Killed):
+            fuse_stage(judged, tmp_path, False, QUIET)
+    assert not (tmp_path / BEST).exists()
+    resumed = fuse_stage(judged, tmp_path, True, QUIET)
+    best, latest = (load_checkpoint(tmp_path / name).metrics for name in (BEST, NETWORK))
+    assert best == latest
+    assert best["score"] == resumed["score"]
+    assert best["frames"] == resumed["frames"]
+
+
 def test_several_processes_drive_the_same_shards(unbroken: Path, tmp_path: Path) -> None:
     fuse_stage(config(*SHORT, "workers=2", "shards=2"), tmp_path, False, QUIET)
     names = sorted(path.name for path in (tmp_path / FRAMES).iterdir())
@@ -62,8 +81,17 @@ def test_several_processes_drive_the_same_shards(unbroken: Path, tmp_path: Path)
         files = sorted(path.name for path in (unbroken / FRAMES / name).iterdir())
         assert files == sorted(path.name for path in (tmp_path / FRAMES / name).iterdir())
         for file in files:
-            expected, got = (np.load(folder / FRAMES / name / file) for folder in (unbroken, tmp_path))
-            np.testing.assert_array_equal(got, expected)
+            expected, got = ((folder / FRAMES / name / file).read_bytes() for folder in (unbroken, tmp_path))
+            assert got == expected, file
+
+
+def test_frames_that_other_encoders_have_seen_are_not_learned_from(unbroken: Path, tmp_path: Path) -> None:
+    shutil.copytree(unbroken / FRAMES, tmp_path / FRAMES)
+    with pytest.raises(KeptFramesError, match="shard-0000: frames as other encoders see them"):
+        fuse_stage(config(*SHORT, "seed=1"), tmp_path, False, QUIET)
+    (tmp_path / FRAMES / "shard-0000" / "encoders.sha256").unlink()
+    with pytest.raises(KeptFramesError, match="shard-0001: frames as other encoders see them"):
+        fuse_stage(config(*SHORT, "seed=1"), tmp_path, False, QUIET)
 
 
 def test_encoders_and_heads_stay_and_all_behind_them_learns(unbroken: Path, tmp_path: Path) -> None:
