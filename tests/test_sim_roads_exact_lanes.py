@@ -184,7 +184,7 @@ def test_in_the_mirror_everything_is_the_same(tmp_path: Path) -> None:
 
 def test_roads_of_constant_width_are_left_to_netconvert(shared_data: Path) -> None:
     bending = {
-        name: set(bending_roads(tree.parse(shared_data / "opendrive" / f"{name}.xodr").getroot()))
+        name: set(bending_roads(tree.parse(shared_data / "opendrive" / f"{name}.xodr").getroot())[0])
         for name in ("Town01", "Town02", "Town10HD", "e6mini", "multi_intersections", "two_plus_one")
     }
     assert bending.pop("multi_intersections") == {"202", "209"}
