@@ -36,14 +36,18 @@ def _cubic(start: float, end: float, rise: float) -> tuple[float, float, float, 
     return start, 0.0, 0.0, 3 * rise / length**2, -2 * rise / length**3
 
 
-def _file(plan: str = SHAPES[0], rule: str = "RHT") -> str:
-    """A road of 160 m with a lane to either side of its middle, and a second one on the right that grows."""
+def _file(plan: str = SHAPES[0], rule: str = "RHT", kind: str = "driving") -> str:
+    """A road of 160 m with a lane to either side of its middle, and a second one on the right, of that kind, that grows."""
     taper = [(0.0, 0.0, 0.0, 0.0, 0.0), _cubic(*GROWS, GROWN_M), (GROWS[1], GROWN_M, 0.0, 0.0, 0.0)]
     shift = [_cubic(*GROWS, SHIFT_M), (GROWS[1], SHIFT_M, 0.0, 0.0, 0.0)]
     offsets = "".join(f'<laneOffset s="{s}" a="{a}" b="{b}" c="{c}" d="{d}"/>' for s, a, b, c, d in shift)
-    left, right = lane_xml(1, (0, WIDTH_M, 0, 0, 0)), lane_xml(-1, (0, WIDTH_M, 0, 0, 0)) + lane_xml(-2, *taper)
+    left, right = (
+        lane_xml(1, (0, WIDTH_M, 0, 0, 0)),
+        lane_xml(-1, (0, WIDTH_M, 0, 0, 0)) + lane_xml(-2, *taper, kind=kind),
+    )
     return (
         f'<OpenDRIVE><header revMajor="1" revMinor="4"/><road id="1" junction="-1" length="160" rule="{rule}"><link/>'
+        '<type s="0" type="town"><speed max="50" unit="km/h"/></type>'
         f'<planView>{plan}</planView><lanes>{offsets}<laneSection s="0"><left>{left}</left>'
         f'<center><lane id="0" type="none"/></center><right>{right}</right></laneSection></lanes></road></OpenDRIVE>'
     )
@@ -56,11 +60,11 @@ def network(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return read_network(import_map(path)[0])
 
 
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> RoadNetwork:
+@pytest.fixture(scope="module", params=["driving", "exit"])
+def straight(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RoadNetwork:
     """The road along the x axis."""
     path = tmp_path_factory.mktemp("map") / "straight.xodr"
-    path.write_text(_file())
+    path.write_text(_file(kind=request.param))
     net_xml, _ = import_map(path)
     shift = [float(v) for v in tree.fromstring(net_xml).find("location").get("netOffset").split(",")]
     network = read_network(net_xml)
@@ -135,6 +139,34 @@ def test_the_road_is_paved_without_a_hole(straight: RoadNetwork) -> None:
     assert not ground.drivable[row, column].any()
 
 
+@pytest.mark.parametrize("rule", ["RHT", "LHT"])
+def test_lanes_lie_where_the_file_has_them_when_its_offset_jumps(tmp_path: Path, rule: str) -> None:
+    """At 80 m the lanes begin 3.5 m further to the left of the reference line, and one is added there: no lane moves."""
+    side, name = (1, "right") if rule == "RHT" else (-1, "left")
+    sections = "".join(
+        f'<laneSection s="{s}"><center><lane id="0" type="none"/></center><{name}>'
+        + "".join(lane_xml(-side * (k + 1), (0, WIDTH_M, 0, 0, 0)) for k in range(lanes))
+        + f"</{name}></laneSection>"
+        for s, lanes in ((0, 2), (80, 3))
+    )
+    text = _file(rule=rule)
+    offset = f'<laneOffset s="80" a="{side * WIDTH_M}" b="0" c="0" d="0"/>'
+    head, tail = text[: text.index("<laneOffset")], text[text.index("</lanes>") :]
+    path = tmp_path / "steps.xodr"
+    path.write_text(head + offset + sections + tail)
+    net_xml, report = import_map(path)
+    network = read_network(net_xml)
+    shift = [float(v) for v in tree.fromstring(net_xml).find("location").get("netOffset").split(",")]
+    found = []
+    for lane in np.flatnonzero((network.lane_kind == LaneKind.DRIVING) & (network.lane_junction < 0)):
+        part = slice(network.point_start[lane], network.point_start[lane + 1])
+        x, y = network.point_x[part] - shift[0], (network.point_y[part] - shift[1]) * side
+        np.testing.assert_allclose(y, y[0], atol=1e-3)
+        found.append((bool(x.mean() > 80.0), round(float(y[0]), 2)))
+    assert sorted(found) == [(False, -5.25), (False, -1.75), (True, -5.25), (True, -1.75), (True, 1.75)]
+    assert report.left_hand == (rule == "LHT")
+
+
 def test_in_the_mirror_everything_is_the_same(tmp_path: Path) -> None:
     """Left-hand traffic on the mirror image of the file is the mirror image of right-hand traffic."""
     plain, image = tmp_path / "plain.xodr", tmp_path / "image.xodr"
@@ -152,7 +184,7 @@ def test_in_the_mirror_everything_is_the_same(tmp_path: Path) -> None:
 
 def test_roads_of_constant_width_are_left_to_netconvert(shared_data: Path) -> None:
     bending = {
-        name: set(bending_roads(tree.parse(shared_data / "opendrive" / f"{name}.xodr").getroot()))
+        name: set(bending_roads(tree.parse(shared_data / "opendrive" / f"{name}.xodr").getroot())[0])
         for name in ("Town01", "Town02", "Town10HD", "e6mini", "multi_intersections", "two_plus_one")
     }
     assert bending.pop("multi_intersections") == {"202", "209"}

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sim.roads.driving_map import load_map
 from sim.roads.importer import import_map
+from sim.roads.left_hand import mirror_net_xml
 from sim.roads.map_xml import MapError
 from sim.roads.network import LaneKind, RoadNetwork
 from sim.roads.sumo_reader import read_network
@@ -115,6 +117,59 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, name: str, content: b
         import_map(path)
     assert "\n" not in str(caught.value)
     assert name in str(caught.value)
+
+
+def _streets(*sides: str, also: str = "") -> str:
+    """An OpenStreetMap file with a street of 110 m for each side; the side is what its tag driving_side says, "" for no tag."""
+    nodes, ways = "", ""
+    for k, side in enumerate(sides):
+        first, last, north = 2 * k + 1, 2 * k + 2, 48 + 0.001 * k
+        nodes += f'<node id="{first}" lat="{north}" lon="11"/><node id="{last}" lat="{north}" lon="11.0015"/>'
+        tags = '<tag k="highway" v="residential"/>' + (f'<tag k="driving_side" v="{side}"/>' if side else "")
+        ways += f'<way id="{k + 1}"><nd ref="{first}"/><nd ref="{last}"/>{tags}</way>'
+    return f'<osm version="0.6">{nodes}{ways}{also}</osm>'
+
+
+@pytest.mark.parametrize(
+    ("sides", "left_hand", "mixed"),
+    [
+        (("left", "", ""), True, False),
+        (("right", "", ""), False, False),
+        (("", "", ""), False, False),
+        (("left", "right", "right"), False, True),
+        (("left", "left", "right"), True, True),
+    ],
+)
+def test_streets_say_on_which_side_one_drives(
+    tmp_path: Path, sides: tuple[str, ...], left_hand: bool, mixed: bool
+) -> None:
+    """The greater part of them, and of nothing that is no street."""
+    path = tmp_path / "streets.osm"
+    path.write_text(
+        _streets(*sides, also='<way id="9"><nd ref="1"/><nd ref="2"/><tag k="driving_side" v="left"/></way>')
+    )
+    _, report = import_map(path)
+    assert report.left_hand == left_hand
+    assert any("give --left-hand or --right-hand" in note for note in report.notes) == mixed
+    for asked in (True, False):
+        _, report = import_map(path, left_hand=asked)
+        assert report.left_hand == asked
+        assert not any("driving_side" in note for note in report.notes)
+
+
+def test_a_network_for_the_other_side_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "town.net.xml"
+    path.write_bytes(load_map("grid-small").net_xml)
+    assert import_map(path, left_hand=False)[0] == path.read_bytes()
+    with pytest.raises(
+        MapError, match=r"town\.net\.xml: made for driving on the right, .*; leave out --left-hand"
+    ) as caught:
+        import_map(path, left_hand=True)
+    assert "\n" not in str(caught.value)
+    path.write_bytes(mirror_net_xml(path.read_bytes()))
+    assert import_map(path, left_hand=True)[1].left_hand
+    with pytest.raises(MapError, match=r"made for driving on the left, .*; leave out --right-hand"):
+        import_map(path, left_hand=False)
 
 
 def test_a_missing_file_is_named() -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from sim.roads.left_hand import mirror_opendrive
 from sim.roads.opendrive_roads import (
+    DRIVING_KINDS,
+    OpenDriveRoad,
     UnknownGeometry,
     lanes_across,
     lanes_bend,
@@ -144,6 +146,43 @@ def test_lanes_of_constant_width_do_not_bend() -> None:
     assert not lanes_bend(read_road(_element(road_xml('<arc curvature="0.01"/>', lanes=lanes))))
     tapered = f"<right>{lane_xml(-1, (0, 3.5, 0, 0, 0), (40, 3.0, 0, 0, 0))}</right>"
     assert lanes_bend(read_road(_element(road_xml("<line/>", lanes=tapered))))
+
+
+@pytest.mark.parametrize("kind", sorted(DRIVING_KINDS))
+def test_lanes_of_every_kind_for_cars_bend(kind: str) -> None:
+    tapered = lane_xml(-2, (0, 3.5, 0, 0, 0), (40, 3.5, -0.01, 0, 0), kind=kind)
+    assert lanes_bend(read_road(_element(road_xml("<line/>", lanes=f"<right>{lane_xml(-1)}{tapered}</right>"))))
+
+
+def test_an_offset_that_jumps_bends_and_there_is_none_before_the_first() -> None:
+    def road(*steps: tuple[float, float]) -> OpenDriveRoad:
+        offsets = "".join(f'<laneOffset s="{s}" a="{a}" b="0" c="0" d="0"/>' for s, a in steps)
+        return read_road(_element(road_xml("<line/>", offsets=offsets, lanes=ONE_LANE)))
+
+    assert lanes_bend(road((0, 0), (40, 3.5)))
+    assert lanes_bend(road((40, 3.5)))
+    assert not lanes_bend(road((0, 3.5)))
+    assert not lanes_bend(road((0, 3.5), (40, 3.5)))
+    late = road((40, 3.5))
+    centers, _ = lanes_across(late, late.sections[0], -1, np.array([0.0, 39.9, 40.0, 90.0]))
+    np.testing.assert_allclose(centers[-1], [-1.75, -1.75, 1.75, 1.75])
+
+
+@pytest.mark.parametrize(
+    ("kind", "bends"), [("median", True), ("shoulder", True), ("restricted", False), ("entry", False)]
+)
+def test_a_lane_beyond_one_that_netconvert_drops_bends(kind: str, bends: bool) -> None:
+    between = lane_xml(-2, (0, 2.0, 0, 0, 0), kind=kind)
+    assert (
+        lanes_bend(
+            read_road(_element(road_xml("<line/>", lanes=f"<right>{lane_xml(-1)}{between}{lane_xml(-3)}</right>")))
+        )
+        == bends
+    )
+    outside = lane_xml(-3, (0, 2.0, 0, 0, 0), kind=kind)
+    assert not lanes_bend(
+        read_road(_element(road_xml("<line/>", lanes=f"<right>{lane_xml(-1)}{lane_xml(-2)}{outside}</right>")))
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from perception.sensors import SemanticClass
 from sim.roads.driving_map import DrivingMap, load_map, map_from_network
 from sim.roads.ground import lane_line
 from sim.roads.importer import import_map
+from sim.roads.netconvert import netconvert
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
 from sim.roads.roadside import FIRST_INSTANCE
 from sim.roads.scenery import build_scenery
@@ -118,7 +119,7 @@ def _stop_lines(network: RoadNetwork) -> list[tuple[int, np.ndarray, float]]:
     ]
 
 
-def test_a_driver_at_the_stop_line_sees_a_head_of_his_own_signal(driving_map: DrivingMap) -> None:
+def _everybody_sees_a_head_of_his_own_signal(driving_map: DrivingMap) -> None:
     """Ahead within 40 degrees of the driving direction, facing him, for each program that governs his lane."""
     network, heads = driving_map.network, driving_map.signal_heads
     assert len(heads.link) > 0
@@ -134,6 +135,25 @@ def test_a_driver_at_the_stop_line_sees_a_head_of_his_own_signal(driving_map: Dr
         seen = np.isin(heads.link, list(links)) & facing & (along > 4) & (along < 60)
         seen &= np.abs(np.arctan2(aside, along)) < np.radians(40)
         assert seen.any(), network.lane_name[lane]
+
+
+def test_a_driver_at_the_stop_line_sees_a_head_of_his_own_signal(driving_map: DrivingMap) -> None:
+    _everybody_sees_a_head_of_his_own_signal(driving_map)
+
+
+def test_lanes_beside_one_without_a_signal_have_their_heads() -> None:
+    """The right one of two lanes turns right without a signal; the other goes straight on, by the signal."""
+    nodes = """<nodes><node id="w" x="-100" y="0"/><node id="c" x="0" y="0" type="traffic_light"/><node id="e" x="100" y="0"/>
+        <node id="n" x="0" y="100"/><node id="s" x="0" y="-100"/></nodes>"""
+    edges = """<edges><edge id="wc" from="w" to="c" numLanes="2"/><edge id="ce" from="c" to="e"/><edge id="nc" from="n" to="c"/>
+        <edge id="cs" from="c" to="s"/></edges>"""
+    ways = """<connections><connection from="wc" to="ce" fromLane="1" toLane="0"/>
+        <connection from="wc" to="cs" fromLane="0" toLane="0" uncontrolled="1"/></connections>"""
+    inputs = {"node-files": nodes.encode(), "edge-files": edges.encode(), "connection-files": ways.encode()}
+    crossing = map_from_network("crossing", netconvert(inputs, ["--no-turnarounds"]).net_xml)
+    names = [crossing.network.lane_name[lane] for lane, _, _ in _stop_lines(crossing.network)]
+    assert sorted(names) == ["nc_0", "wc_1"]
+    _everybody_sees_a_head_of_his_own_signal(crossing)
 
 
 def test_low_heads_hang_beside_the_road_and_others_above_traffic(driving_map: DrivingMap) -> None:

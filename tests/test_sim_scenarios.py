@@ -45,6 +45,18 @@ def start(batch: DriveBatch, seeds) -> None:
     batch.reset(np.ones(len(seeds), np.bool_), np.asarray(seeds, np.uint64), np.zeros(len(seeds), np.int64))
 
 
+def test_a_traffic_jam_is_reported_as_long_as_it_is() -> None:
+    """Lanes may be too short for as many vehicles as are drawn."""
+    scenario = Scenario("traffic_jam", own_map("traffic_jam"), WorldConfig())
+    short = 0
+    for seed in range(60):
+        drawn = draw_parameters(scenario.family.parameters, Draws(seed, 0, scenario.family.number))
+        told, placed = scenario.parameters(seed, 0), len(scenario.place(seed, 0).actors)
+        assert told == drawn.model_copy(update={"vehicles": placed})
+        short += placed < drawn.model_dump()["vehicles"]
+    assert 0 < short < 30
+
+
 @pytest.mark.parametrize("name", STAGED)
 def test_every_family_has_a_place_for_twenty_seeds(name: str) -> None:
     driving_map = own_map(name)

@@ -58,7 +58,10 @@ def maps_import(
     out: Annotated[Path | None, typer.Option(help="SUMO network to write (.net.xml).")] = None,
     left_hand: Annotated[
         bool | None,
-        typer.Option("--left-hand/--right-hand", help="On which side one drives; by default what the file says."),
+        typer.Option(
+            "--left-hand/--right-hand",
+            help="On which side one drives; by default what the file says, which OpenStreetMap seldom does, or the right.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -6,6 +6,7 @@ changes its lanes are up to half a lane off. Knows OpenDRIVE roads and SUMO netw
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -15,8 +16,8 @@ from defusedxml.ElementTree import fromstring
 from numpy.typing import NDArray
 
 from sim.roads.opendrive_roads import (
+    DRIVING_KINDS,
     OpenDriveRoad,
-    UnknownGeometry,
     lanes_across,
     lanes_bend,
     read_road,
@@ -45,19 +46,24 @@ class TooManyLanes(ValueError):
     """Moving the lanes would take too long; the message says what to do."""
 
 
-def bending_roads(root: Element) -> dict[str, OpenDriveRoad]:
-    """The roads outside junctions, by id, whose lanes netconvert would misplace; those that cannot be evaluated are left out."""
+def bending_roads(root: Element) -> tuple[dict[str, OpenDriveRoad], Counter[str]]:
+    """The roads for cars outside junctions, by id, whose lanes netconvert would misplace, and how many cannot be evaluated, by
+    reason."""
     found: dict[str, OpenDriveRoad] = {}
+    unknown: Counter[str] = Counter()
     for element in root.iter("road"):
-        if element.get("junction") != "-1":
+        if element.get("junction") != "-1" or DRIVING_KINDS.isdisjoint(
+            lane.get("type") for lane in element.iter("lane")
+        ):
             continue
         try:
             road = read_road(element)
-        except (UnknownGeometry, ValueError):
+        except ValueError as error:
+            unknown[str(error)] += 1
             continue
         if lanes_bend(road):
             found[road.name] = road
-    return found
+    return found, unknown
 
 
 def with_exact_lanes(net_xml: bytes, roads: dict[str, OpenDriveRoad]) -> bytes:

@@ -5,14 +5,13 @@ Knows file formats and netconvert; knows nothing about ground, scenery or traffi
 
 from __future__ import annotations
 
-import copy
 import gzip
 import hashlib
 import json
 import math
 import zlib
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,14 @@ from sim.roads.cache import read_cached, write_cached
 from sim.roads.exact_lanes import NAMES_OPTION, TooManyLanes, bending_roads, with_exact_lanes
 from sim.roads.left_hand import LEFT_HAND, mirror_net_xml, mirror_opendrive
 from sim.roads.map_xml import MAX_FILE_BYTES, MapError, parse_map_xml
-from sim.roads.netconvert import NetconvertError, netconvert
+from sim.roads.netconvert import Conversion, NetconvertError, netconvert
 from sim.roads.network import LaneKind, RoadNetwork
-from sim.roads.opendrive_roads import OpenDriveRoad
+from sim.roads.opendrive_dialect import KINDS, rewrite_for_netconvert
+from sim.roads.opendrive_roads import DRIVING_KINDS
 from sim.roads.sumo_reader import DRAWN_PATHS, read_network
 
 # Raise it with every change of what a conversion gives: it is part of the name of the cached file.
-CONVERSION_VERSION = 2
+CONVERSION_VERSION = 4
 SUFFIXES = (".xodr", ".osm", ".net.xml")
 ROOT_TAGS = {".xodr": "OpenDRIVE", ".osm": "osm", ".net.xml": "net"}
 
@@ -91,11 +91,18 @@ def import_map(path: str | Path, *, left_hand: bool | None = None) -> tuple[byte
     left_hand: whether everybody drives on the left; None leaves that to the file. Conversions are kept in the user's cache
     folder under the digest of the file's content.
 
-    Raises MapError for a file that is missing, empty, too large, of another kind, not well formed or without roads.
+    Raises MapError for a file that is missing, empty, too large, of another kind, not well formed or without roads, and for a
+    .net.xml file that is made for the other side.
     """
     source, suffix, data = _read(path)
     root = _parsed(source, suffix, data)
-    conversion = _converted(source, suffix, data, root, left_hand)
+    if suffix == ".net.xml" and left_hand not in (None, root.get("lefthand") == "true"):
+        made, option = ("right", "left") if left_hand else ("left", "right")
+        raise MapError(
+            f"{source}: made for driving on the {made}, and a SUMO network is taken as it is; leave out --{option}-hand, or"
+            " import the file that it was made from"
+        )
+    conversion = _converted(source, suffix, data, left_hand)
     network = read_network(conversion.net_xml, title=str(source))
     return conversion.net_xml, _report(source, network, conversion, root)
 
@@ -103,7 +110,7 @@ def import_map(path: str | Path, *, left_hand: bool | None = None) -> tuple[byte
 def convert_map(path: str | Path) -> bytes:
     """`import_map` without its report; a file that has been converted before is not even parsed."""
     source, suffix, data = _read(path)
-    return _converted(source, suffix, data, None, None).net_xml
+    return _converted(source, suffix, data, None).net_xml
 
 
 def _read(path: str | Path) -> tuple[Path, str, bytes]:
@@ -126,14 +133,19 @@ def _read(path: str | Path) -> tuple[Path, str, bytes]:
 
 
 def _parsed(source: Path, suffix: str, data: bytes) -> Element:
+    """The root of the document, the names of its elements without the namespace of that root."""
     root = parse_map_xml(data, str(source), "repair that place or export the map again")
     expected = ROOT_TAGS[suffix]
-    if root.tag.rpartition("}")[2] != expected:
+    space, _, name = root.tag.rpartition("}")
+    if name != expected:
         raise MapError(f"{source}: begins with <{root.tag}>, but a {suffix} file begins with <{expected}>; rename it")
+    if space:
+        for element in root.iter():
+            element.tag = element.tag.removeprefix(f"{space}}}")
     return root
 
 
-def _converted(source: Path, suffix: str, data: bytes, root: Element | None, left_hand: bool | None) -> _Converted:
+def _converted(source: Path, suffix: str, data: bytes, left_hand: bool | None) -> _Converted:
     """The conversion, from the cache where it is there."""
     if suffix == ".net.xml":
         return _Converted(data, (), ())
@@ -142,10 +154,12 @@ def _converted(source: Path, suffix: str, data: bytes, root: Element | None, lef
     kept = _Converted.from_bytes(read_cached(name))
     if kept is not None:
         return kept
-    if root is None:
-        root = _parsed(source, suffix, data)
+    root = _parsed(source, suffix, data)
     try:
-        conversion = _convert(source, suffix, data, root, left_hand)
+        if suffix == ".osm":
+            conversion = _convert_osm(source, data, root, left_hand)
+        else:
+            conversion = _convert_opendrive(source, root, left_hand)
     except NetconvertError as error:
         raise MapError(f"{source}: netconvert cannot use it: {error}; check it in its editor") from error
     except TooManyLanes as error:
@@ -154,75 +168,79 @@ def _converted(source: Path, suffix: str, data: bytes, root: Element | None, lef
     return conversion
 
 
-def _convert(source: Path, suffix: str, data: bytes, root: Element, left_hand: bool | None) -> _Converted:
+def _convert_osm(source: Path, data: bytes, root: Element, left_hand: bool | None) -> _Converted:
+    if root.find("way") is None:
+        raise MapError(f"{source}: holds no way; download a region with streets")
     notes: list[str] = []
-    options: tuple[str, ...]
-    if suffix == ".osm":
-        reader, options = "osm-files", OSM_OPTIONS
-        signals = any(tag.get("v") == "traffic_signals" for tag in root.iter("tag"))
-        if root.find("way") is None:
-            raise MapError(f"{source}: holds no way; download a region with streets")
-        left = any(tag.get("k") == "driving_side" and tag.get("v") == "left" for tag in root.iter("tag"))
-        if left if left_hand is None else left_hand:
-            options += ("--lefthand",)
-            notes.append("everybody drives on the left")
-    else:
-        reader, options = "opendrive-files", OPENDRIVE_OPTIONS
-        signals = any(signal.get("dynamic") == "yes" for signal in root.iter("signal"))
-        if root.find("road") is None:
-            raise MapError(f"{source}: holds no road; export the map again")
-        if any(lane.get("type") == "sidewalk" for lane in root.iter("lane")):
-            options += SIDEWALK_OPTIONS
-            notes.append("the source has sidewalks: every road got one of 2.5 m, and crossings at its signals")
-        rules = Counter(road.get("rule", "RHT") for road in root.iter("road"))
-        if len(rules) > 1:
-            notes.append(f"roads for traffic on both sides ({rules}): all are read as the greater part of them")
-        mirrored = rules.most_common(1)[0][0] == LEFT_HAND if left_hand is None else left_hand
-        if mirrored:
-            return _mirror_image(source, root, options, signals, notes)
-    roads = bending_roads(root) if suffix == ".xodr" else {}
-    return _converted_signals(reader, data, options, signals, notes, roads)
+    sides = _driving_sides(root)
+    if len(sides) > 1 and left_hand is None:
+        said = ", ".join(f"{side} on {number} ways" for side, number in sides.most_common())
+        notes.append(f"driving_side is {said}; the greater part holds for all, else give --left-hand or --right-hand")
+    options = OSM_OPTIONS
+    if sides["left"] > sides["right"] if left_hand is None else left_hand:
+        options += ("--lefthand",)
+        notes.append("everybody drives on the left")
+    signals = any(tag.get("v") == "traffic_signals" for tag in root.iter("tag"))
+    conversion = _with_signals("osm-files", data, options, signals, notes)
+    return _Converted(conversion.net_xml, conversion.warnings, tuple(notes))
 
 
-def _mirror_image(source: Path, root: Element, options: tuple[str, ...], signals: bool, notes: list[str]) -> _Converted:
-    """netconvert reads OpenDRIVE for right-hand traffic only, so it sees a mirror image, and the result is turned back."""
-    mirrored = copy.deepcopy(root)
-    try:
-        mirror_opendrive(mirrored)
-    except (ValueError, KeyError) as error:
-        raise MapError(f"{source}: a number that is missing or none ({error}); export the map again") from error
-    notes.append("everybody drives on the left")
-    roads = bending_roads(mirrored)
-    image = _converted_signals("opendrive-files", tostring(mirrored), options, signals, notes, roads)
-    return replace(image, net_xml=mirror_net_xml(image.net_xml))
+def _driving_sides(root: Element) -> Counter[str]:
+    """How many streets say that one drives on the left, and on the right."""
+    sides: Counter[str] = Counter()
+    for way in root.iter("way"):
+        tags = {tag.get("k"): tag.get("v") for tag in way.iter("tag")}
+        if "highway" in tags and tags.get("driving_side") in ("left", "right"):
+            sides[str(tags["driving_side"])] += 1
+    return sides
 
 
-def _converted_signals(
-    reader: str,
-    data: bytes,
-    options: tuple[str, ...],
-    signals: bool,
-    notes: list[str],
-    roads: dict[str, OpenDriveRoad],
-) -> _Converted:
-    """Converted with the signals of the source, and where they control nothing or it has none, with guessed ones.
-
-    roads: those of the source whose lanes have to be moved afterwards.
-    """
+def _convert_opendrive(source: Path, root: Element, left_hand: bool | None) -> _Converted:
+    """The conversion of a document, which is rewritten. netconvert reads it for right-hand traffic only, so what is for the
+    other kind is shown to it in a mirror, and the result is turned back."""
+    if root.find("road") is None:
+        raise MapError(f"{source}: holds no road; export the map again")
+    notes = rewrite_for_netconvert(root, str(source))
+    options = OPENDRIVE_OPTIONS
+    if any(lane.get("type") == "sidewalk" for lane in root.iter("lane")):
+        options += SIDEWALK_OPTIONS
+        notes.append("the source has sidewalks: every road got one of 2.5 m, and crossings at its signals")
+    rules = Counter(road.get("rule", "RHT") for road in root.iter("road"))
+    if len(rules) > 1:
+        notes.append(f"roads for traffic on both sides ({rules}): all are read as the greater part of them")
+    mirrored = rules.most_common(1)[0][0] == LEFT_HAND if left_hand is None else left_hand
+    if mirrored:
+        try:
+            mirror_opendrive(root)
+        except (ValueError, KeyError) as error:
+            raise MapError(f"{source}: a number that is missing or none ({error}); export the map again") from error
+        notes.append("everybody drives on the left")
+    roads, unknown = bending_roads(root)
+    if unknown:
+        reasons = ", ".join(reason[:80] for reason, _ in unknown.most_common(3))
+        notes.append(f"roads kept as netconvert has them, which may be wrong: {unknown.total()} ({reasons})")
     if roads:
         options += (NAMES_OPTION,)
         notes.append(
             f"roads along which lanes change their width or place, put where the source has them: {len(roads)}"
         )
-    guess: tuple[str, ...] = () if signals else ("--tls.guess", "--tls.guess.threshold", "80")
-    conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, *guess])
+    signals = any(signal.get("dynamic") == "yes" for signal in root.iter("signal"))
+    conversion = _with_signals("opendrive-files", tostring(root), options, signals, notes)
+    net_xml = with_exact_lanes(conversion.net_xml, roads) if roads else conversion.net_xml
+    net_xml = net_xml.replace(b"<net ", f'<net {DRAWN_PATHS}="true" '.encode(), 1)
+    return _Converted(mirror_net_xml(net_xml) if mirrored else net_xml, conversion.warnings, tuple(notes))
+
+
+def _with_signals(reader: str, data: bytes, options: tuple[str, ...], signals: bool, notes: list[str]) -> Conversion:
+    """Converted with the signals of the source, and where they control nothing or it has none, with guessed ones."""
+    options = (*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options)
+    conversion = netconvert(
+        {reader: data}, options if signals else [*options, "--tls.guess", "--tls.guess.threshold", "80"]
+    )
     if signals and b"<tlLogic" not in conversion.net_xml:
         notes.append("the signals of the source control no junction here; signals were guessed from speeds and sizes")
-        conversion = netconvert({reader: data}, [*COMMON_OPTIONS, *SIGNAL_OPTIONS, *options, "--tls.guess"])
-    net_xml = with_exact_lanes(conversion.net_xml, roads) if roads else conversion.net_xml
-    if reader == "opendrive-files":
-        net_xml = net_xml.replace(b"<net ", f'<net {DRAWN_PATHS}="true" '.encode(), 1)
-    return _Converted(net_xml, conversion.warnings, tuple(notes))
+        conversion = netconvert({reader: data}, [*options, "--tls.guess"])
+    return conversion
 
 
 @dataclass(frozen=True)
@@ -297,10 +315,13 @@ def _value(element: Element, key: str) -> float:
 def _dropped(root: Element) -> dict[str, int]:
     """Kinds of OpenDRIVE lanes and OpenStreetMap ways that carry no cars, with their numbers."""
     kinds: Counter[str] = Counter()
-    kept = {"sidewalk", "driving", "none", "bidirectional", "onRamp", "offRamp", "entry", "exit", "connectingRamp"}
     for lane in root.iter("lane"):
         kind = lane.get("type")
-        if root.tag == "OpenDRIVE" and kind is not None and kind not in kept:
+        if (
+            root.tag == "OpenDRIVE"
+            and kind is not None
+            and KINDS.get(kind, kind) not in DRIVING_KINDS | {"sidewalk", "none"}
+        ):
             kinds[f"lane {kind}"] += 1
     if root.tag == "OpenDRIVE":
         kinds["object"] = sum(1 for _ in root.iter("object"))

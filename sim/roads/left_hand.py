@@ -23,6 +23,7 @@ TURNED = {"l": "r", "L": "R", "r": "l", "R": "L"}
 SIGNED = {
     "geometry": ("y", "hdg"), "offset": ("y", "hdg"), "arc": ("curvature",), "spiral": ("curvStart", "curvEnd"),
     "poly3": ("a", "b", "c", "d"), "paramPoly3": ("aV", "bV", "cV", "dV"), "laneOffset": ("a", "b", "c", "d"),
+    "border": ("a", "b", "c", "d"),
     "superelevation": ("a", "b", "c", "d"), "signal": ("t", "hOffset"), "signalReference": ("t",),
     "laneLink": ("from", "to"), "validity": ("fromLane", "toLane"),
 }  # fmt: skip

@@ -18,6 +18,9 @@ from sim.roads.polyline import arc_lengths
 F64 = NDArray[np.float64]
 
 LONGEST_ROAD_M = 100_000.0
+# Of lanes that netconvert keeps for cars, and of all that it keeps.
+DRIVING_KINDS = frozenset({"driving", "entry", "exit", "onRamp", "offRamp", "mwyEntry", "mwyExit", "bidirectional"})
+KEPT_KINDS = DRIVING_KINDS | {"restricted", "roadWorks", "tram", "rail"}
 VARYING = 1e-9  # smaller coefficients are rounding of who wrote the file
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(32)  # exact to a micrometre up to two full turns of a piece
 
@@ -76,37 +79,47 @@ def read_road(road: Element) -> OpenDriveRoad:
         pieces = tuple(sorted(map(_piece, road.iter("geometry")), key=lambda piece: piece.s_m))
         if not pieces or road.find("lanes/laneSection") is None:
             raise UnknownGeometry("no geometry or no lanes")
-        length = min(_number(road, "length"), pieces[-1].s_m + pieces[-1].length_m)
+        length = min(number_in(road, "length"), pieces[-1].s_m + pieces[-1].length_m)
         if not 0.0 < length <= LONGEST_ROAD_M:
             raise UnknownGeometry(f"a length of {length} m")
-        elements = sorted(road.iter("laneSection"), key=lambda element: _number(element, "s"))
-        ends = [_number(element, "s") for element in elements[1:]] + [length]
+        elements = sorted(road.iter("laneSection"), key=lambda element: number_in(element, "s"))
+        ends = [number_in(element, "s") for element in elements[1:]] + [length]
         return OpenDriveRoad(
             name=road.attrib["id"],
             length_m=length,
             pieces=pieces,
-            offsets=_table(road.iter("laneOffset"), "s", 0.0),
+            offsets=_offsets(road),
             sections=tuple(_section(element, end) for element, end in zip(elements, ends, strict=True)),
         )
     except KeyError as error:
         raise UnknownGeometry(f"{error} is missing") from error
 
 
-def _number(element: Element, key: str) -> float:
+def number_in(element: Element, key: str) -> float:
+    """A finite number among the attributes.
+
+    Raises KeyError where it is missing, ValueError where it is none, UnknownGeometry where it is not finite.
+    """
     value = float(element.attrib[key])
     if not np.isfinite(value):
         raise UnknownGeometry(f"{key}={value}")
     return value
 
 
-def _table(elements: Iterable[Element], key: str, start_m: float) -> F64:
-    """(K, 5) station and coefficients of each polynomial, in the order of stations."""
-    rows = [[start_m + _number(e, key), *(_number(e, name) for name in "abcd")] for e in elements]
+def polynomials(elements: Iterable[Element], key: str, start_m: float = 0.0) -> F64:
+    """(K, 5) station and coefficients of each polynomial, in the order of stations; raises as `number_in` does."""
+    rows = [[start_m + number_in(e, key), *(number_in(e, name) for name in "abcd")] for e in elements]
     return np.array(sorted(rows), np.float64).reshape(-1, 5)
 
 
+def _offsets(road: Element) -> F64:
+    """Rows of `OpenDriveRoad.offsets`; before the first record lanes lie at the reference line."""
+    table = polynomials(road.iter("laneOffset"), "s")
+    return np.concatenate([np.zeros((1, 5)), table]) if len(table) and table[0, 0] > 0.0 else table
+
+
 def _piece(element: Element) -> Piece:
-    s, length, x, y, yaw = (_number(element, key) for key in ("s", "length", "x", "y", "hdg"))
+    s, length, x, y, yaw = (number_in(element, key) for key in ("s", "length", "x", "y", "hdg"))
     if not 0.0 <= length <= LONGEST_ROAD_M:
         raise UnknownGeometry(f"a piece of {length} m")
     shape = next(iter(element), None)
@@ -114,15 +127,15 @@ def _piece(element: Element) -> Piece:
         case "line", _:
             return Piece(s, length, x, y, yaw)
         case "arc", Element() as arc:
-            return Piece(s, length, x, y, yaw, _number(arc, "curvature"))
+            return Piece(s, length, x, y, yaw, number_in(arc, "curvature"))
         case "spiral", Element() as spiral:
-            first, last = _number(spiral, "curvStart"), _number(spiral, "curvEnd")
+            first, last = number_in(spiral, "curvStart"), number_in(spiral, "curvEnd")
             return Piece(s, length, x, y, yaw, first, (last - first) / length if length > 0.0 else 0.0)
         case "poly3", Element() as poly:
-            across = [_number(poly, name) for name in "abcd"]
+            across = [number_in(poly, name) for name in "abcd"]
             return Piece(s, length, x, y, yaw, cubic=np.array([[0.0, 1.0, 0.0, 0.0], across]), last=length)
         case "paramPoly3", Element() as poly:
-            cubic = np.array([[_number(poly, name + axis) for name in "abcd"] for axis in "UV"])
+            cubic = np.array([[number_in(poly, name + axis) for name in "abcd"] for axis in "UV"])
             last = length if poly.get("pRange") == "arcLength" else 1.0
             return Piece(s, length, x, y, yaw, cubic=cubic, last=last)
         case tag, _:
@@ -132,7 +145,7 @@ def _piece(element: Element) -> Piece:
 def _section(element: Element, end_m: float) -> Section:
     if element.get("singleSide") == "true":
         raise UnknownGeometry("a lane section of one side only")
-    s = _number(element, "s")
+    s = number_in(element, "s")
     kinds: dict[int, str] = {}
     widths: dict[int, F64] = {}
     for lane in element.iter("lane"):
@@ -140,23 +153,32 @@ def _section(element: Element, end_m: float) -> Section:
         if number == 0:
             continue
         kinds[number] = lane.get("type", "none")
-        widths[number] = _table(lane.iter("width"), "sOffset", s)
+        widths[number] = polynomials(lane.iter("width"), "sOffset", s)
         if len(widths[number]) == 0:
             raise UnknownGeometry(f"lane {number} without widths")
     return Section(s, end_m, kinds, widths)
 
 
 def lanes_bend(road: OpenDriveRoad) -> bool:
-    """Whether a driving lane moves sideways along the road's reference line, or changes its width."""
-    if (np.abs(road.offsets[:, 2:]) > VARYING).any():
+    """Whether a driving lane moves sideways along the road's reference line, changes its width, or lies beyond another one and a
+    lane that netconvert drops, whose width it forgets there."""
+    if _varies(road.offsets):
         return True
     for section in road.sections:
         for side in (1, -1):
-            driving = [side * n for n, kind in section.kinds.items() if kind == "driving" and side * n > 0]
-            inside = [table for n, table in section.widths.items() if 0 < side * n <= max(driving, default=0)]
-            if any((np.abs(table[:, 2:]) > VARYING).any() or np.ptp(table[:, 1]) > VARYING for table in inside):
-                return True
+            driving = [side * n for n, kind in section.kinds.items() if kind in DRIVING_KINDS and side * n > 0]
+            first, last = min(driving, default=0), max(driving, default=0)
+            for n, table in section.widths.items():
+                if 0 < side * n <= last and _varies(table):
+                    return True
+                if first < side * n < last and section.kinds[n] not in KEPT_KINDS and table[:, 1:].any():
+                    return True
     return False
+
+
+def _varies(table: F64) -> bool:
+    """Whether a row of polynomials changes along the road, at their joints included."""
+    return bool((np.abs(table[:, 2:]) > VARYING).any()) or (len(table) > 0 and bool(np.ptp(table[:, 1]) > VARYING))
 
 
 def reference_line(road: OpenDriveRoad, stations: F64) -> tuple[F64, F64]:

@@ -117,7 +117,7 @@ def _approaches(network: RoadNetwork) -> list[list[int]]:
     """Lanes side by side that end at one stop line with a signal, the rightmost first."""
     signalled = signalled_lanes(network)
     approaches = []
-    for lane in np.flatnonzero(signalled & (network.lane_right < 0)):
+    for lane in np.flatnonzero(signalled & ((network.lane_right < 0) | ~signalled[network.lane_right])):
         group = [int(lane)]
         while (beside := int(network.lane_left[group[-1]])) >= 0 and signalled[beside]:
             group.append(beside)

@@ -119,7 +119,7 @@ HARD_BRAKE = Family(
 
 class JamParameters(Parameters):
     start_share: Share
-    vehicles: int = Field(ge=3, le=5, description="in the queue")
+    vehicles: int = Field(ge=3, le=5, description="in the queue; fewer where the lane has no room for more")
     spacing_m: float = Field(ge=2.0, le=5.0, description="between them")
     stand_s: float = Field(ge=4.0, le=9.0, description="until the first drives on, once the ego is near")
 
@@ -146,7 +146,8 @@ def _place_jam(places: Places, lane: int, p: JamParameters, draws: Draws) -> Pla
         at += p.spacing_m
     x, y, _ = places.pose(lane, START_M + 45.0)
     speed = p.start_share * places.limit(lane)
-    return Placement(lanes, START_M, length, speed, tuple(actors), clear=(x, y, 60.0))
+    given = {"vehicles": len(actors)}
+    return Placement(lanes, START_M, length, speed, tuple(actors), clear=(x, y, 60.0), given=given)
 
 
 TRAFFIC_JAM = Family(

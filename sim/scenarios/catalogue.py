@@ -152,8 +152,13 @@ class Scenario:
         )
 
     def parameters(self, seed: int, episode: int) -> Parameters:
-        """What is drawn for an episode."""
-        return draw_parameters(self.family.parameters, Draws(seed, episode, self.family.number))
+        """What is drawn for an episode, and where its place does not allow that, what it has instead.
+
+        Raises:
+            ConfigError: as `place` does.
+        """
+        drawn = draw_parameters(self.family.parameters, Draws(seed, episode, self.family.number))
+        return drawn.model_copy(update=dict(self.place(seed, episode).given))
 
     def place(self, seed: int, episode: int) -> Placement:
         """How an episode begins.

@@ -67,7 +67,8 @@ class Placement:
     lanes: of the ego's route, those beyond the goal included; none where the route is drawn as ever and nothing is staged.
     offset_m: of the ego's centre on the first. length_m: from there to the goal. clear: x, y and radius in metres, where no
     other traffic appears. cross: arc lengths between which the ego may use the oncoming lane. shift_ms: where signal programs
-    begin; None leaves that to chance. marks: arc lengths that checks need, by name.
+    begin; None leaves that to chance. marks: arc lengths that checks need, by name. given: parameters that the place does not
+    allow as they were drawn, by name, as they are.
     """
 
     lanes: tuple[int, ...]
@@ -79,6 +80,7 @@ class Placement:
     cross: tuple[float, float] = (0.0, -1.0)
     shift_ms: int | None = None
     marks: Mapping[str, float] = field(default_factory=dict)
+    given: Mapping[str, float] = field(default_factory=dict)
 
 
 def write_scene(placement: Placement, scene: np.void, route_lane: NDArray[np.int32]) -> None:
