@@ -39,7 +39,7 @@ def rewrite_for_netconvert(root: Element, title: str) -> list[str]:
 
     Where a road has a number that is none, that part of it is left for netconvert to judge.
 
-    Raises MapError, which calls the document by its title, where it would take too long or there would be more elements than are read.
+    Raises MapError, which calls the document by its title, where it would take too long or make more elements than are read.
     """
     turned = added = 0
     for lane in root.iter("lane"):
