@@ -9,6 +9,8 @@ from typing import Any
 import defusedxml.ElementTree as tree
 import numpy as np
 import pytest
+from test_sim_roads_opendrive_dialect import RING, TAPER, file_xml, section_xml
+from test_sim_roads_opendrive_roads import lane_xml
 
 from sim.roads.importer import import_map
 from sim.roads.network import LaneKind, RoadNetwork
@@ -70,6 +72,35 @@ def test_lane_centres_lie_where_carla_puts_them(shared_data: Path, name: str) ->
     assert np.percentile(distance[~inside], 99) < 0.3
     if inside.any():  # Town02 has turns of 3 m radius, which are widened to what a car can drive
         assert np.percentile(distance[inside], 95) < 0.4
+
+
+PLAIN, FIRST, SECOND = lane_xml(1), lane_xml(-1), lane_xml(-2)
+OFFSET = "".join(f'<laneOffset s="{s}" a="{a}" b="0" c="0" d="0"/>' for s, a in ((0, 0), (80, 3.5)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        file_xml(
+            section_xml(0, "", FIRST + SECOND) + section_xml(80, "", FIRST + SECOND + lane_xml(-3)), before=OFFSET
+        ),
+        file_xml(section_xml(0, PLAIN, FIRST + lane_xml(-2, (0, 2.5, 0, 0, 0), kind="parking") + lane_xml(-3))),
+        file_xml(section_xml(0, PLAIN, FIRST + lane_xml(-2, (0, 2.5, 0, 0, 0), kind="median") + lane_xml(-3))),
+        file_xml(section_xml(0, PLAIN, FIRST + lane_xml(-2, *TAPER, kind="exit") + lane_xml(-3))),
+        file_xml(section_xml(0, PLAIN, FIRST), plan=RING, length=314.159),
+    ],
+    ids=["jumping offset", "parking between", "median between", "exit between", "ring"],
+)
+def test_lanes_of_roads_of_our_own_lie_where_carla_puts_them(tmp_path: Path, text: str) -> None:
+    """All that CARLA drives on; it leaves out the exit."""
+    path = tmp_path / "road.xodr"
+    path.write_text(text)
+    network, _, theirs, shift = _both(path)
+    waypoints = theirs.generate_waypoints(2.0)
+    places = np.array([[w.transform.location.x, -w.transform.location.y] for w in waypoints]) + shift
+    yaws = -np.radians([w.transform.rotation.yaw for w in waypoints])
+    assert len(places) > 100
+    assert np.percentile(_distances(network, places, yaws), 95) < 0.05
 
 
 @pytest.mark.parametrize("name", [*TOWNS, *ROADS])

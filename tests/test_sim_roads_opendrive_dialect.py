@@ -125,11 +125,15 @@ def test_limits_hold_for_no_shorter_parts_than_cars_notice(tmp_path: Path) -> No
     assert network.lane_limit_mps[between(network)].tolist() == [20.0, 20.0]
 
 
-def test_more_limits_than_elements_are_read_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_limits_and_borders_than_are_read_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sim.roads.opendrive_dialect.MAX_ELEMENTS", 10)
     types = "".join(type_xml(s, f'max="{10 + s}"') for s in range(0, 60, 10))
     with pytest.raises(MapError, match=r"much\.xodr: more than 10 limits of lanes; cut out a smaller region"):
         rewrite_for_netconvert(tree.fromstring(file_xml(TWO_LANES, types)), "much.xodr")
+    monkeypatch.setattr("sim.roads.opendrive_dialect.MOST_BORDERS", 1)
+    borders = section_xml(0, border_xml(1, (0, 4, 0, 0, 0)), border_xml(-1, (0, -4, 0, 0, 0)))
+    with pytest.raises(MapError, match=r"much\.xodr: more than 1 borders of lanes; cut out a smaller region"):
+        rewrite_for_netconvert(tree.fromstring(file_xml(borders)), "much.xodr")
 
 
 @pytest.mark.parametrize("name", ["Town01", "Town02", "Town10HD"])

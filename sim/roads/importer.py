@@ -176,7 +176,7 @@ def _convert_osm(source: Path, data: bytes, root: Element, left_hand: bool | Non
     if len(sides) > 1 and left_hand is None:
         said = ", ".join(f"{side} on {number} ways" for side, number in sides.most_common())
         notes.append(f"driving_side is {said}; the greater part holds for all, else give --left-hand or --right-hand")
-    options = OSM_OPTIONS
+    options: tuple[str, ...] = OSM_OPTIONS
     if sides["left"] > sides["right"] if left_hand is None else left_hand:
         options += ("--lefthand",)
         notes.append("everybody drives on the left")
@@ -201,7 +201,7 @@ def _convert_opendrive(source: Path, root: Element, left_hand: bool | None) -> _
     if root.find("road") is None:
         raise MapError(f"{source}: holds no road; export the map again")
     notes = rewrite_for_netconvert(root, str(source))
-    options = OPENDRIVE_OPTIONS
+    options: tuple[str, ...] = OPENDRIVE_OPTIONS
     if any(lane.get("type") == "sidewalk" for lane in root.iter("lane")):
         options += SIDEWALK_OPTIONS
         notes.append("the source has sidewalks: every road got one of 2.5 m, and crossings at its signals")

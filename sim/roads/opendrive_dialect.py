@@ -27,6 +27,7 @@ UNITS_MPS = {"m/s": 1.0, "km/h": 1.0 / 3.6, "mph": 0.44704}
 NO_LIMIT_MPS = 36.0  # 130 km/h, which is recommended on German motorways without a limit
 OPEN_MPS = 13.89  # netconvert's, where the file says nothing
 FASTEST_MPS = 100.0  # of what a network may say
+MOST_BORDERS = 100_000  # some seconds
 LEAST_PART_M = 3.0  # limits hold for no shorter parts of a lane section
 CLOSED_M = 0.5
 SHORTEST_LOOP_M = 20.0
@@ -38,13 +39,15 @@ def rewrite_for_netconvert(root: Element, title: str) -> list[str]:
 
     Where a road has a number that is none, that part of it is left for netconvert to judge.
 
-    Raises MapError, which calls the document by its title, where there would be more elements than are read.
+    Raises MapError, which calls the document by its title, where it would take too long or make more elements than are read.
     """
     turned = added = 0
     for lane in root.iter("lane"):
         if (kind := lane.get("type")) in KINDS:
             lane.set("type", KINDS[kind])
         turned += lane.get("direction", "standard") != "standard" and lane.get("type") in DRIVING_KINDS
+    if sum(1 for _ in root.iter("border")) > MOST_BORDERS:
+        raise MapError(f"{title}: more than {MOST_BORDERS:,} borders of lanes; cut out a smaller region")
     for section in root.iter("laneSection"):
         _borders_to_widths(section)
     for road in root.iter("road"):
@@ -106,12 +109,9 @@ def _mps(speed: Element | None) -> float | None:
 def _limit(lane: Element, limits: Limits) -> None:
     """Gives a lane those limits up to where its own begin."""
     until = math.inf
+    lane[:] = [part for part in lane if part.tag != "speed" or _mps(part) is not None]
     for own in lane.findall("speed"):
-        limit = _mps(own)
-        if limit is None:
-            lane.remove(own)
-            continue
-        own.set("max", repr(limit))
+        own.set("max", repr(_mps(own)))
         own.set("unit", "m/s")
         try:
             until = min(until, number_in(own, "sOffset"))
@@ -146,8 +146,7 @@ def _borders_to_widths(section: Element) -> None:
         starts = np.union1d(outer[:, 0], inner[:, 0])
         with np.errstate(all="ignore"):  # numbers beyond all measure are left for netconvert to judge
             widths = side * (_expanded(outer, starts) - _expanded(inner, starts))
-        for border in borders[name]:
-            lane.remove(border)
+        lane[:] = [part for part in lane if part.tag != "border"]
         for row in np.column_stack([starts, widths]).tolist():
             SubElement(lane, "width", dict(zip(("sOffset", *"abcd"), map(repr, row), strict=True)))
 
