@@ -171,9 +171,7 @@ def train(
     start, started, evaluation_s, ratio_error = done, time.perf_counter(), 0.0, 0.0
     buffer = Rollout(env, config.rollout_steps)
     network.train()
-    purge_step = (
-        done * batch + 1 if done else None
-    )  # the point of the last update is written at done * batch, and stays
+    purge_step = done * batch + 1 if done else None  # the last update's point lies at done * batch, and stays
     with SummaryWriter(str(out_dir / "tensorboard"), purge_step=purge_step) as writer, _progress_bar(quiet) as bar:
         task = bar.add_task("training", total=num_updates * batch, completed=done * batch, info="")
         for update in range(start, num_updates):
