@@ -147,9 +147,7 @@ def test_an_undistorted_lens_of_either_model_is_what_it_should_be() -> None:
     ("calibration", "message"),
     [
         (camera(60.0, "brown_conrady", [-0.9, 0.0, 0.0, 0.0]), "no ray reaches pixel"),
-        (camera(60.0, "brown_conrady", [0.1, 0.0, 0.0]), "takes 4 or 5 or 8 coefficients"),
-        (camera(60.0, "kannala_brandt", [0.1]), "takes 4 coefficients"),
-        (camera(60.0, "none", [0.1]), "takes 0 coefficients"),
+        (camera(60.0, "brown_conrady", [0.1] + [0.0] * 11), "takes 4 or 5 or 8 coefficients"),
         (camera(12.0, "kannala_brandt", [0.0] * 4), "no ray reaches pixel"),
         (camera(40.0, "kannala_brandt", [-0.3, 0.0, 0.0, 0.0]), "folds back"),
         (CameraCalibration(8, 8, np.array([[50.0, 1.0, 4], [0, 50, 4], [0, 0, 1]]), np.eye(4)), "intrinsics must be"),
