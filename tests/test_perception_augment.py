@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -60,17 +61,21 @@ def assert_equal(a: LabelledFrames, b: LabelledFrames) -> None:
         np.testing.assert_array_equal(getattr(a, field), getattr(b, field), err_msg=field)
 
 
+def require_mirrored_pictures(pair: Mapping[str, CameraCalibration]) -> None:
+    """What the left camera sees of a place, the right one sees of the mirrored place, in the mirrored column."""
+    place = np.array([[6.0, 5.0, 1.0]])
+    pixels = {}
+    for name, at in (("left", place), ("right", place * [1, -1, 1])):
+        pose = pair[name].ego_from_camera
+        pixels[name] = project_rays(pair[name], (at - pose[:3, 3]) @ pose[:3, :3])[0]
+    np.testing.assert_allclose(pixels["right"], [47 - pixels["left"][0], pixels["left"][1]], atol=1e-6)
+
+
 def test_partners_in_a_mirror_are_found_by_geometry() -> None:
     assert mirror_partners(PAIR) == PARTNERS
     with pytest.raises(ValueError, match="camera left has no partner"):
         mirror_partners({"front": PAIR["front"], "left": PAIR["left"]})
-    # What the left camera sees of a place, its partner sees of the mirrored place, in the mirrored column.
-    place = np.array([[6.0, 5.0, 1.0]])
-    pixels = {}
-    for name, at in (("left", place), ("right", place * [1, -1, 1])):
-        pose = PAIR[name].ego_from_camera
-        pixels[name] = project_rays(PAIR[name], (at - pose[:3, 3]) @ pose[:3, :3])[0]
-    np.testing.assert_allclose(pixels["right"], [47 - pixels["left"][0], pixels["left"][1]], atol=1e-6)
+    require_mirrored_pictures(PAIR)
 
 
 def test_a_lens_that_bends_sideways_has_its_mirror_image_as_partner() -> None:
@@ -81,12 +86,7 @@ def test_a_lens_that_bends_sideways_has_its_mirror_image_as_partner() -> None:
         for name, sign in (("left", 1), ("right", -1))
     }
     assert mirror_partners(pair) == {"left": "right", "right": "left"}
-    place = np.array([[6.0, 5.0, 1.0]])
-    pixels = {}
-    for name, at in (("left", place), ("right", place * [1, -1, 1])):
-        pose = pair[name].ego_from_camera
-        pixels[name] = project_rays(pair[name], (at - pose[:3, 3]) @ pose[:3, :3])[0]
-    np.testing.assert_allclose(pixels["right"], [47 - pixels["left"][0], pixels["left"][1]], atol=1e-6)
+    require_mirrored_pictures(pair)
     with pytest.raises(ValueError, match="has no partner"):
         mirror_partners({name: replace(camera, distortion=lens) for name, camera in pair.items()})
     with pytest.raises(ValueError, match="has no partner"):
