@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim.evaluation import pdm_score
 from sim.evaluation.carla_score import (
     CARLA_KINDS,
     CARLA_VERSIONS,
@@ -33,7 +34,7 @@ from sim.evaluation.nuplan_score import (
     speed_limit,
     time_to_collision,
 )
-from sim.evaluation.pdm_score import WindowScores, lane_keeping, mean_over_windows, window_progress, windows
+from sim.evaluation.pdm_score import WindowScores, lane_keeping, mean_over_windows, windows
 
 ORACLES = json.loads((Path(__file__).parent / "data" / "metric-oracles.json").read_text(encoding="utf-8"))
 share = st.floats(0, 1)
@@ -134,6 +135,32 @@ def test_steady_driving_is_comfortable_within_the_bounds(acceleration: float, ya
     assert bool(drive(acceleration, yaw_rate).all()) is comfort
 
 
+def test_yaw_is_taken_from_five_ticks_and_not_smoothed_away() -> None:
+    """A jerk of the wheel of 0.4 s: fits over 1.5 s would not see it."""
+    yaw = np.concatenate([np.zeros(30), 0.1 * np.arange(1, 6), np.full(30, 0.5)])
+    still = np.zeros(len(yaw))
+    felt = motion_of(still, still, yaw, still, 0.1)
+    assert felt.yaw_rate_radps.max() == pytest.approx(1.0)
+    assert np.abs(felt.yaw_acceleration_radps2).max() > 2.0
+    assert not comfortable(felt).all()
+
+
+def test_one_fit_over_a_window_is_one_parabola() -> None:
+    """Hard braking for half a second disappears in the fit over 4 s that NAVSIM's first version takes; hard turning does not."""
+    still, brakes, t = np.zeros(41), np.zeros(41), 0.1 * np.arange(41)
+    brakes[18:23] = -6.0
+    assert not comfortable(motion_of(still, brakes, still, still, 0.1)).all()
+    fitted = motion_of(still, brakes, still, still, 0.1, one_fit=True)
+    assert comfortable(fitted).all()
+    parabola = np.polynomial.Polynomial.fit(t, brakes, 2)
+    assert fitted.longitudinal_mps2 == pytest.approx(parabola(t), abs=1e-7)
+    smoothed = fit_derivative(brakes, 8, 2, 0, 0.1)
+    assert fitted.longitudinal_jerk_mps3 == pytest.approx(
+        np.polynomial.Polynomial.fit(t, smoothed, 2).deriv()(t), abs=1e-6
+    )
+    assert not comfortable(motion_of(still, still, 1.0 * t, still, 0.1, one_fit=True)).any()
+
+
 def test_hard_braking_and_jerk_are_felt_where_they_happen() -> None:
     speed, acceleration = np.full(100, 10.0), np.zeros(100)
     acceleration[50:60] = -6.0
@@ -148,19 +175,22 @@ def test_nuplan_multipliers_by_hand() -> None:
     assert no_collision({}) == 1.0
     assert [no_collision({"static": n}) for n in (1, 2)] == [0.5, 0.0]
     assert no_collision({"vehicle": 1}) == no_collision({"pedestrian": 2, "static": 1}) == 0.0
-    assert drivable_area(np.array([0.0, 0.3])) == 1.0
-    assert drivable_area(np.array([0.0, 0.31])) == 0.0
+    assert drivable_area(np.array([0.0, 0.29])) == 1.0
+    assert drivable_area(np.array([0.0, 0.3])) == 0.0
     assert [driving_direction(np.array([0.0] * 30 + [d] * 10 + [0.0] * 5), 0.1) for d in (0.19, 0.3, 0.61)] == [
         1,
         0.5,
         0,
     ]
-    assert driving_direction(np.full(100, 0.15), 0.1) == 1.0  # only a second counts, not the sum
+    assert driving_direction(np.full(100, 0.18), 0.1) == 1.0  # only a second counts, not the sum
+    assert driving_direction(np.full(11, 0.19), 0.1) == 0.5  # and the tick itself
+    assert driving_direction(np.full(10, 0.19), 0.1) == 1.0
     assert [ego_progress(p, 100.0) for p in (0.0, 50.0, 150.0)] == [0.02, 0.5, 1.0]
     assert ego_progress(0.0, 0.0) == 1.0
     assert [making_progress(ep) for ep in (0.19, 0.2)] == [0.0, 1.0]
     assert [time_to_collision(np.array([np.inf, t])) for t in (0.9, 0.95)] == [0.0, 1.0]
-    assert speed_limit(np.full(50, 11.0), np.full(50, 10.0), 0.1) == pytest.approx(1 - 1 / 2.23)
+    assert speed_limit(np.full(51, 11.0), np.full(51, 10.0), 0.1) == pytest.approx(1 - 51 / 50 / 2.23)
+    assert speed_limit(np.full(1, 11.0), np.full(1, 10.0), 0.1) == 1.0
     assert speed_limit(np.full(50, 9.0), np.full(50, 10.0), 0.1) == 1.0
     assert speed_limit(np.full(50, 20.0), np.full(50, 10.0), 0.1) == 0.0
 
@@ -174,10 +204,10 @@ def test_nuplan_total_by_hand() -> None:
         assert replace(best, **{name: 0.0}).total() == 0.0
 
 
-sub_scores = st.builds(WindowScores, *[share] * 9)
+sub_scores = st.builds(WindowScores, *[share] * 10)
 
 
-@given(sub_scores, st.sampled_from(["nc", "dac", "ddc", "tlc", "ep", "ttc", "c", "lk", "hc"]), share)
+@given(sub_scores, st.sampled_from([*WindowScores.__dataclass_fields__]), share)
 def test_pdm_scores_lie_in_their_range_and_fall_with_every_part(scores: WindowScores, name: str, factor: float) -> None:
     worse = replace(scores, **{name: getattr(scores, name) * factor})
     for total in (WindowScores.pdms, WindowScores.epdms_without_plans):
@@ -188,11 +218,15 @@ def test_pdm_scores_lie_in_their_range_and_fall_with_every_part(scores: WindowSc
 def test_pdm_scores_by_hand() -> None:
     assert WindowScores().pdms() == WindowScores().epdms_without_plans() == 1.0
     assert WindowScores(ep=0.5, c=0.0).pdms() == pytest.approx(7.5 / 12)
+    assert WindowScores(ep=0.5, c=0.0).epdms_without_plans() == 1.0
+    assert WindowScores(extended_ep=0.5).pdms() == 1.0
+    assert WindowScores(extended_ep=0.5).epdms_without_plans() == pytest.approx(11.5 / 14)
     assert WindowScores(tlc=0.0).pdms() == 1.0
     assert WindowScores(tlc=0.0).epdms_without_plans() == 0.0
     assert WindowScores(lk=0.0, hc=0.0, ttc=0.0).epdms_without_plans() == pytest.approx(5 / 14)
-    waived = WindowScores(tlc=0.0, lk=0.0, ep=0.3).waived_by(WindowScores(tlc=0.0, ep=0.5))
-    assert waived == WindowScores(tlc=1.0, lk=0.0, ep=0.3)
+    waived = WindowScores(tlc=0.0, lk=0.0, ep=0.3, hc=0.0).waived_by(WindowScores(tlc=0.0, ep=0.0, hc=0.0))
+    assert waived == WindowScores(tlc=1.0, lk=0.0, ep=0.3, hc=0.0)
+    assert [pdm_score.no_collision(hit) for hit in ([], ["static"] * 3, ["static", "vehicle"])] == [1.0, 0.5, 0.0]
 
 
 @given(st.integers(0, 400))
@@ -203,15 +237,45 @@ def test_windows_cover_the_path_once(ticks: int) -> None:
     assert all(0 < last - first <= 40 for first, last in found)
 
 
-def test_progress_and_lane_keeping_of_a_window() -> None:
-    assert window_progress(4.9, 2.0) == 1.0
-    assert window_progress(10.0, 40.0) == 0.25
-    assert window_progress(40.0, 10.0) == 1.0
-    off, on = np.full(21, 0.6), np.zeros(20)
-    nowhere = np.zeros(41, np.bool_)
+SAFE, HIT, SCRAPED, RED = WindowScores(), WindowScores(nc=0.0), WindowScores(nc=0.5), WindowScores(tlc=0.0)
+
+
+@pytest.mark.parametrize(
+    ("own", "progress_m", "human", "human_progress_m", "ep", "extended_ep"),
+    [
+        (SAFE, 4.9, SAFE, 2.0, 1.0, 1.0),  # nobody gets ahead
+        (SAFE, 10.0, SAFE, 40.0, 0.25, 0.25),
+        (SAFE, 40.0, SAFE, 10.0, 1.0, 1.0),
+        (SAFE, 10.0, HIT, 40.0, 1.0, 1.0),  # who hits somebody got nowhere
+        (SAFE, 0.0, HIT, 40.0, 1.0, 1.0),
+        (HIT, 10.0, SAFE, 40.0, 0.0, 0.25),
+        (HIT, 10.0, HIT, 40.0, 0.0, 1.0),
+        (SCRAPED, 20.0, SAFE, 20.0, 0.5, 1.0),
+        (RED, 20.0, SAFE, 40.0, 0.5, 0.5),
+        (SAFE, 20.0, RED, 40.0, 0.5, 1.0),  # PDMS knows no red light
+    ],
+)
+def test_progress_of_a_window(
+    own: WindowScores,
+    progress_m: float,
+    human: WindowScores,
+    human_progress_m: float,
+    ep: float,
+    extended_ep: float,
+) -> None:
+    assert own.with_progress(progress_m, human, human_progress_m) == replace(own, ep=ep, extended_ep=extended_ep)
+
+
+def test_lane_keeping_of_a_window() -> None:
+    off, on = np.full(20, 0.6), np.zeros(21)
+    nowhere, here = np.zeros(41, np.bool_), np.arange(41) < 30
     assert lane_keeping(np.concatenate([on, off]), nowhere, 0.1) == 0.0
-    assert lane_keeping(np.concatenate([on, off[:20], [0.0]]), nowhere, 0.1) == 1.0
+    assert lane_keeping(np.concatenate([on, off[1:], [0.0]]), nowhere, 0.1) == 1.0
     assert lane_keeping(np.concatenate([on, off]), ~nowhere, 0.1) == 1.0
+    assert lane_keeping(np.concatenate([on, off]), here, 0.1) == 1.0
+    # A junction in between neither counts nor excuses: 10 ticks before it and 10 after it are 20.
+    assert lane_keeping(np.full(41, 0.6), (np.arange(41) >= 10) & (np.arange(41) < 31), 0.1) == 0.0
+    assert lane_keeping(np.full(41, 0.6), (np.arange(41) >= 10) & (np.arange(41) < 32), 0.1) == 1.0
     assert lane_keeping(np.full(41, np.nan), nowhere, 0.1) == 0.0
     assert mean_over_windows([1.0, 0.0], [(0, 40), (40, 50)]) == pytest.approx(0.8)
     assert mean_over_windows([], []) == 0.0

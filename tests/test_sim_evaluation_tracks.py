@@ -165,9 +165,22 @@ def test_the_same_other_is_hit_again_only_after_5_s_and_5_m() -> None:
     assert count(52, 10.0) == 2  # 5.1 s and 51 m
     assert count(200, 0.2) == 1  # 4 m
     assert count(200, 0.05) == 0  # standing
-    both = track_of([step_at(0, 0.0, 5.0), step_at(1, 0.5, 5.0, touching(3, -7), one_actor(2.0, 0.0, kind=6))])
-    assert [i.kind for i in both.infractions] == ["collision_pedestrian", "collision_static"]
-    assert [c.other for c in both.contacts] == [3, -7]
+
+
+def test_within_5_m_of_a_collision_no_other_is_counted() -> None:
+    def hits(second: int) -> list[str]:
+        """Somebody on foot at tick 1, and a post at another tick, half a metre a tick."""
+        touched = {
+            1: touching(3, -7) if second == 1 else touching(3),
+            second: touching(3, -7) if second == 1 else touching(-7),
+        }
+        steps = [step_at(k, 0.5 * k, 5.0, touched.get(k, ROOMY), one_actor(2.0, 0.0, kind=6)) for k in range(30)]
+        track = track_of(steps)
+        assert [c.other for c in track.contacts] == [3, -7]
+        return [i.kind for i in track.infractions]
+
+    assert [hits(second) for second in (1, 11)] == [["collision_pedestrian"]] * 2
+    assert hits(12) == ["collision_pedestrian", "collision_static"]  # 5.5 m further
 
 
 def test_nuplan_counts_an_other_once_and_only_through_the_egos_fault() -> None:
@@ -302,9 +315,11 @@ def test_minimum_speed_compares_each_quarter_with_the_traffic() -> None:
     assert min_speed_shares(cruise(traffic_mps=slow)) == pytest.approx((0.5, 0.5))
     assert min_speed_shares(cruise(traffic_mps=np.full(101, np.nan))) == ()
     assert min_speed_shares(cruise(traffic_mps=np.zeros(101))) == ()
-    assert (
-        len(min_speed_shares(cruise(speed=0.0, traffic_mps=np.full(101, 3.0)))) == 1
-    )  # quarters never begun do not count
+    halfway = np.full(61, 20.0)
+    assert min_speed_shares(cruise(61, traffic_mps=halfway)) == pytest.approx((0.5, 0.5))  # 60 of 100 m
+    assert min_speed_shares(cruise(95, traffic_mps=np.full(95, 20.0))) == pytest.approx((0.5,) * 3)
+    assert min_speed_shares(cruise(97, traffic_mps=np.full(97, 20.0))) == pytest.approx((0.5,) * 4)
+    assert min_speed_shares(cruise(speed=0.0, traffic_mps=np.full(101, 3.0))) == ()
 
 
 def test_lanes_left_are_a_share_of_the_distance() -> None:
@@ -322,6 +337,47 @@ def test_windows_are_compared_where_and_not_when() -> None:
     late = track_of([step_at(k, max(0.0, k - 80.0), 10.0 if k > 80 else 0.0) for k in range(181)])
     progress = [scores.ep for _, _, scores in score_episode(late, expert).windows]
     assert progress == pytest.approx([0.0, 0.0, 1.0, 1.0, 1.0])
+
+
+def test_who_waits_a_little_further_on_than_the_expert_is_compared_with_its_waiting() -> None:
+    """Both drive to a red light, wait until 16 s and go on; the ego stands 2 m closer to the line."""
+
+    def waiting(at_m: float) -> Track:
+        way = [min(float(k), at_m) if k <= 160 else at_m + k - 160 for k in range(241)]
+        return track_of([step_at(k, x, 10.0 * (x != way[k - 1])) for k, x in enumerate(way)])
+
+    for ego, expert in ((52.0, 50.0), (50.0, 52.0)):
+        windows = score_episode(waiting(ego), waiting(expert)).windows
+        assert [scores.ep for _, _, scores in windows] == pytest.approx([1.0] * 6, abs=0.21)
+        assert [scores.ep for _, _, scores in windows][2:4] == [1.0, 1.0]
+
+
+def test_a_window_is_a_scene_of_its_own() -> None:
+    """Whoever was hit in one window and is hit again in the next counts in both, and not in the one that begins on contact."""
+    ahead = [one_actor(0.5 * k + 4.0, 0.0, 2.0) for k in range(161)]
+    steps = [step_at(k, 0.5 * k, 5.0, touching(3) if k in {20, 30, 60} else ROOMY, ahead[k]) for k in range(161)]
+    track = replace(track_of(steps), ttc_s=np.full(161, np.inf), pdm_ttc_s=np.full(161, np.inf))
+    scores = score_episode(track, cruise(161))
+    assert [window.nc for _, _, window in scores.windows] == [0.0, 0.0, 1.0, 1.0]
+    assert [window.ttc for _, _, window in scores.windows] == [0.0, 0.0, 1.0, 1.0]
+    assert scores.nuplan.nc == 0.0
+
+
+def test_comfort_of_a_window_looks_back_in_the_extended_score_alone() -> None:
+    """Hard braking just before the second window."""
+    braked = np.zeros(121)
+    braked[34:37] = -7.0
+    scores = score_episode(cruise(121, acceleration_mps2=braked), cruise(121))
+    assert [window.hc for _, _, window in scores.windows] == [0.0, 0.0, 1.0]
+    assert [window.c for _, _, window in scores.windows] == [1.0, 1.0, 1.0]
+    assert scores.nuplan.c == 0.0
+
+
+def test_a_corner_beside_the_road_is_too_much_for_navsim_and_not_for_nuplan() -> None:
+    off = np.where(np.arange(121) == 60, 0.2, 0.0)
+    scores = score_episode(cruise(121, off_drivable_m=off), cruise(121))
+    assert scores.nuplan.dac == 1.0
+    assert [window.dac for _, _, window in scores.windows] == [1.0, 0.0, 1.0]
 
 
 def test_figures_over_distance_and_time() -> None:

@@ -1,12 +1,14 @@
 """Comfort of a driven path with the bounds of nuPlan, and the smoothing that nuPlan takes derivatives with.
 
-Knows arrays over ticks; knows nothing about roads or others. Source: nuplan-devkit's `ego_is_comfortable` (bounds, windows
-and polynomials); filter: Savitzky and Golay, Anal. Chem. 36 (1964).
+Knows arrays over ticks; knows nothing about roads or others. Sources: nuplan-devkit's `ego_is_comfortable` (bounds, windows
+and polynomials) and NAVSIM's, which in its first version lets some windows be as long as the plan; filter: Savitzky and
+Golay, Anal. Chem. 36 (1964).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import factorial
 
 import numpy as np
@@ -21,7 +23,8 @@ YAW_RATE_RADPS = 0.95
 LONGITUDINAL_JERK_MPS3 = 4.13
 JERK_MPS3 = 8.37
 
-SMOOTHING_TICKS, DERIVATIVE_TICKS = 8, 15
+# Windows: of accelerations, of jerks, and of both derivatives of the heading.
+SMOOTHING_TICKS, JERK_TICKS, YAW_TICKS = 8, 15, 5
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ def fit_derivative(values: F64, window: int, order: int, derivative: int, dt_s: 
     return out / dt_s**derivative
 
 
+@lru_cache(maxsize=1024)
 def _fit_weights(window: int, order: int, derivative: int, at: float) -> F64:
     """(window,) weights that give the derivative, at place `at`, of the least-squares polynomial through the values."""
     powers = np.arange(order + 1)
@@ -68,21 +72,28 @@ def _fit_weights(window: int, order: int, derivative: int, at: float) -> F64:
     return np.asarray(np.linalg.pinv(matrix)[derivative] * factorial(derivative))
 
 
-def motion_of(speed_mps: F64, acceleration_mps2: F64, yaw_rad: F64, yaw_rate_radps: F64, dt_s: float) -> Motion:
-    """Motion from a driven path, (T,) float64 each; lateral acceleration is speed times yaw rate."""
-    if len(speed_mps) < 2:
-        return Motion(*(np.zeros(len(speed_mps)) for _ in range(6)))
+def motion_of(
+    speed_mps: F64, acceleration_mps2: F64, yaw_rad: F64, yaw_rate_radps: F64, dt_s: float, one_fit: bool = False
+) -> Motion:
+    """Motion from a driven path, (T,) float64 each; lateral acceleration is speed times yaw rate.
+
+    one_fit: as in NAVSIM's PDMS, where a single parabola over the whole path gives the accelerations, and another the jerks.
+    """
+    count = len(speed_mps)
+    if count < 2:
+        return Motion(*(np.zeros(count) for _ in range(6)))
+    smoothing, jerk = (count, count) if one_fit else (SMOOTHING_TICKS, JERK_TICKS)
     lateral = speed_mps * yaw_rate_radps
     heading = np.unwrap(yaw_rad)
     magnitude = fit_derivative(np.hypot(acceleration_mps2, lateral), SMOOTHING_TICKS, 2, 0, dt_s)
     longitudinal = fit_derivative(acceleration_mps2, SMOOTHING_TICKS, 2, 0, dt_s)
     return Motion(
-        longitudinal_mps2=longitudinal,
-        lateral_mps2=fit_derivative(lateral, SMOOTHING_TICKS, 2, 0, dt_s),
-        yaw_rate_radps=fit_derivative(heading, DERIVATIVE_TICKS, 2, 1, dt_s),
-        yaw_acceleration_radps2=fit_derivative(heading, DERIVATIVE_TICKS, 3, 2, dt_s),
-        longitudinal_jerk_mps3=fit_derivative(longitudinal, DERIVATIVE_TICKS, 2, 1, dt_s),
-        jerk_mps3=fit_derivative(magnitude, DERIVATIVE_TICKS, 2, 1, dt_s),
+        longitudinal_mps2=fit_derivative(acceleration_mps2, smoothing, 2, 0, dt_s),
+        lateral_mps2=fit_derivative(lateral, smoothing, 2, 0, dt_s),
+        yaw_rate_radps=fit_derivative(heading, YAW_TICKS, 2, 1, dt_s),
+        yaw_acceleration_radps2=fit_derivative(heading, YAW_TICKS, 3, 2, dt_s),
+        longitudinal_jerk_mps3=fit_derivative(longitudinal, jerk, 2, 1, dt_s),
+        jerk_mps3=fit_derivative(magnitude, jerk, 2, 1, dt_s),
     )
 
 

@@ -9,7 +9,6 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sim.evaluation import carla_score, comfort, nuplan_score, pdm_score
 from sim.evaluation.carla_score import CARLA_KINDS, RouteRecord, driving_score
@@ -17,10 +16,9 @@ from sim.evaluation.nuplan_score import NuplanScores
 from sim.evaluation.pdm_score import WindowScores
 from sim.evaluation.track import DT_S, Track
 
-MIN_SPEED_PARTS = 4
+MIN_SPEED_PARTS, LAST_PART_SHARE = 4, 0.95
 # What stands against `success` beside not arriving.
 FAILURES = (*CARLA_KINDS, "off_road")
-Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -83,13 +81,14 @@ def route_record(track: Track) -> RouteRecord:
 def min_speed_shares(track: Track) -> tuple[float, ...]:
     """For each quarter of the route: mean speed over that of the traffic around, where it is below 1.
 
-    Quarters that were not begun, or without traffic that moves, do not count.
+    Quarters that were not driven to their end (the last one up to 95 % of the route), or without traffic that moves, do not
+    count.
     """
-    part = np.minimum(
-        (MIN_SPEED_PARTS * track.progress_m / max(track.route_length_m, 1e-9)).astype(int), MIN_SPEED_PARTS - 1
-    )
+    along = track.progress_m / max(track.route_length_m, 1e-9)
+    part = np.minimum((MIN_SPEED_PARTS * along).astype(int), MIN_SPEED_PARTS - 1)
+    driven = int(part[-1]) + (1 if track.arrived or along[-1] > LAST_PART_SHARE else 0)
     shares = []
-    for quarter in range(MIN_SPEED_PARTS):
+    for quarter in range(driven):
         there = (part == quarter) & np.isfinite(track.traffic_mps)
         theirs = float(track.traffic_mps[there].sum())
         if theirs > 0.0:
@@ -101,7 +100,6 @@ def min_speed_shares(track: Track) -> tuple[float, ...]:
 
 def nuplan_scores(track: Track, expert: Track) -> NuplanScores:
     """nuPlan's sub-scores of a whole episode."""
-    motion = comfort.motion_of(track.speed_mps, track.acceleration_mps2, track.yaw_rad, track.yaw_rate_radps, DT_S)
     ep = nuplan_score.ego_progress(float(track.progress_m[-1]), float(expert.progress_m[-1]))
     hit = _at_fault(track, 0, track.ticks - 1)
     return NuplanScores(
@@ -112,15 +110,20 @@ def nuplan_scores(track: Track, expert: Track) -> NuplanScores:
         ep=ep,
         ttc=0.0 if hit else nuplan_score.time_to_collision(track.ttc_s),
         sl=nuplan_score.speed_limit(track.speed_mps, track.speed_limit_mps, DT_S),
-        c=1.0 if bool(comfort.comfortable(motion).all()) else 0.0,
+        c=_comfortable(track, slice(None)),
     )
 
 
-def _at_fault(track: Track, first: int, last: int) -> dict[str, int]:
-    """Class to the number of others first hit after tick `first` up to tick `last`, through the ego's fault."""
+def _at_fault(track: Track, first: int, last: int, anew: bool = False) -> dict[str, int]:
+    """Class to the number of others first hit after tick `first` up to tick `last`, through the ego's fault.
+
+    anew: whoever was hit before `first` counts again, as in NAVSIM, to which every window is a scene of its own.
+    """
     hit: dict[int, str] = {}
     known: set[int] = set()
     for contact in track.contacts:
+        if anew and contact.tick <= first:
+            continue
         fresh = contact.other not in known
         known.add(contact.other)
         if fresh and contact.at_fault and first < contact.tick <= last:
@@ -131,50 +134,52 @@ def _at_fault(track: Track, first: int, last: int) -> dict[str, int]:
 def window_scores(track: Track, expert: Track) -> list[tuple[int, int, tuple[WindowScores, WindowScores]]]:
     """Windows of 4 s: first and last tick, and the sub-scores of the ego and of the expert.
 
-    The expert's window begins where, not when, the ego's does: at its first state at least as far along the route.
+    The expert's window begins where the ego's does: of its states within 5 m of there along the route, at that nearest in time.
     """
-    own_comfort, its_comfort = _comfort(track), _comfort(expert)
     result = []
     for first, last in pdm_score.windows(track.ticks, DT_S):
         begin = float(track.progress_m[first])
-        there = int(np.searchsorted(expert.progress_m, begin - 1e-6))
+        own, human, its_progress = _window(track, first, last), WindowScores(), 0.0
+        near = np.flatnonzero(np.abs(expert.progress_m - begin) <= pdm_score.LEAST_PROGRESS_M)
+        there = int(near[np.argmin(np.abs(near - first))]) if len(near) else expert.ticks
         until = min(there + last - first, expert.ticks - 1)
-        human = WindowScores()
-        own_progress = float(track.progress_m[last]) - begin
-        its_progress = own_progress
         if there < until:
-            its_progress = float(expert.progress_m[until]) - begin
-            ep = pdm_score.window_progress(its_progress, own_progress)
-            human = _window(expert, its_comfort, there, until, ep)
-        ep = pdm_score.window_progress(own_progress, its_progress)
-        result.append((first, last, (_window(track, own_comfort, first, last, ep), human)))
+            human = _window(expert, there, until)
+            its_progress = float(expert.progress_m[until] - expert.progress_m[there])
+        own = own.with_progress(float(track.progress_m[last]) - begin, human, its_progress)
+        result.append((first, last, (own, human)))
     return result
 
 
-def _comfort(track: Track) -> Flags:
-    return comfort.comfortable(
-        comfort.motion_of(track.speed_mps, track.acceleration_mps2, track.yaw_rad, track.yaw_rate_radps, DT_S)
+def _comfortable(track: Track, inside: slice, one_fit: bool = False) -> float:
+    motion = comfort.motion_of(
+        track.speed_mps[inside],
+        track.acceleration_mps2[inside],
+        track.yaw_rad[inside],
+        track.yaw_rate_radps[inside],
+        DT_S,
+        one_fit,
     )
+    return 1.0 if bool(comfort.comfortable(motion).all()) else 0.0
 
 
-def _window(track: Track, comfortable: Flags, first: int, last: int, ep: float) -> WindowScores:
+def _window(track: Track, first: int, last: int) -> WindowScores:
+    """All but progress."""
     inside = slice(first, last + 1)
-    history = slice(max(first - round(pdm_score.HISTORY_S / DT_S), 0), last + 1)
     red = any(i.kind == "red_light" and first < i.tick <= last for i in track.infractions)
     against = track.driven_m[first + 1 : last + 1] * track.against_flow[first + 1 : last + 1]
-    hit = _at_fault(track, first, last)
+    hit = _at_fault(track, first, last, anew=True)
     meets = np.isfinite(track.pdm_ttc_s[inside])
     meets[0] &= track.pdm_ttc_s[first] > 0.0  # who is hit at the first state was hit in the window before
     return WindowScores(
-        nc=nuplan_score.no_collision(hit),
-        dac=nuplan_score.drivable_area(track.off_drivable_m[inside]),
+        nc=pdm_score.no_collision(hit),
+        dac=0.0 if bool((track.off_drivable_m[inside] > 0.0).any()) else 1.0,
         ddc=nuplan_score.driving_direction(against, DT_S),
         tlc=0.0 if red else 1.0,
-        ep=ep,
         ttc=0.0 if hit or bool(meets.any()) else 1.0,
-        c=1.0 if bool(comfortable[inside].all()) else 0.0,
+        c=_comfortable(track, inside, one_fit=True),
         lk=pdm_score.lane_keeping(track.lane_offset_m[inside], track.in_junction[inside], DT_S),
-        hc=1.0 if bool(comfortable[history].all()) else 0.0,
+        hc=_comfortable(track, slice(max(first - pdm_score.HISTORY_TICKS, 0), last + 1)),
     )
 
 

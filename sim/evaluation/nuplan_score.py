@@ -54,12 +54,12 @@ def no_collision(at_fault: Mapping[str, int]) -> float:
 
 def drivable_area(off_drivable_m: F64) -> float:
     """DAC. off_drivable_m: (T,) distance of the furthest corner from drivable ground."""
-    return 0.0 if bool((off_drivable_m > OFF_DRIVABLE_M).any()) else 1.0
+    return 0.0 if bool((off_drivable_m >= OFF_DRIVABLE_M).any()) else 1.0
 
 
 def driving_direction(against_m: F64, dt_s: float) -> float:
-    """DDC. against_m: (T,) metres driven against the flow in each tick."""
-    ticks = max(round(AGAINST_FLOW_S / dt_s), 1)
+    """DDC. against_m: (T,) metres driven against the flow in each tick; as there, a tick and those of the second before it."""
+    ticks = round(AGAINST_FLOW_S / dt_s) + 1
     total = np.concatenate([[0.0], np.cumsum(against_m)])
     ends = np.arange(1, len(total))
     furthest = float((total[ends] - total[np.maximum(ends - ticks, 0)]).max(initial=0.0))
@@ -82,6 +82,7 @@ def time_to_collision(least_ttc_s: F64) -> float:
 
 
 def speed_limit(speed_mps: F64, limit_mps: F64, dt_s: float) -> float:
-    """SL. speed_mps, limit_mps: (T,)."""
+    """SL. speed_mps, limit_mps: (T,) states, T - 1 ticks of dt_s apart; 1 for a single one."""
     overspeed = np.maximum(speed_mps - limit_mps, 0.0)
-    return max(0.0, 1.0 - float(overspeed.sum()) * dt_s / (OVERSPEED_MPS * max(len(speed_mps) * dt_s, dt_s)))
+    duration_s = (len(speed_mps) - 1) * dt_s
+    return max(0.0, 1.0 - float(overspeed.sum()) * dt_s / (OVERSPEED_MPS * duration_s)) if duration_s > 0.0 else 1.0

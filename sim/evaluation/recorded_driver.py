@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from perception.geometry import se2_as_se3
 from perception.sensors import EgoState, SensorFrame
-from sim.evaluation.comfort import DERIVATIVE_TICKS, fit_derivative
+from sim.evaluation.comfort import fit_derivative
 from sim.evaluation.track import DT_S, Track
 from sim.evaluation.track_observer import track_of
 from sim.events import build_surroundings
@@ -34,6 +34,7 @@ F64 = NDArray[np.float64]
 REAR_AXLE_SHARE = 0.29  # of its length the rear axle lies behind the middle of a car; recordings do not say
 BEHIND_M, AHEAD_M = 6.0, 12.0  # of the last place: where the next one is looked for, as the world does it
 TICK_US = 100_000
+FIT_TICKS = 15
 
 
 def recorded_track(driving_map: DrivingMap) -> Track:
@@ -80,8 +81,8 @@ def recorded_steps(scene: RecordedScene, driving_map: DrivingMap) -> Iterator[St
     ego, route = scene.ego, scene_route(scene)
     x, y, yaw, speed = ego.x_m[0], ego.y_m[0], ego.yaw_rad[0], ego.speed_mps[0]
     progress = furthest_along(route.points, x, y)
-    acceleration = fit_derivative(speed, DERIVATIVE_TICKS, 2, 1, DT_S)
-    yaw_rate = fit_derivative(np.unwrap(yaw), DERIVATIVE_TICKS, 2, 1, DT_S)
+    acceleration = fit_derivative(speed, FIT_TICKS, 2, 1, DT_S)
+    yaw_rate = fit_derivative(np.unwrap(yaw), FIT_TICKS, 2, 1, DT_S)
     stand = _Stander(scene, driving_map)
     for tick in range(scene.num_ticks):
         standing = stand(tick)

@@ -81,7 +81,7 @@ def summarise(reports: Sequence[Report], families: Sequence[str], conditions: Se
         "nuplan": {name: _mean([float(r["scores"]["nuplan"][name]) for r in reports])
                    for name in ("nc", "dac", "mp", "ddc", "ep", "ttc", "sl", "c")},
         "pdm": {name: _mean([float(w[name]) for r in reports for w in r["scores"]["windows"]])
-                for name in ("nc", "dac", "ddc", "tlc", "ep", "ttc", "c", "lk", "hc")},
+                for name in ("nc", "dac", "ddc", "tlc", "ep", "extended_ep", "ttc", "c", "lk", "hc")},
     }  # fmt: skip
     return summary
 

@@ -16,7 +16,7 @@ from sim.events import boxes_overlap
 from sim.numba_setup import KERNEL
 
 HORIZON_S, STEP_S = 3.0, 0.1
-STANDING_MPS = 0.05
+STANDING_MPS, STANDING_FOR_TTC_MPS = 0.05, 0.005
 AHEAD_RAD, BEHIND_RAD = math.radians(30), math.radians(150)
 
 
@@ -52,7 +52,7 @@ def least_meeting_time(
     of these, only who is ahead does, and with sides_count everybody who is not behind. A standing ego meets nobody.
     """
     least = np.inf
-    if speed <= STANDING_MPS:
+    if speed <= STANDING_FOR_TTC_MPS:
         return least
     for k in range(len(others)):
         if not counts[k]:

@@ -6,6 +6,7 @@ leaderboard.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -47,7 +48,8 @@ class TrackObserver:
         self._arrived = False
         self._touching: frozenset[int] = frozenset()
         self._collided: set[int] = set()
-        self._counted: dict[int, tuple[int, float, float]] = {}
+        self._last_hit, self._last_hit_tick = 0, -SAME_COLLISION_TICKS - 1
+        self._last_hit_at: tuple[float, float] | None = None
         self._standing_kinds: frozenset[str] = frozenset()
         self._stop_sign, self._stopped, self._passed = -1, False, False
 
@@ -122,6 +124,9 @@ class TrackObserver:
         standing: Standing,
         strayed: bool,
     ) -> None:
+        x, y = float(box[0]), float(box[1])
+        if self._last_hit_at is not None and math.dist((x, y), self._last_hit_at) > SAME_COLLISION_M:
+            self._last_hit_at = None
         row_of = {int(instance): k for k, instance in enumerate(actors.instance.tolist())}
         for other in standing.touched:
             row = row_of.get(other)
@@ -135,14 +140,10 @@ class TrackObserver:
             self._collided.add(other)
             if speed_mps < SLOWEST_COLLISION_MPS:
                 continue
-            x, y = float(box[0]), float(box[1])
-            before = self._counted.get(other)
-            if before is not None:
-                tick, before_x, before_y = before
-                near = np.hypot(x - before_x, y - before_y) <= SAME_COLLISION_M
-                if near or step.tick - tick <= SAME_COLLISION_TICKS:
-                    continue
-            self._counted[other] = (step.tick, x, y)
+            again = other == self._last_hit and step.tick - self._last_hit_tick <= SAME_COLLISION_TICKS
+            if again or self._last_hit_at is not None:
+                continue
+            self._last_hit, self._last_hit_tick, self._last_hit_at = other, step.tick, (x, y)
             what = {
                 "static": "something that stands beside the road",
                 "pedestrian": "a pedestrian",
