@@ -19,7 +19,6 @@ from sim.events import ARRIVAL_M, OFF_ROUTE_M, RED, Surroundings, collision_of, 
 from sim.lane_graph import LaneGraph, wrapped
 from sim.numba_setup import INNER
 from sim.rerouting import has_left_route, progress_of
-from sim.roads.network import FAST_ROAD_MPS
 from sim.routes import draw_route, lay_out_route, point_on_route
 from sim.situation import MOST_EGO_SPANS, add_spans_of_box, ego_leader, follow_route, next_signal, route_ahead
 from sim.traffic.moves import indicator_of
@@ -47,7 +46,7 @@ def _speed_at_start(
 ) -> float:
     """An ego begins at rest, but on a fast road with the traffic, from where it can stop in comfort if its lane ends."""
     record = graph.lanes[route_lane[0]]
-    if record.limit <= FAST_ROAD_MPS:
+    if record.fast == 0:
         return 0.0
     speed = FLOW_SHARE * record.limit
     if lanes > 1 and ends_soon(graph, route_lane[1]):

@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from sim.numba_setup import INNER, KERNEL
-from sim.roads.network import FAST_ROAD_MPS, LaneKind, RoadNetwork
+from sim.roads.network import LaneKind, RoadNetwork
 
 GRID_CELL_M = 4.0
 LATERAL_COMFORT_MPS2 = 2.0
@@ -27,7 +27,7 @@ LANE = np.dtype(
         ("point", "i4"), ("points", "i4"), ("junction", "i4"), ("link", "i4"),
         ("next", "i4"), ("next_end", "i4"), ("sibling", "i4"), ("sibling_end", "i4"), ("conflict", "i4"), ("conflict_end", "i4"),
         ("left", "i4"), ("right", "i4"),
-        ("control", "i1"), ("turn", "i1"), ("endless", "i1"), ("leaves", "i1"),
+        ("control", "i1"), ("turn", "i1"), ("endless", "i1"), ("leaves", "i1"), ("fast", "i1"),
     ],
     align=True,
 )  # fmt: skip
@@ -133,7 +133,7 @@ def _conflict_records(network: RoadNetwork) -> NDArray[np.void]:
         int(network.successor[network.successor_start[k]]) if n else -1
         for k, n in enumerate(np.diff(network.successor_start))
     ]
-    fast = network.lane_limit_mps > FAST_ROAD_MPS
+    fast = network.lane_fast
     for (k, other), c in row_of.items():
         twin = row_of.get((other, k))
         records[c]["lane"] = other
@@ -212,6 +212,7 @@ def build_lane_graph(network: RoadNetwork) -> LaneGraph:
     lanes["conflict"], lanes["conflict_end"] = network.conflict_start[:-1], network.conflict_start[1:]
     lanes["control"], lanes["turn"] = network.lane_control, network.lane_turn
     lanes["endless"] = endless if endless.any() else driving
+    lanes["fast"] = network.lane_fast
     lanes["leaves"] = _leaves(network, driving, all_next)
     lanes["left"], lanes["right"] = network.lane_left, network.lane_right
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,19 @@ def _merges(network: RoadNetwork) -> list[tuple[int, int]]:
             if network.conflict_yields[c]:
                 found.append((int(lane), int(network.conflict_lane[c])))
     return found
+
+
+def test_nobody_walks_along_a_highway(network: RoadNetwork) -> None:
+    """So the limit alone says which lanes of ours are fast; with a sidewalk along one direction neither is."""
+    assert np.array_equal(network.lane_fast, network.lane_limit_mps > FAST_ROAD_MPS)
+    lane = int(_fast(network)[0])
+    edge, _, index = network.lane_name[lane].rpartition("_")
+    names, kinds = list(network.lane_name), network.lane_kind.copy()
+    beside = int(np.flatnonzero(network.lane_kind == LaneKind.SIDEWALK)[0])
+    names[beside] = f"-{edge}_{index}"
+    walked = replace(network, lane_name=tuple(names), lane_kind=kinds)
+    assert not walked.lane_fast[lane]
+    assert walked.lane_fast.any()
 
 
 def test_every_lane_is_reached_from_every_other(network: RoadNetwork) -> None:

@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sim.roads.driving_map import load_map
+from sim.roads.highway_scenery import highway_lanes
 from sim.roads.importer import import_map
 from sim.roads.left_hand import mirror_net_xml
 from sim.roads.map_xml import MapError
-from sim.roads.network import LaneKind, RoadNetwork
+from sim.roads.network import FAST_ROAD_MPS, LaneKind, RoadNetwork
 from sim.roads.sumo_reader import read_network
 
 GOOD = (
@@ -51,6 +52,14 @@ def test_town01_keeps_its_size_signals_and_sidewalks(shared_data: Path) -> None:
     assert report.sidewalks == report.lanes
     assert report.crossings > 0
     assert 4.5 < report.lane_km < 5.5
+
+
+def test_a_road_that_people_walk_along_is_no_highway(shared_data: Path) -> None:
+    """Town10HD allows 50 mph in the middle of the city."""
+    town = read_network(import_map(shared_data / "opendrive" / "Town10HD.xodr")[0])
+    assert (town.lane_limit_mps[_driving(town)] > FAST_ROAD_MPS).sum() > 10
+    assert highway_lanes(town) == set()
+    assert not town.lane_fast.any()
 
 
 @pytest.mark.parametrize("name", ["Town01", "Town02", "multi_intersections"])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sim.roads.cache import read_cached, write_cached
 from sim.roads.map_xml import MapError
-from sim.roads.network import FAST_ROAD_MPS, LaneControl, LaneKind, RoadNetwork
+from sim.roads.network import LaneControl, LaneKind, RoadNetwork
 from sim.roads.polyline import headings, offset, ribbon
 
 F64 = NDArray[np.float64]
@@ -215,7 +215,7 @@ def _draw_surfaces(network: RoadNetwork, brush: Brush) -> None:
 
     inside = network.lane_junction >= 0
     driving = _lanes_of(network, LaneKind.DRIVING, LaneKind.NARROW)
-    fast = [k for k in driving if network.lane_limit_mps[k] > FAST_ROAD_MPS]
+    fast = [k for k in driving if network.lane_fast[k]]
     brush.fill(ribbons(fast, 2.0 * PAVED_MARGIN_M), GroundClass.ROAD)
     brush.fill(network.junction_polygons, GroundClass.ROAD)
     brush.fill(network.sidewalk_polygons, GroundClass.SIDEWALK)
@@ -291,7 +291,7 @@ def _draw_lines_through(network: RoadNetwork, brush: Brush) -> None:
     They are dashed between lanes that stay neighbours, and solid where a lane has none before and after.
     """
     left, right = network.lane_left, network.lane_right
-    fast = (network.lane_junction >= 0) & (network.lane_limit_mps > FAST_ROAD_MPS)
+    fast = (network.lane_junction >= 0) & network.lane_fast
     through = [k for k in _lanes_of(network, LaneKind.DRIVING) if fast[k]]
     before = {k: int(network.predecessor[network.predecessor_start[k]]) for k in through}
     after = {k: int(network.successor[network.successor_start[k]]) for k in through}
@@ -375,7 +375,7 @@ def _draw_stop_lines(network: RoadNetwork, brush: Brush) -> None:
         half = 0.5 * lane_widths(network, lane)[-1] - 0.1
         if controls & {LaneControl.SIGNAL, LaneControl.STOP}:
             pieces = [(-half, half)]
-        elif LaneControl.YIELD in controls and network.lane_limit_mps[lane] <= FAST_ROAD_MPS:
+        elif LaneControl.YIELD in controls and not network.lane_fast[lane]:
             starts = np.arange(-half, half - 0.5 * YIELD_DASH_M, 2 * YIELD_DASH_M)
             pieces = [(start, min(start + YIELD_DASH_M, half)) for start in starts]
         else:

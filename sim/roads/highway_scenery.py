@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.sensors import SemanticClass
-from sim.roads.network import FAST_ROAD_MPS, LaneKind, RoadNetwork
+from sim.roads.network import LaneKind, RoadNetwork
 from sim.roads.roadside import Side, Yard
 from sim.solids import Color, Material, Shape
 
@@ -35,7 +35,7 @@ BLACK: Color = (34, 34, 36)
 def highway_lanes(network: RoadNetwork) -> set[int]:
     """Driving lanes outside junctions that are fast, or all of whose ways come from or lead to such lanes, as ramps do."""
     roads = (network.lane_kind == LaneKind.DRIVING) & (network.lane_junction < 0)
-    found = {int(k) for k in np.flatnonzero(roads & (network.lane_limit_mps > FAST_ROAD_MPS))}
+    found = {int(k) for k in np.flatnonzero(roads & network.lane_fast)}
     if not found:
         return found
     neighbours = [
@@ -63,7 +63,7 @@ def line_highway(yard: Yard, network: RoadNetwork, side: Side, lane: int) -> Non
     if network.lane_right[lane] < 0 and not _has_lane_outside(network, lane):
         _add_exit_signs(yard, network, side, lane)
         _add_rail(yard, side)
-    if network.lane_left[lane] < 0 and network.lane_limit_mps[lane] > FAST_ROAD_MPS:
+    if network.lane_left[lane] < 0 and network.lane_fast[lane]:
         _add_wall(yard, side)
 
 
@@ -120,7 +120,7 @@ def _add_wall(yard: Yard, side: Side) -> None:
 def _add_exit_signs(yard: Yard, network: RoadNetwork, side: Side, lane: int) -> None:
     """Blue boards before the place where a lane begins that leads off."""
     ways = _row(network.successor_start, network.successor, lane)
-    if len(ways) < 2 or network.lane_limit_mps[lane] <= FAST_ROAD_MPS:
+    if len(ways) < 2 or not network.lane_fast[lane]:
         return
     for before_m in EXIT_SIGN_M:
         s = side.length_m - before_m

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 I32 = NDArray[np.int32]
 F64 = NDArray[np.float64]
 
-# Roads on which more is allowed than on any street of a town: made and driven like highways.
+# Roads on which more is allowed are made and driven like highways, unless people walk along them.
 FAST_ROAD_MPS = 19.0
 
 
@@ -118,6 +119,22 @@ class RoadNetwork:
     grid_lane: I32
     sidewalk_polygons: tuple[F64, ...] = ()
     left_hand: bool = False
+
+    @cached_property
+    def lane_fast(self) -> NDArray[np.bool_]:
+        """(L,) bool: lanes of fast roads, whose limit is above FAST_ROAD_MPS and along which no sidewalk leads.
+
+        A sidewalk of the other direction (SUMO's edge of the same name with the other sign) counts too. A junction lane is fast
+        by its limit, but not where it leads from one road with a sidewalk to another.
+        """
+        edge = [name.rsplit("_", 1)[0].removeprefix("-") for name in self.lane_name]
+        walked = {edge[k] for k in np.flatnonzero(self.lane_kind == LaneKind.SIDEWALK)}
+        beside = np.array([name in walked for name in edge], np.bool_)
+        for lane in np.flatnonzero(self.lane_junction >= 0):
+            before = self.predecessor[self.predecessor_start[lane] : self.predecessor_start[lane + 1]]
+            after = self.successor[self.successor_start[lane] : self.successor_start[lane + 1]]
+            beside[lane] = len(before) > 0 and len(after) > 0 and bool(beside[before].all() and beside[after].all())
+        return np.asarray((self.lane_limit_mps > FAST_ROAD_MPS) & ~beside)
 
     @property
     def num_lanes(self) -> int:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sim.counter_random import mix
 from sim.lane_graph import OUTWARDS, LaneGraph, lane_beside
 from sim.numba_setup import INNER
-from sim.roads.network import FAST_ROAD_MPS
 from sim.traffic.vehicles import BEHIND
 
 BUS_KIND = 3
@@ -32,7 +31,7 @@ def bus_stop_distance(graph: LaneGraph, car: np.void, path: NDArray[np.int32]) -
     if car.kind != BUS_KIND or car.served == lane:
         return np.inf
     record = graph.lanes[lane]
-    if record.junction >= 0 or record.length < LEAST_LANE_M or record.limit > FAST_ROAD_MPS:
+    if record.junction >= 0 or record.length < LEAST_LANE_M or record.fast == 1:
         return np.inf
     if lane_beside(graph, lane, OUTWARDS) >= 0:
         return np.inf

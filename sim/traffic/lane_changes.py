@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from sim.lane_graph import INWARDS, OUTWARDS, LaneGraph, lane_beside, pose_at
 from sim.numba_setup import INNER
-from sim.roads.network import FAST_ROAD_MPS
 from sim.traffic.spawning import complete_path
 from sim.traffic.vehicles import BEHIND, idm, place_on_path
 
@@ -116,7 +115,7 @@ def change_lanes(
     record = graph.lanes[lane]
     left, right = record.left, record.right
     away = record.length - me.s
-    if record.limit > FAST_ROAD_MPS and me.s < me.length + FAST_AFTER_S * me.speed:
+    if record.fast == 1 and me.s < me.length + FAST_AFTER_S * me.speed:
         me.change = 0
         return False
     possible = record.junction < 0 and me.s > me.length + 3.0 and away > 15.0 + 4.5 * me.speed and me.speed > 1.0

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sim.lane_graph import LaneGraph
 from sim.numba_setup import INNER, KERNEL
-from sim.roads.network import FAST_ROAD_MPS, LaneControl
+from sim.roads.network import LaneControl
 from sim.traffic.vehicles import BEHIND, CLAIM_HORIZON_M, CLAIMS, PATH
 
 RED, YELLOW = 1, 2
@@ -115,7 +115,7 @@ def list_claims(graph: LaneGraph, cars: NDArray[np.void], paths: NDArray[np.int3
         u = cars[i].s
         first = BEHIND
         horizon = CLAIM_HORIZON_M
-        if graph.lanes[paths[i, BEHIND]].limit > FAST_ROAD_MPS:
+        if graph.lanes[paths[i, BEHIND]].fast == 1:
             horizon = max(horizon, FAST_CLAIM_S * cars[i].speed)
         while first > 0 and paths[i, first - 1] >= 0 and u - cars[i].length < 0.0:
             first -= 1

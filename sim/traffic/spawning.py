@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sim.counter_random import Purpose, hash_key, mix, nth_uniform, uniform
 from sim.lane_graph import GRID_CELL_M, OUTWARDS, LaneGraph, cap_at, lane_beside, pose_at, wrapped
 from sim.numba_setup import INNER
-from sim.roads.network import FAST_ROAD_MPS, LaneControl
+from sim.roads.network import LaneControl
 from sim.traffic.vehicles import BEHIND, PATH, extend_path, update_pose, wanted_speed
 
 CAR_KIND, VAN_KIND, TRUCK_KIND, BUS_KIND, MOTORCYCLE_KIND, BICYCLE_KIND = range(6)
@@ -130,7 +130,7 @@ def _is_free(cars: NDArray[np.void], agent: int, x: float, y: float, yaw: float,
 @njit(**INNER)
 def ends_soon(graph: LaneGraph, onward: int) -> bool:
     """Whether the lane before this one, which a fast road leads to, is one on which one may have to stop at its end."""
-    return onward < 0 or graph.lanes[onward].control == _YIELD or graph.lanes[onward].limit <= FAST_ROAD_MPS
+    return onward < 0 or graph.lanes[onward].control == _YIELD or graph.lanes[onward].fast == 0
 
 
 @njit(**INNER)
@@ -222,7 +222,7 @@ def spawn(
         car.lateral, car.drift, car.from_lane, car.change, car.rest, car.signalling = car.offset, 0.0, -1, 0, 0, 0
         car.dwell, car.served, car.stop, car.stood = 0, -1, -1, 0
         fast = 0.8 * cap_at(graph.lanes, graph.points, lane, s)
-        flows = record.limit > FAST_ROAD_MPS
+        flows = record.fast == 1
         if not flows or ends_soon(graph, path[BEHIND + 1]):
             fast = min(fast, math.sqrt(2.0 * 1.5 * max(record.length - s - 2.0, 0.0)))
         car.speed = min(fast, wanted_speed(graph, path, s, car.factor, car.fastest, fast))
