@@ -192,6 +192,7 @@ class DriveBatch:
         self.reward[started] = 0.0
         self.terminated[started] = False
         self.truncated[started] = False
+        self._in_trouble[started] = False
         self._still_ticks[started] = 0
         for e in np.flatnonzero(started):
             self._infractions[e] = {}
@@ -250,7 +251,7 @@ class DriveBatch:
         if self._recorder is not None:
             self._recorder.begin(back)
         self.reward[back] = 0.0
-        self.terminated[back] = self.truncated[back] = False
+        self.terminated[back] = self.truncated[back] = self._in_trouble[back] = False
         self._observe(back)
 
     def _blocked(self) -> NDArray[np.bool_]:

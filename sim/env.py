@@ -151,7 +151,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             info |= self._final_info(finished)
             self._go_on(finished)
         elif finished.any():
-            info |= self._episode_info(finished)
+            info = _with_episodes(info, self._episode_info(finished), finished)
         info |= self._navigation_info()  # of the episodes that the observation belongs to
         return self.observation(), reward, terminated, truncated, info
 
@@ -278,6 +278,16 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
     def render(self) -> NDArray[np.uint8] | None:  # type: ignore[override]
         """A (720, 1280, 3) uint8 picture of camera, LiDAR and state, or None without a render mode."""
         return render_step(self.batch, 0) if self.render_mode == "rgb_array" else None
+
+
+def _with_episodes(info: dict[str, Any], episodes: dict[str, Any], finished: NDArray[np.bool_]) -> dict[str, Any]:
+    """Infos of a tick, and of whole episodes where they are finished (N,); where both have a key, the others keep theirs."""
+    both = [name for name in episodes if name in info]
+    shared = {
+        name: finished | info[name] if name.startswith("_") else np.where(finished, episodes[name], info[name])
+        for name in both
+    }
+    return {**info, **episodes, **shared}
 
 
 def _check_render_mode(render_mode: str | None) -> None:

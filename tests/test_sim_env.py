@@ -213,6 +213,39 @@ def test_without_autoreset_it_is_for_reset_to_begin_anew() -> None:
     assert (env.batch.world.state.episode == 1).all()
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
+def test_an_episode_that_ends_takes_nothing_from_the_infos_of_others(mode: AutoresetMode) -> None:
+    env = DriveVectorEnv(2, observation="privileged", max_steps=40, end_on_infraction=False, autoreset_mode=mode)
+    env.reset(seed=0)
+    astray = np.array([[1.0, 0.6]] * 2, np.float32)  # by and by off the road
+    for _ in range(5):
+        env.step(astray)
+    env.reset(options={"reset_mask": np.array([False, True])})
+    while env.batch.world.state.tick[0] < 39:
+        env.step(astray)
+    *_, truncated, info = env.step(astray)
+    assert truncated.tolist() == [True, False]
+    assert info["_route_completion"].all()
+    assert (info["route_completion"] == env.batch.route_completion()).all()
+    assert info["_infractions"].all()
+    assert info["infractions"][0] == env.batch.episode_infractions(0)
+    assert info["infractions"][1] == env.batch.infractions(1) != {}
+    assert info["_checks"].tolist() == [True, False]
+
+
+def test_an_episode_that_has_just_begun_has_no_infraction() -> None:
+    env = DriveVectorEnv(1, observation="privileged", autoreset_mode=AutoresetMode.NEXT_STEP)
+    env.reset(seed=0)
+    astray, terminated = np.array([[1.0, 1.0]], np.float32), np.zeros(1, np.bool_)
+    while not terminated[0]:
+        _, _, terminated, _, info = env.step(astray)
+    assert info["infractions"][0]
+    *_, begun = env.step(astray)
+    assert env.batch.world.state.tick[0] == 0
+    assert not begun["_infractions"][0]
+    assert begun["infractions"][0] is None
+
+
 def test_infractions_are_told_when_they_happen_and_again_at_the_end() -> None:
     config = {"observation": "privileged", "end_on_infraction": False, "max_steps": 120}
     single, vector = DriveEnv(**config), DriveVectorEnv(2, **config)
