@@ -17,7 +17,9 @@ from perception.geometry import inverse, require_rigid, rotation_from_euler, se3
 from perception.sensors import CameraCalibration
 from sim.config import ConfigError
 from sim.drive_batch import EnvConfig
+from sim.env import DriveEnv
 from sim.logs.reader import open_log
+from sim.observation import sensor_space
 from sim.sensors.recorded_rigs import kitti, nuscenes, pandaset
 from sim.sensors.rig import CameraConfig, Mount, RigError, RigName, rig
 
@@ -177,6 +179,7 @@ def test_surround_sees_all_around_with_an_overlap() -> None:
         ({"cameras": [{**PINHOLE, "fx_px": float("nan")}]}, "rig.cameras.0.fx_px: .*finite"),
         ({"cameras": [PINHOLE, PINHOLE]}, "different names"),
         ({"cameras": []}, "at least one"),
+        ({"cameras": [{**PINHOLE, "name": "ego"}]}, "no camera can be called ego"),
         (
             {"cameras": [PINHOLE], "lidar": {"elevations_deg": [1.0], "columns": 0}},
             "columns: .*greater than or equal to 16",
@@ -187,3 +190,20 @@ def test_what_is_no_rig_is_one_line(value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         EnvConfig.of(rig=value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_camera_takes_the_place_of_another_part_of_the_observation() -> None:
+    parts = sensor_space(rig("smoke"), privileged=True).spaces.keys()
+    for taken in parts - {camera.name for camera in rig("smoke").cameras}:
+        with pytest.raises(ValidationError, match=f"no camera can be called {taken}"):
+            CameraConfig.model_validate({**PINHOLE, "name": taken})
+
+
+def test_a_lidar_that_sees_far_stays_within_the_observation_space() -> None:
+    far = {"elevations_deg": [-0.3], "columns": 64, "max_range_m": 500.0, "sensitivity_m": 2000.0}
+    env = DriveEnv(rig={"cameras": [], "lidar": far}, world={"agents": 1})
+    observation, _ = env.reset(seed=0)
+    assert np.abs(observation["points"]).max() > 300.0
+    assert env.observation_space.contains(observation)
+    for name in get_args(RigName):
+        assert sensor_space(rig(name), privileged=False)["points"].high.max() == 250.0  # type: ignore[attr-defined]
