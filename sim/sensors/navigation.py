@@ -175,11 +175,13 @@ class Navigation:
         )
 
     def _samples(self, c: ImuConfig, state: WorldState, e: int, motion: Float) -> ImuSamples:
-        """Motion is taken to change evenly from the last tick to this one, in the plane."""
+        """Motion is taken to change evenly from the last tick that was observed to this one, in the plane."""
         tick, count = int(state.tick[e]), c.rate_hz // 10
         share = np.arange(1, count + 1) / count
-        forward, lateral, yaw_rate = (self._motion[e] + share[:, None] * (motion - self._motion[e])).T
-        yaw_acceleration = (motion[2] - self._motion[e, 2]) / (TICK_US / 1e6)
+        ticks = max(tick - int(self._tick[e]), 1)
+        since = (ticks - 1 + share[:, None]) / ticks  # the same of the time since then
+        forward, lateral, yaw_rate = (self._motion[e] + since * (motion - self._motion[e])).T
+        yaw_acceleration = (motion[2] - self._motion[e, 2]) / (ticks * TICK_US / 1e6)
         x, y = c.mount.x_m, c.mount.y_m
         # At the end of a lever arm (Groves, 2013, section 2.4.2): turning adds to what the rear axle feels.
         force = np.column_stack(
