@@ -54,8 +54,15 @@ class CameraConfig(BaseModel):
         default=(), max_length=8, strict=False, description="coefficients, OpenCV's order"
     )
     mount: Mount = Mount()
-    range_m: float = Field(default=150.0, gt=1, le=1000, description="solids further away are left out")
     effects: EffectsConfig = Field(default=EffectsConfig(), description="motion blur, rolling shutter, noise, JPEG")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_range(cls, values: Any) -> Any:
+        """Logs and checkpoints may hold the default of a range that nobody ever looked at; any other is refused."""
+        if isinstance(values, dict) and values.get("range_m") == 150.0:
+            return {name: value for name, value in values.items() if name != "range_m"}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
