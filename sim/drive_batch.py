@@ -198,6 +198,7 @@ class DriveBatch:
             self._infractions[e] = {}
         if self._recorder is not None:
             self._recorder.begin(started)
+        self.navigation_sensors.begin(started)
         self._observe(started)
 
     def step(self, actions: NDArray[np.float32]) -> None:
@@ -250,6 +251,7 @@ class DriveBatch:
         back = np.isin(np.arange(self.num_envs), list(to))
         if self._recorder is not None:
             self._recorder.begin(back)
+        self.navigation_sensors.begin(back)
         self.reward[back] = 0.0
         self.terminated[back] = self.truncated[back] = self._in_trouble[back] = False
         self._observe(back)

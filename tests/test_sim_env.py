@@ -379,6 +379,27 @@ def test_frames_hold_gnss_and_imu_where_the_rig_has_them() -> None:
     assert (without.frame(0).gnss, without.frame(0).imu) == (None, None)
 
 
+def test_gnss_and_imu_of_an_episode_that_is_played_again_are_those_of_its_own_drive() -> None:
+    batch = DriveBatch(EnvConfig.of(rig="smoke", world={"agents": 1}), 1)
+    batch.reset(np.ones(1, np.bool_), np.array([5], np.uint64), np.zeros(1, np.int64))
+    begun = batch.save(0)
+
+    def imu_after(steer: float) -> float:
+        for _ in range(30):
+            batch.step(np.array([[steer, 0.6]], np.float32))
+        frame = batch.frame(0)
+        assert frame.imu is not None
+        assert frame.ego is not None
+        assert abs(frame.imu.angular_rate_radps[-1, 2] - frame.ego.yaw_rate_radps) < 0.05
+        return frame.ego.yaw_rate_radps
+
+    straight = imu_after(0.0)
+    batch.go_back({0: begun})
+    left = imu_after(0.3)
+    batch.reset(np.ones(1, np.bool_), np.array([5], np.uint64), np.zeros(1, np.int64))
+    assert left > straight + 0.1 > imu_after(-0.3) + 0.2
+
+
 def test_a_driver_who_goes_by_the_situation_drives_the_same_whether_or_not_anything_is_observed() -> None:
     """In `blind` batches the privileged vector is left as it is; the world and what is scored are the same."""
     batches = [

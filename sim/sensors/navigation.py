@@ -106,7 +106,10 @@ def _walk(seed, episode, since, until, purpose, out):
 
 
 class Navigation:
-    """GNSS and IMU of E environments. Call `observe` after every tick; it may skip some, and an episode may start at any time."""
+    """GNSS and IMU of E environments. Call `observe` after every tick; it may skip some, and an episode may start at any time.
+
+    Where the same episode is played again, or an environment goes back within one, `begin` has to be told.
+    """
 
     def __init__(self, gnss: GnssConfig | None, imu: ImuConfig | None, num_envs: int) -> None:
         self.gnss, self.imu = gnss, imu
@@ -117,6 +120,10 @@ class Navigation:
         self._tick = np.zeros(num_envs, np.int64)
         self._motion = np.zeros((num_envs, 3))  # of the last tick: forward and lateral acceleration, yaw rate
         self._ecef = None if gnss is None else ecef_from_enu(gnss.origin)
+
+    def begin(self, started: NDArray[np.bool_]) -> None:
+        """Forget what was sensed before in the environments `started` (E,)."""
+        self._episode[started] = -1
 
     def observe(self, state: WorldState, e: int) -> NavigationFrame:
         """What environment e's sensors say at the tick of the state; asked again, they say the same."""
