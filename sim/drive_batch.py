@@ -192,11 +192,13 @@ class DriveBatch:
         self.reward[started] = 0.0
         self.terminated[started] = False
         self.truncated[started] = False
+        self._in_trouble[started] = False
         self._still_ticks[started] = 0
         for e in np.flatnonzero(started):
             self._infractions[e] = {}
         if self._recorder is not None:
             self._recorder.begin(started)
+        self.navigation_sensors.begin(started)
         self._observe(started)
 
     def step(self, actions: NDArray[np.float32]) -> None:
@@ -249,8 +251,9 @@ class DriveBatch:
         back = np.isin(np.arange(self.num_envs), list(to))
         if self._recorder is not None:
             self._recorder.begin(back)
+        self.navigation_sensors.begin(back)
         self.reward[back] = 0.0
-        self.terminated[back] = self.truncated[back] = False
+        self.terminated[back] = self.truncated[back] = self._in_trouble[back] = False
         self._observe(back)
 
     def _blocked(self) -> NDArray[np.bool_]:

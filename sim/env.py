@@ -74,7 +74,7 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         Raises:
             ValueError: another option, or seeds that are not integers from 0 to 2**64 - 1.
         """
-        _check_options(options, ("reset_mask",))
+        check_options(options, ("reset_mask",))
         started = np.ones(self.num_envs, np.bool_)
         if options is not None and "reset_mask" in options:
             started = np.asarray(options["reset_mask"])
@@ -83,10 +83,10 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         if seed is None:
             seeds: list[int | None] = [None] * self.num_envs
         elif isinstance(seed, int | np.integer):
-            super().reset(seed=_checked_seed(seed))
-            seeds = [_checked_seed(int(seed) + e) for e in range(self.num_envs)]
+            super().reset(seed=checked_seed(seed))
+            seeds = [checked_seed(int(seed) + e) for e in range(self.num_envs)]
         else:
-            seeds = [None if one is None else _checked_seed(one) for one in seed]
+            seeds = [None if one is None else checked_seed(one) for one in seed]
         if len(seeds) != self.num_envs:
             raise ValueError(f"seed must be one integer or {self.num_envs} of them, got {len(seeds)}")
         fresh = started & (self._episode < 0)
@@ -97,9 +97,10 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             if chosen is not None:
                 self._seed[e], self._episode[e] = chosen, 0
         self._start(started)
-        return self.observation(), self._navigation_info()
+        return self.observation(), self.navigation_info()
 
-    def _navigation_info(self) -> dict[str, Any]:
+    def navigation_info(self) -> dict[str, Any]:
+        """What `reset` says of all environments: see `DriveBatch.navigation_arrays`."""
         everywhere = np.ones(self.num_envs, np.bool_)
         values = self.batch.navigation_arrays()
         return {**values, **{f"_{name}": everywhere for name in values}}
@@ -151,8 +152,8 @@ class DriveVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             info |= self._final_info(finished)
             self._go_on(finished)
         elif finished.any():
-            info |= self._episode_info(finished)
-        info |= self._navigation_info()  # of the episodes that the observation belongs to
+            info = _with_episodes(info, self._episode_info(finished), finished)
+        info |= self.navigation_info()  # of the episodes that the observation belongs to
         return self.observation(), reward, terminated, truncated, info
 
     def _infractions_info(self) -> dict[str, Any]:
@@ -226,8 +227,8 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
         Raises:
             ValueError: an option, of which there are none, or a seed that is no integer from 0 to 2**64 - 1.
         """
-        _check_options(options, ())
-        super().reset(seed=None if seed is None else _checked_seed(seed))
+        check_options(options, ())
+        super().reset(seed=None if seed is None else checked_seed(seed))
         if seed is not None:
             self._seed[0], self._episode[0] = seed, 0
         else:
@@ -280,12 +281,22 @@ class DriveEnv(gymnasium.Env[Any, NDArray[np.float32]]):
         return render_step(self.batch, 0) if self.render_mode == "rgb_array" else None
 
 
+def _with_episodes(info: dict[str, Any], episodes: dict[str, Any], finished: NDArray[np.bool_]) -> dict[str, Any]:
+    """Infos of a tick, and of whole episodes where they are finished (N,); where both have a key, the others keep theirs."""
+    both = [name for name in episodes if name in info]
+    shared = {
+        name: finished | info[name] if name.startswith("_") else np.where(finished, episodes[name], info[name])
+        for name in both
+    }
+    return {**info, **episodes, **shared}
+
+
 def _check_render_mode(render_mode: str | None) -> None:
     if render_mode not in (None, "rgb_array"):
         raise ConfigError(f"no render_mode {render_mode!r}; allowed: None, 'rgb_array'")
 
 
-def _check_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> None:
+def check_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> None:
     """Raises ValueError for options of `reset` that nobody would look at."""
     unknown = [name for name in options or {} if name not in allowed]
     if unknown:
@@ -293,7 +304,7 @@ def _check_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) 
         raise ValueError(f"no option {unknown[0]!r} of reset; allowed: {known}")
 
 
-def _checked_seed(seed: Any) -> int:
+def checked_seed(seed: Any) -> int:
     """Raises ValueError for what is no seed of an episode."""
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
         raise ValueError(f"a seed must be an integer from 0 to 2**64 - 1, got {seed!r}")

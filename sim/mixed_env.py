@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
-from sim.env import DriveVectorEnv
+from sim.env import DriveVectorEnv, check_options, checked_seed
 from sim.retrying_env import RetryConfig, RetryingVectorEnv
 from sim.roads.driving_map import load_map
 from sim.scenarios.catalogue import ScenarioName
@@ -65,16 +65,24 @@ class MixedVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
         self.single_action_space = first.single_action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        ends = np.cumsum([part.num_envs for part in self.parts])
+        self._sizes = [part.num_envs for part in self.parts]
+        ends = np.cumsum(self._sizes)
         self._slices = [slice(int(end) - part.num_envs, int(end)) for part, end in zip(self.parts, ends, strict=True)]
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """As `DriveVectorEnv.reset`; seeds, and `reset_mask` among the options, are those of all environments."""
+        """As `DriveVectorEnv.reset`; seeds, and `reset_mask` among the options, are those of all environments.
+
+        Raises:
+            ValueError: likewise.
+        """
+        check_options(options, ("reset_mask",))
         seeds: list[int | None] | None = None
-        if seed is not None:
-            seeds = [seed + e for e in range(self.num_envs)] if isinstance(seed, int) else list(seed)
+        if isinstance(seed, int | np.integer):
+            seeds = [checked_seed(checked_seed(seed) + e) for e in range(self.num_envs)]
+        elif seed is not None:
+            seeds = [None if one is None else checked_seed(one) for one in seed]
         if seeds is not None and len(seeds) != self.num_envs:
             raise ValueError(f"seed must be one integer or {self.num_envs} of them, got {len(seeds)}")
         mask = np.asarray(options["reset_mask"]) if options is not None and "reset_mask" in options else None
@@ -84,7 +92,8 @@ class MixedVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             if mask is None or mask[here].any():
                 part_options = None if mask is None else {"reset_mask": mask[here]}
                 part.reset(seed=None if seeds is None else seeds[here], options=part_options)
-        return _joined([part.observation() for part in self.parts]), {}
+        infos = [part.navigation_info() for part in self.parts]
+        return _joined([part.observation() for part in self.parts]), _joined_infos(infos, self._sizes)
 
     def step(
         self, actions: NDArray[np.float32]
@@ -95,10 +104,9 @@ class MixedVectorEnv(VectorEnv[Any, NDArray[np.float32], NDArray[Any]]):
             raise ValueError(f"actions must have shape {self.action_space.shape}, got {actions.shape}")
         outcomes = [part.step(actions[here]) for part, here in zip(self.parts, self._slices, strict=True)]
         observations, rewards, terminated, truncated, infos = zip(*outcomes, strict=True)
-        sizes = [part.num_envs for part in self.parts]
         return (
             _joined(observations), np.concatenate(rewards), np.concatenate(terminated), np.concatenate(truncated),
-            _joined_infos(infos, sizes),
+            _joined_infos(infos, self._sizes),
         )  # fmt: skip
 
     def close_extras(self, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@ Knows the world's state; knows nothing about rewards, episodes or torch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from enum import IntEnum
 
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 from perception.sensors import ROUTE_POINTS, EgoField
 from planning.policy import SignalState, Situation
 from sim.roads.driving_map import DrivingMap
-from sim.sensors.rig import RigConfig
+from sim.sensors.rig import LidarConfig, RigConfig
 from sim.sight import SEEN_VEHICLES, SEEN_WALKERS, Observer, Road, Sight
 from sim.world import EGO, ActorKind, World, WorldState
 
-POINT_RANGE_M = 250.0
+POINT_RANGE_M = 250.0  # of a coordinate of a point; more where the LiDAR reaches further
 ROUTE_RANGE_M = 200.0
 EGO_LOW = np.array([-20.0, -100.0, -10.0, -1.0, -1.0], np.float32)
 EGO_HIGH = np.array([100.0, 100.0, 10.0, 1.0, 1.0], np.float32)
@@ -118,15 +119,16 @@ def privileged_space() -> spaces.Box:
 def sensor_space(rig: RigConfig, privileged: bool) -> spaces.Dict:
     """Dict space of one environment. Clouds and routes are flat vectors, row after row: see docs/decisions/0003.
 
-    `camera_<name>` uint8 (H, W, 3); `points` float32 (P * 4,), x y z intensity in ego, zero-padded; `point_count` int32
+    The name of each camera, uint8 (H, W, 3); `points` float32 (P * 4,), x y z intensity in ego, zero-padded; `point_count` int32
     (1,); `ego` float32 (5,) as in `EgoField`; `route` float32 (ROUTE_POINTS * 2,) in ego; `privileged` on request.
     """
     entries: dict[str, spaces.Space] = {
         camera.name: spaces.Box(0, 255, (camera.height_px, camera.width_px, 3), np.uint8) for camera in rig.cameras
     }
     max_points = rig.max_points
-    low = np.tile(np.array([-POINT_RANGE_M] * 3 + [0.0], np.float32), max_points)
-    high = np.tile(np.array([POINT_RANGE_M] * 3 + [1.0], np.float32), max_points)
+    reach = POINT_RANGE_M if rig.lidar is None else max(POINT_RANGE_M, _furthest_m(rig.lidar))
+    low = np.tile(np.array([-reach] * 3 + [0.0], np.float32), max_points)
+    high = np.tile(np.array([reach] * 3 + [1.0], np.float32), max_points)
     entries["points"] = spaces.Box(low, high, dtype=np.float32)
     entries["point_count"] = spaces.Box(0, max_points, (1,), np.int32)
     entries["ego"] = spaces.Box(EGO_LOW, EGO_HIGH, dtype=np.float32)
@@ -134,6 +136,12 @@ def sensor_space(rig: RigConfig, privileged: bool) -> spaces.Dict:
     if privileged:
         entries["privileged"] = privileged_space()
     return spaces.Dict(entries)
+
+
+def _furthest_m(lidar: LidarConfig) -> float:
+    """No point is so far from the ego's origin, noise of ten standard deviations included."""
+    mount = lidar.mount
+    return 1.0 + lidar.max_range_m + math.hypot(mount.x_m, mount.y_m, mount.z_m) + 10.0 * lidar.range_noise_m
 
 
 def ego_vector(state: WorldState, out: NDArray[np.float32]) -> None:

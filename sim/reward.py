@@ -22,7 +22,7 @@ F64 = NDArray[np.float64]
 class RewardConfig(BaseModel):
     """Limits of the soft factors and the penalty of a bad end."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     end_penalty: float = Field(
         default=1.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from sim.config import ConfigError, load_config
 from sim.drive import DriveConfig
@@ -55,13 +56,18 @@ def test_a_file_is_named_for_its_own_mistakes_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "override", "said"),
     [
-        (TrainConfig, "env.reward.lane_offset_s=inf", "env.reward.lane_offset_s: must be a finite number, got inf"),
+        (DriveConfig, "env.reward.end_penalty=inf", "env.reward.end_penalty: input should be a finite number, got inf"),
+        (
+            TrainConfig,
+            "env.reward.lane_offset_s=inf",
+            "env.reward.lane_offset_s: input should be a finite number, got inf",
+        ),
         (TrainConfig, f"env.rig.cameras=[{CAMERA[:-2]}, mount = {{ x_m = nan }} }}]", "env.rig.cameras.0.mount.x_m: "),
         (TrainFuseConfig, "frames.world.route_min_m=inf", "frames.world.route_min_m: input should be less"),
     ],
 )
-def test_a_training_has_finite_numbers_only(model: type[TrainConfig], override: str, said: str) -> None:
-    """They are written as JSON with each checkpoint."""
+def test_numbers_are_finite(model: type[BaseModel], override: str, said: str) -> None:
+    """They are written as JSON, with each log and each checkpoint."""
     with pytest.raises(ConfigError) as caught:
         load_config(model, None, [override])
     assert str(caught.value).startswith(said)

@@ -213,6 +213,39 @@ def test_without_autoreset_it_is_for_reset_to_begin_anew() -> None:
     assert (env.batch.world.state.episode == 1).all()
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
+def test_an_episode_that_ends_takes_nothing_from_the_infos_of_others(mode: AutoresetMode) -> None:
+    env = DriveVectorEnv(2, observation="privileged", max_steps=40, end_on_infraction=False, autoreset_mode=mode)
+    env.reset(seed=0)
+    astray = np.array([[1.0, 0.6]] * 2, np.float32)  # by and by off the road
+    for _ in range(5):
+        env.step(astray)
+    env.reset(options={"reset_mask": np.array([False, True])})
+    while env.batch.world.state.tick[0] < 39:
+        env.step(astray)
+    *_, truncated, info = env.step(astray)
+    assert truncated.tolist() == [True, False]
+    assert info["_route_completion"].all()
+    assert (info["route_completion"] == env.batch.route_completion()).all()
+    assert info["_infractions"].all()
+    assert info["infractions"][0] == env.batch.episode_infractions(0)
+    assert info["infractions"][1] == env.batch.infractions(1) != {}
+    assert info["_checks"].tolist() == [True, False]
+
+
+def test_an_episode_that_has_just_begun_has_no_infraction() -> None:
+    env = DriveVectorEnv(1, observation="privileged", autoreset_mode=AutoresetMode.NEXT_STEP)
+    env.reset(seed=0)
+    astray, terminated = np.array([[1.0, 1.0]], np.float32), np.zeros(1, np.bool_)
+    while not terminated[0]:
+        _, _, terminated, _, info = env.step(astray)
+    assert info["infractions"][0]
+    *_, begun = env.step(astray)
+    assert env.batch.world.state.tick[0] == 0
+    assert not begun["_infractions"][0]
+    assert begun["infractions"][0] is None
+
+
 def test_infractions_are_told_when_they_happen_and_again_at_the_end() -> None:
     config = {"observation": "privileged", "end_on_infraction": False, "max_steps": 120}
     single, vector = DriveEnv(**config), DriveVectorEnv(2, **config)
@@ -344,6 +377,27 @@ def test_frames_hold_gnss_and_imu_where_the_rig_has_them() -> None:
     without = DriveBatch(EnvConfig.of(rig=bare.model_dump(), world={"agents": 2}), 1)
     without.reset(np.ones(1, np.bool_), np.array([5], np.uint64), np.zeros(1, np.int64))
     assert (without.frame(0).gnss, without.frame(0).imu) == (None, None)
+
+
+def test_gnss_and_imu_of_an_episode_that_is_played_again_are_those_of_its_own_drive() -> None:
+    batch = DriveBatch(EnvConfig.of(rig="smoke", world={"agents": 1}), 1)
+    batch.reset(np.ones(1, np.bool_), np.array([5], np.uint64), np.zeros(1, np.int64))
+    begun = batch.save(0)
+
+    def imu_after(steer: float) -> float:
+        for _ in range(30):
+            batch.step(np.array([[steer, 0.6]], np.float32))
+        frame = batch.frame(0)
+        assert frame.imu is not None
+        assert frame.ego is not None
+        assert abs(frame.imu.angular_rate_radps[-1, 2] - frame.ego.yaw_rate_radps) < 0.05
+        return frame.ego.yaw_rate_radps
+
+    straight = imu_after(0.0)
+    batch.go_back({0: begun})
+    left = imu_after(0.3)
+    batch.reset(np.ones(1, np.bool_), np.array([5], np.uint64), np.zeros(1, np.int64))
+    assert left > straight + 0.1 > imu_after(-0.3) + 0.2
 
 
 def test_a_driver_who_goes_by_the_situation_drives_the_same_whether_or_not_anything_is_observed() -> None:

@@ -85,6 +85,19 @@ def test_a_mask_resets_only_what_it_names(mixed: MixedVectorEnv) -> None:
     assert seeds[EACH] == 50 + EACH
 
 
+def test_reset_says_what_it_says_of_each_map_alone(mixed: MixedVectorEnv) -> None:
+    alone = [DriveVectorEnv(batch=mixed_batch(CONFIG, EACH, town, SHARE)) for town in TOWNS]
+    apart = [env.reset(seed=3 + EACH * k) for k, env in enumerate(alone)]
+    together, info = mixed.reset(seed=np.int64(3))  # type: ignore[arg-type]
+    assert together.tobytes() == np.concatenate([observation for observation, _ in apart]).tobytes()
+    assert info.keys() == apart[0][1].keys()
+    for key, values in info.items():
+        assert values.tobytes() == np.concatenate([own[key] for _, own in apart]).tobytes(), key
+    mask = np.zeros(mixed.num_envs, np.bool_)
+    mask[0] = True
+    assert len(mixed.reset(options={"reset_mask": mask})[1]["command"]) == mixed.num_envs
+
+
 def test_what_does_not_fit_is_refused(mixed: MixedVectorEnv) -> None:
     with pytest.raises(ValueError, match="shape"):
         mixed.step(np.zeros((1, 2), np.float32))
@@ -92,6 +105,11 @@ def test_what_does_not_fit_is_refused(mixed: MixedVectorEnv) -> None:
         mixed.reset(seed=[1, 2])
     with pytest.raises(ValueError, match="reset_mask"):
         mixed.reset(options={"reset_mask": np.zeros(6, np.bool_)})
+    with pytest.raises(ValueError, match=r"'weather'.*reset_mask"):
+        mixed.reset(options={"weather": "rain"})
+    for seed in (-1, True, [0, 1, 2, 3, 4, -5]):
+        with pytest.raises(ValueError, match="seed must be an integer from 0"):
+            mixed.reset(seed=seed)
     with pytest.raises(ConfigError, match="at least one"):
         MixedVectorEnv([])
     other = DriveBatch(CONFIG, 1)

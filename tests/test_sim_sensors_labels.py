@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -131,6 +133,26 @@ def test_points_in_boxes_are_the_returns_of_their_actors(seen: tuple[SensorSuite
             assert abs(int(inside) - int(returned[a])) <= 3 + 0.08 * returned[a]
             total += inside
     assert total > 100
+
+
+def test_points_of_a_sweep_in_motion_are_counted_where_their_actors_were(
+    seen: tuple[SensorSuite, WorldState, Labeller],
+) -> None:
+    suite, state, _ = seen
+    lidar = suite.rig.lidar
+    assert lidar is not None
+    rig = RigConfig(cameras=(), lidar=lidar.model_copy(update={"motion": True}))
+    moving = SensorSuite(rig, load_map("grid-small"), ENVS, state.x_m.shape[1], labels=True)
+    fast = replace(state, speed_mps=state.speed_mps + 12.0 * state.active, yaw_rate_radps=state.yaw_rate_radps + 0.3)
+    moving.observe(fast)
+    found = 0
+    for e in range(ENVS):
+        actors = Labeller(moving).actors(fast, e)
+        for a, inside in zip(actors.instance, actors.num_lidar_points, strict=True):
+            own = int(np.count_nonzero(moving.point_labels[e, : moving.point_count[e], 2] == a))
+            assert abs(inside - own) <= 3 + 0.1 * own
+            found += own
+    assert found > 100
 
 
 def test_points_in_boxes_by_hand() -> None:

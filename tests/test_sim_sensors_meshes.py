@@ -144,6 +144,25 @@ def test_the_same_bytes_in_any_batch_and_less_in_fog(tmp_path: Path, town: Drivi
     assert fog < clear
 
 
+@pytest.mark.parametrize("fog", [0.0, 0.1])
+def test_a_ray_has_one_return_in_front_of_a_mesh_too(
+    tmp_path: Path, town: DrivingMap, world: World, fog: float
+) -> None:
+    suite = suite_of(town, world.state, ahead(world, box_file(tmp_path, (10.0, 10.0, 8.0)), away_m=0.0))  # all around
+    suite.observe(world.state)
+    suite.air[:, Air.FOG] = fog
+    suite.observe(world.state)
+    _, sweeps = suite.frame(0, 0)
+    count = int(suite.point_count[0])
+    x, y = sweeps[LIDAR.name].points[:, :2].T
+    column = np.rint(np.degrees(np.arctan2(y, x)) - LIDAR.azimuth_start_deg - 0.5).astype(int) % LIDAR.columns
+    beam, kind = suite.point_labels[0, :count, :2].T
+    assert len(np.unique(beam * LIDAR.columns + column)) == count
+    assert (np.count_nonzero(kind == SemanticClass.SKY) > 100) == (fog > 0)
+    of_mesh = suite.point_labels[0, :count, 2] == MESH_INSTANCE
+    assert of_mesh.sum() > 1000
+
+
 def test_vertex_colours_are_kept(tmp_path: Path, town: DrivingMap, world: World) -> None:
     o3d = load_open3d()
     mesh = o3d.geometry.TriangleMesh.create_box(2.0, 4.0, 2.0).translate([-1.0, -2.0, -1.0])

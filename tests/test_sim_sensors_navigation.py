@@ -172,6 +172,22 @@ def test_a_lever_arm_feels_the_turning(town: DrivingMap) -> None:
     assert np.abs(second - np.array(forces)[1:-1])[steady].max() < 0.15 * np.abs(second[steady]).max()
 
 
+def test_an_imu_that_is_asked_seldom_feels_the_same(town: DrivingMap) -> None:
+    mount = Mount(x_m=2.0, y_m=0.7, z_m=1.0)
+    always, seldom = (Navigation(None, ImuConfig(mount=mount, **SILENT_IMU), 1) for _ in range(2))
+    state = new_world(town).state
+    for tick in range(21):
+        state.tick[0], state.speed_mps[0, EGO] = tick, 8.0
+        state.acceleration_mps2[0, EGO], state.yaw_rate_radps[0, EGO] = 0.1 * tick, 0.02 * tick
+        each = always.observe(state, 0).imu
+        if tick % 10 == 0:
+            rare = seldom.observe(state, 0).imu
+            assert each is not None
+            assert rare is not None
+            assert np.abs(rare.acceleration_mps2 - each.acceleration_mps2).max() < 1e-9
+            assert np.abs(rare.angular_rate_radps - each.angular_rate_radps).max() < 1e-9
+
+
 def test_errors_have_the_stated_size(town: DrivingMap) -> None:
     envs = 300
     gnss = GnssConfig(

@@ -17,7 +17,10 @@ from perception.geometry import inverse, require_rigid, rotation_from_euler, se3
 from perception.sensors import CameraCalibration
 from sim.config import ConfigError
 from sim.drive_batch import EnvConfig
+from sim.env import DriveEnv
 from sim.logs.reader import open_log
+from sim.observation import sensor_space
+from sim.sensors.camera_effects import EffectsConfig
 from sim.sensors.recorded_rigs import kitti, nuscenes, pandaset
 from sim.sensors.rig import CameraConfig, Mount, RigError, RigName, rig
 
@@ -34,9 +37,9 @@ def test_any_pose_is_a_mount(yaw: float, pitch: float, roll: float, x: float, z:
 def test_a_calibration_comes_back() -> None:
     k = np.array([[800.5, 0, 630.25], [0, 790.0, 355.5], [0, 0, 1]])
     given_ = CameraCalibration(1280, 720, k, POSE, "brown_conrady", np.array([-0.2, 0.05, 0.001, -0.002, 0.01]))
-    config = CameraConfig.of("camera_roof", given_, range_m=90.0)
+    config = CameraConfig.of("camera_roof", given_, effects=EffectsConfig(read_noise=2.0))
     back = config.calibration()
-    assert config.range_m == 90.0
+    assert config.effects.read_noise == 2.0
     assert np.array_equal(back.intrinsics, k)
     assert np.array_equal(back.distortion, given_.distortion)
     assert back.distortion_model == "brown_conrady"
@@ -118,6 +121,7 @@ PINHOLE = {"name": "c", "width_px": 64, "height_px": 48, "fx_px": 50.0}
         ({"distortion_model": "brown_conrady", "distortion": [0.1, 0.0, 0.0, float("inf")]}, "finite number"),
         ({"distortion_model": "fov"}, "'none', 'brown_conrady' or 'kannala_brandt'"),
         ({"mount": {"x_m": float("nan")}}, "finite number"),
+        ({"range_m": 60.0}, "range_m"),
     ],
 )
 def test_what_is_no_camera_is_refused(change: dict[str, Any], message: str) -> None:
@@ -138,6 +142,10 @@ def test_a_calibration_that_cannot_be_simulated_is_refused(intrinsics: list[list
     calibration = CameraCalibration(640, 480, np.array(intrinsics), POSE)
     with pytest.raises(RigError, match=f"camera roof: {message}"):
         CameraConfig.of("roof", calibration)
+
+
+def test_a_camera_of_an_older_log_is_the_same_without_its_range() -> None:
+    assert CameraConfig.model_validate({**PINHOLE, "range_m": 150.0}) == CameraConfig.model_validate(PINHOLE)
 
 
 @pytest.mark.parametrize("name", get_args(RigName))
@@ -177,6 +185,7 @@ def test_surround_sees_all_around_with_an_overlap() -> None:
         ({"cameras": [{**PINHOLE, "fx_px": float("nan")}]}, "rig.cameras.0.fx_px: .*finite"),
         ({"cameras": [PINHOLE, PINHOLE]}, "different names"),
         ({"cameras": []}, "at least one"),
+        ({"cameras": [{**PINHOLE, "name": "ego"}]}, "no camera can be called ego"),
         (
             {"cameras": [PINHOLE], "lidar": {"elevations_deg": [1.0], "columns": 0}},
             "columns: .*greater than or equal to 16",
@@ -187,3 +196,20 @@ def test_what_is_no_rig_is_one_line(value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         EnvConfig.of(rig=value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_camera_takes_the_place_of_another_part_of_the_observation() -> None:
+    parts = sensor_space(rig("smoke"), privileged=True).spaces.keys()
+    for taken in parts - {camera.name for camera in rig("smoke").cameras}:
+        with pytest.raises(ValidationError, match=f"no camera can be called {taken}"):
+            CameraConfig.model_validate({**PINHOLE, "name": taken})
+
+
+def test_a_lidar_that_sees_far_stays_within_the_observation_space() -> None:
+    far = {"elevations_deg": [-0.3], "columns": 64, "max_range_m": 500.0, "sensitivity_m": 2000.0}
+    env = DriveEnv(rig={"cameras": [], "lidar": far}, world={"agents": 1})
+    observation, _ = env.reset(seed=0)
+    assert np.abs(observation["points"]).max() > 300.0
+    assert env.observation_space.contains(observation)
+    for name in get_args(RigName):
+        assert sensor_space(rig(name), privileged=False)["points"].high.max() == 250.0  # type: ignore[attr-defined]

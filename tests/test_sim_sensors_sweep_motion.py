@@ -16,7 +16,7 @@ from sim.sensors.embree_oracle import EmbreeScene
 from sim.sensors.rig import LidarConfig, RigConfig
 from sim.sensors.suite import SensorSuite
 from sim.sensors.sweep_motion import boxes_before, ego_before
-from sim.world import World, WorldState
+from sim.world import ActorKind, World, WorldState
 
 COLUMNS = 600  # no whole number of sectors
 
@@ -116,10 +116,38 @@ def test_who_drives_beside_the_ego_is_measured_where_he_is(town: DrivingMap, sta
     attributes = np.zeros((3, 6), np.int32)
     attributes[:, 2] = [1, 2, 3]
     moved = np.zeros_like(boxes)
-    boxes_before(boxes, np.arange(3), 3, 2, attributes, -0.08, ego_before(-0.08, 12.0, 0.0), np.full(4, 12.0), moved)
+    velocities = np.full((4, 2), [12.0, 0.0])
+    boxes_before(boxes, np.arange(3), 3, 2, attributes, -0.08, ego_before(-0.08, 12.0, 0.0), velocities, moved)
     assert np.allclose(moved[:2], boxes[:2], atol=1e-5)
     # The third stands: 0.08 s ago it was 0.96 m further ahead.
     assert moved[2, CX] == pytest.approx(20.96, abs=1e-5)
+
+
+def test_all_that_is_met_of_a_vehicle_lies_where_the_vehicle_was(town: DrivingMap, state: WorldState) -> None:
+    """Also parts that look backwards, as rear windows do."""
+    fast = driving(state, 0.0, 40.0)
+    suite = swept(town, fast, True)
+    lidar = suite.rig.lidar
+    assert lidar is not None
+    elevation, azimuth = np.radians(lidar.elevations_deg)[:, None], lidar.azimuths_rad()[None, :]
+    mount = lidar.mount.ego_from_mount()[:3, 3]
+    met = 0
+    for e in range(2):
+        level = suite.depth["lidar"][e] * np.cos(elevation)
+        yaw = fast.yaw_rad[e, 0]
+        c, s = np.cos(yaw), np.sin(yaw)
+        x, y = mount[0] + level * np.cos(azimuth), mount[1] + level * np.sin(azimuth)
+        east = fast.x_m[e, 0] - fast.rear_axle_m[e, 0] * c + c * x - s * y
+        north = fast.y_m[e, 0] - fast.rear_axle_m[e, 0] * s + s * x + c * y
+        for a in np.flatnonzero(fast.kind[e] <= ActorKind.BUS)[1:]:
+            beam, column = np.nonzero(suite.instance["lidar"][e] == a)
+            away = np.column_stack([east[beam, column] - fast.x_m[e, a], north[beam, column] - fast.y_m[e, a]])
+            heading = np.array([np.cos(fast.yaw_rad[e, a]), np.sin(fast.yaw_rad[e, a])])
+            along = away @ heading - 40.0 * lidar.column_times_s()[column]
+            assert (np.abs(along) < fast.length_m[e, a] / 2 + 0.35).all()
+            assert (np.abs(away @ [-heading[1], heading[0]]) < fast.width_m[e, a] / 2 + 0.35).all()
+            met += len(beam)
+    assert met > 100
 
 
 def test_times_cover_the_sweep_and_points_come_from_their_sector(town: DrivingMap, state: WorldState) -> None:

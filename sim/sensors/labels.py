@@ -35,7 +35,8 @@ class ActorBoxes:
 
     instance: (N,) int32, as in instance pictures. kind: (N,) int8 `ActorKind`. center: (N, 3) float64 metres. size: (N, 3)
     float64 length, width, height. yaw_rad: (N,) float64. velocity_mps: (N, 2) float64 over ground, in ego axes.
-    num_lidar_points: (N,) int64, returns inside the box, widened by POINT_MARGIN_M; 0 without a LiDAR.
+    num_lidar_points: (N,) int64, returns inside the box, widened by POINT_MARGIN_M; 0 without a LiDAR. Of a sweep with motion,
+    inside the box as it was when each was measured, which only a suite with labels knows.
     """
 
     instance: NDArray[np.int32]
@@ -169,16 +170,32 @@ class Labeller:
         speed = state.speed_mps[e, others]
         center = np.column_stack([c * east + s * north, c * north - s * east, height / 2])
         size = np.column_stack([state.length_m[e, others], state.width_m[e, others], height])
-        points = self._suite.points[e, : self._suite.point_count[e], :3].astype(np.float64)
+        velocity = np.column_stack([speed * np.cos(yaw), speed * np.sin(yaw)])
         return ActorBoxes(
             instance=others.astype(np.int32),
             kind=state.kind[e, others].copy(),
             center=center,
             size=size,
             yaw_rad=yaw,
-            velocity_mps=np.column_stack([speed * np.cos(yaw), speed * np.sin(yaw)]),
-            num_lidar_points=points_in_boxes(points, center, size, yaw),
+            velocity_mps=velocity,
+            num_lidar_points=self._points_inside(state, e, center, size, yaw, velocity),
         )
+
+    def _points_inside(
+        self, state: WorldState, e: int, center: NDArray[np.float64], size: NDArray[np.float64], yaw: NDArray[np.float64],
+        velocity: NDArray[np.float64],
+    ) -> NDArray[np.int64]:  # fmt: skip
+        suite, lidar, count = self._suite, self._suite.rig.lidar, int(self._suite.point_count[e])
+        points = suite.points[e, :count, :3].astype(np.float64)
+        if lidar is None or not lidar.motion or not suite.labels:
+            return points_in_boxes(points, center, size, yaw)
+        times = 1e-6 * suite.point_time_us[e, :count]
+        points = _seen_from_now(points, times, float(state.speed_mps[e, EGO]), float(state.yaw_rate_radps[e, EGO]))
+        counts = np.zeros(len(center), np.int64)
+        for i, (vx, vy) in enumerate(velocity):
+            moved = points - np.column_stack([vx * times, vy * times, np.zeros(count)])
+            counts[i] = points_in_boxes(moved, center[i : i + 1], size[i : i + 1], yaw[i : i + 1])[0]
+        return counts
 
     def picture(self, state: WorldState, e: int, name: str) -> PictureBoxes:
         """The 2-D boxes in the picture of one camera of environment e.
@@ -215,6 +232,17 @@ class Labeller:
             visible_fraction=pixels[found] / np.maximum(alone, 1),
             truncation=truncation,
         )
+
+
+def _seen_from_now(
+    points: NDArray[np.float64], times_s: NDArray[np.float64], speed_mps: float, yaw_rate_radps: float
+) -> NDArray[np.float64]:
+    """Points (N, 3) of the ego's frames at times_s (N,), not positive, in its frame of now; as `sweep_motion.ego_before` has it."""
+    half = 0.5 * yaw_rate_radps * times_s
+    chord = speed_mps * times_s * np.sinc(half / np.pi)
+    c, s = np.cos(2 * half), np.sin(2 * half)
+    x, y, z = points.T
+    return np.column_stack([chord * np.cos(half) + c * x - s * y, chord * np.sin(half) + s * x + c * y, z])
 
 
 def _filled(center: NDArray[np.float64], size: NDArray[np.float64], yaw_rad: float) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from perception.geometry import rotation_from_euler
+from perception.geometry import inverse, rotation_from_euler, transform
 from perception.sensors import SemanticClass
 from sim.counter_random import Purpose, uniform_array
 from sim.open3d_loader import load_open3d
@@ -278,7 +278,8 @@ def merge_sweep(
 
     What a mesh hides goes, and the meshes' own returns come last. A mesh is matt: a ray comes back if its reflectivity times
     the cosine of incidence, dimmed by the air, is at least a tenth of (range / sensitivity)^2, with the chance and the noise
-    of `returns`. counter: seed, episode and tick, which these belong to.
+    of `returns`. Where the ray has a return in front of it (of the air, or by noise), the stronger of both is kept.
+    counter: seed, episode and tick, which these belong to.
     """
     hits = scene.cast(pose, origin, directions)
     if hits is None:
@@ -296,14 +297,21 @@ def merge_sweep(
     light = scene.reflectivity[hits.mesh[seen]] * facing * np.exp(-2 * extinction_per_m * distance)
     enough = light > 0.1 * (distance / config.sensitivity_m) ** 2 * (0.5 + chance)
     back = enough & (distance >= config.min_range_m) & (distance <= config.max_range_m)
+    shown = config.white * (np.sqrt(np.maximum(light, 0.0)) if config.rooted else light)
+    other = _rays_of(config, points[rest])
+    brightest = np.zeros(seen.size, np.float32)
+    brightest[other] = points[rest, 3]
+    back &= shown > brightest[ray]
+    answered = np.zeros(seen.size, np.bool_)
+    answered[ray[back]] = True
+    rest = rest[~answered[other]]
     room = len(points) - len(rest)
     back &= np.cumsum(back) <= room
     measured = distance[back] + config.range_noise_m * noise[back]
     total = len(rest) + int(back.sum())
     points[: len(rest)] = points[rest]
     points[len(rest) : total, :3] = origin + measured[:, None] * directions[:, seen].T[back]
-    shown = np.sqrt(light[back]) if config.rooted else light[back]
-    points[len(rest) : total, 3] = np.minimum(config.white * shown, 1.0)
+    points[len(rest) : total, 3] = np.minimum(shown[back], 1.0)
     points[total:count] = 0.0
     sweep.depth[seen], sweep.code[seen] = distance, MESH
     if sweep.labels:
@@ -316,3 +324,14 @@ def merge_sweep(
         )
         sweep.point_time_us[len(rest) : total] = sweep.times_us[seen][back]
     return total
+
+
+def _rays_of(config: LidarConfig, points: NDArray[np.float32]) -> NDArray[np.int64]:
+    """(N,) int64 beam * columns + column of the rays along which points (N, 4) in ego were measured."""
+    x, y, z = transform(inverse(config.mount.ego_from_mount()), points[:, :3]).T
+    elevations = np.radians(config.elevations_deg)
+    beam = np.searchsorted(-0.5 * (elevations[:-1] + elevations[1:]), -np.arctan2(z, np.hypot(x, y)))
+    step = math.radians(config.azimuth_step_deg)
+    turned = np.arctan2(y, x) - config.ray_azimuths_rad()[beam, 0] + 0.5 * step
+    column = np.minimum(np.mod(turned, 2 * np.pi) // step, config.columns - 1)
+    return np.asarray(beam * config.columns + column, np.int64)

@@ -106,7 +106,10 @@ def _walk(seed, episode, since, until, purpose, out):
 
 
 class Navigation:
-    """GNSS and IMU of E environments. Call `observe` after every tick; it may skip some, and an episode may start at any time."""
+    """GNSS and IMU of E environments. Call `observe` after every tick; it may skip some, and an episode may start at any time.
+
+    Where the same episode is played again, or an environment goes back within one, `begin` has to be told.
+    """
 
     def __init__(self, gnss: GnssConfig | None, imu: ImuConfig | None, num_envs: int) -> None:
         self.gnss, self.imu = gnss, imu
@@ -117,6 +120,10 @@ class Navigation:
         self._tick = np.zeros(num_envs, np.int64)
         self._motion = np.zeros((num_envs, 3))  # of the last tick: forward and lateral acceleration, yaw rate
         self._ecef = None if gnss is None else ecef_from_enu(gnss.origin)
+
+    def begin(self, started: NDArray[np.bool_]) -> None:
+        """Forget what was sensed before in the environments `started` (E,)."""
+        self._episode[started] = -1
 
     def observe(self, state: WorldState, e: int) -> NavigationFrame:
         """What environment e's sensors say at the tick of the state; asked again, they say the same."""
@@ -175,11 +182,13 @@ class Navigation:
         )
 
     def _samples(self, c: ImuConfig, state: WorldState, e: int, motion: Float) -> ImuSamples:
-        """Motion is taken to change evenly from the last tick to this one, in the plane."""
+        """Motion is taken to change evenly from the last tick that was observed to this one, in the plane."""
         tick, count = int(state.tick[e]), c.rate_hz // 10
         share = np.arange(1, count + 1) / count
-        forward, lateral, yaw_rate = (self._motion[e] + share[:, None] * (motion - self._motion[e])).T
-        yaw_acceleration = (motion[2] - self._motion[e, 2]) / (TICK_US / 1e6)
+        ticks = max(tick - int(self._tick[e]), 1)
+        since = (ticks - 1 + share[:, None]) / ticks  # the same of the time since then
+        forward, lateral, yaw_rate = (self._motion[e] + since * (motion - self._motion[e])).T
+        yaw_acceleration = (motion[2] - self._motion[e, 2]) / (ticks * TICK_US / 1e6)
         x, y = c.mount.x_m, c.mount.y_m
         # At the end of a lever arm (Groves, 2013, section 2.4.2): turning adds to what the rear axle feels.
         force = np.column_stack(

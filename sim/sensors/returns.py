@@ -58,7 +58,7 @@ from sim.solids import Material, Shape
 class Air(IntEnum):
     """Columns of what lies between sensor and surface, float32; all 0 is clear and dry."""
 
-    FOG = 0  # extinction in 1/m; 3 over the visibility in metres (Koschmieder)
+    FOG = 0  # extinction in 1/m; 3.912 over the visibility in metres (Koschmieder), as in `light`
     RAIN = 1  # mm/h
     WETNESS = 2  # of the ground, 0 dry to 1 covered by water
 

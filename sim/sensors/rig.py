@@ -23,6 +23,8 @@ from sim.sensors.recorded_rigs import RecordedRig
 
 RigName = Literal["smoke", "small", "full", "surround", "kitti", "nuscenes", "pandaset"]
 
+# Keys of the observation beside those of cameras, which are their names.
+_OTHER_KEYS = ("points", "point_count", "ego", "route", "privileged")
 _BODY_FROM_CAMERA = se3([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], [0, 0, 0])
 _STRICT = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -52,11 +54,22 @@ class CameraConfig(BaseModel):
         default=(), max_length=8, strict=False, description="coefficients, OpenCV's order"
     )
     mount: Mount = Mount()
-    range_m: float = Field(default=150.0, gt=1, le=1000, description="solids further away are left out")
     effects: EffectsConfig = Field(default=EffectsConfig(), description="motion blur, rolling shutter, noise, JPEG")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_range(cls, values: Any) -> Any:
+        """Logs and checkpoints may hold the default of a range that nobody ever looked at; any other is refused."""
+        if isinstance(values, dict) and values.get("range_m") == 150.0:
+            return {name: value for name, value in values.items() if name != "range_m"}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.name in _OTHER_KEYS:
+            raise ValueError(
+                f"no camera can be called {self.name}, as another part of the observation is; choose another name"
+            )
         if (self.horizontal_fov_deg is None) == (self.fx_px is None):
             raise ValueError(f"camera {self.name} needs either horizontal_fov_deg or fx_px")
         if self.fx_px is None and (self.fy_px is not None or self.distortion_model != "none"):

@@ -228,6 +228,7 @@ class SensorSuite:
         self.point_labels = np.zeros((num_envs, rig.max_points if labels else 1, 3), np.int32)
         self.point_time_us = np.zeros((num_envs, rig.max_points if labels else 1), np.int32)
         self._speed_mps, self._yaw_rate_radps = np.zeros((num_envs, num_agents)), np.zeros(num_envs)
+        self._velocity_mps = np.zeros((num_envs, num_agents, 2))  # of agents in ego, for a LiDAR with motion
         self.air = np.zeros((num_envs, AIR_COLUMNS), np.float32)
 
     def observe(self, state: WorldState, only: NDArray[np.bool_] | None = None) -> None:
@@ -253,6 +254,9 @@ class SensorSuite:
         )  # fmt: skip
         if self._lidar is not None and self._lidar.moving is not None:
             self._speed_mps[:], self._yaw_rate_radps[:] = state.speed_mps, state.yaw_rate_radps[:, EGO]
+            heading = state.yaw_rad - state.yaw_rad[:, EGO, None]
+            self._velocity_mps[..., 0] = state.speed_mps * np.cos(heading)
+            self._velocity_mps[..., 1] = state.speed_mps * np.sin(heading)
         self.render(which)
         if self._meshes is not None:
             for e in which:
@@ -276,8 +280,8 @@ class SensorSuite:
             name, moving = self._lidar.name, self._lidar.moving
             if moving is not None:
                 over_environments(
-                    sweep_in_motion, which, self._pose, self._speed_mps, self._yaw_rate_radps, self._keys, self.boxes,
-                    self.attributes, self.counts, self.order, self._lidar.constants, moving.sectors, moving.scratch,
+                    sweep_in_motion, which, self._pose, self._speed_mps, self._velocity_mps, self._yaw_rate_radps, self._keys,
+                    self.boxes, self.attributes, self.counts, self.order, self._lidar.constants, moving.sectors, moving.scratch,
                     (t.classes, t.origin, t.cell_m), self.air, self.depth[name], self.code[name], self.points, self.point_count,
                     self.semantic[name], self.instance[name], self.point_labels, self.point_time_us, self.labels,
                 )  # fmt: skip

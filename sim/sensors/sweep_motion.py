@@ -38,10 +38,11 @@ def ego_before(time_s, speed_mps, yaw_rate_radps):
 
 
 @njit(**FAST)
-def boxes_before(boxes, chosen, count, actors, attributes, time_s, pose, speeds, moved):
+def boxes_before(boxes, chosen, count, actors, attributes, time_s, pose, velocities, moved):
     """Fill moved with boxes[chosen[:count]] where they were time_s before, seen from pose of `ego_before`.
 
-    The first `actors` boxes belong to the agent that their attribute INSTANCE names, and drove ahead at its speed.
+    The first `actors` boxes belong to the agent that their attribute INSTANCE names, and moved at its velocity, velocities (A, 2)
+    in ego axes of now: a box may look another way than its agent.
     """
     x_0, y_0, c, s = np.float32(pose[0]), np.float32(pose[1]), np.float32(pose[2]), np.float32(pose[3])
     for place in range(count):
@@ -50,8 +51,8 @@ def boxes_before(boxes, chosen, count, actors, attributes, time_s, pose, speeds,
             moved[k, j] = boxes[k, j]
         x, y = boxes[k, CX] - x_0, boxes[k, CY] - y_0
         if k < actors:
-            away = np.float32(speeds[attributes[k, INSTANCE]] * time_s)
-            x, y = x + away * boxes[k, COS], y + away * boxes[k, SIN]
+            agent = attributes[k, INSTANCE]
+            x, y = x + np.float32(velocities[agent, 0] * time_s), y + np.float32(velocities[agent, 1] * time_s)
         moved[k, CX], moved[k, CY] = c * x + s * y, c * y - s * x
         moved[k, COS] = c * boxes[k, COS] + s * boxes[k, SIN]
         moved[k, SIN] = c * boxes[k, SIN] - s * boxes[k, COS]
@@ -105,13 +106,13 @@ def _keep_sector(first, columns, from_rows, to_rows):
 
 @njit(**UNLOCKED)
 def sweep_in_motion(
-    k, which, pose, speed_mps, yaw_rate_radps, keys, boxes, attributes, counts, order, view, sectors, scratch, ground, air, depth,
-    code, points, point_count, semantic, instance, point_labels, point_time, labels,
+    k, which, pose, speed_mps, velocity_mps, yaw_rate_radps, keys, boxes, attributes, counts, order, view, sectors, scratch, ground,
+    air, depth, code, points, point_count, semantic, instance, point_labels, point_time, labels,
 ):  # fmt: skip
     """Sweeps of environments `which` as `SensorSuite` describes them, points in the order of columns' sectors.
 
     A point is given in the ego's frame of the moment it was measured, uncorrected as a sensor reports it. k: number of the thread,
-    whose scratch is used. speed_mps (E, A), yaw_rate_radps (E,) float64, the ego's.
+    whose scratch is used. speed_mps (E, A), velocity_mps (E, A, 2) in ego axes, yaw_rate_radps (E,) float64, the ego's.
     sectors and scratch are of `MovingSweep`.
     """
     (origin, lidar_from_ego, upright, slopes, first, step, spread, _, _, _, _, limits) = view
@@ -147,7 +148,7 @@ def sweep_in_motion(
             before = ego_before(sector_time[n], speed_mps[e, _EGO], yaw_rate_radps[e])
             boxes_before(
                 boxes[e], chosen[k, n], chosen_count[k, n], counts[e, 1], attributes[e], sector_time[n], before,
-                speed_mps[e], moved[k],
+                velocity_mps[e], moved[k],
             )  # fmt: skip
             cast_ground(origin, dz, part_depth[k], part_code[k])
             cast_sweep(
