@@ -481,6 +481,23 @@ def test_camera_in_a_body_frame_is_turned_to_optical_axes() -> None:
     assert "z up" in summary.warnings[0]
 
 
+def test_frames_whose_names_begin_with_a_slash_are_those_of_tf(tmp_path: Path) -> None:
+    """As drivers of old ROS 1 wrote them; tf2 names frames without."""
+    mount = se2_as_se3(1.0, 0.0, 0.0, 2.0)
+    messages = [
+        ("/tf_static", 1, tf(1, ("/base_link", "/lidar", mount), ("base_link", "cam", mount @ BODY_FROM_OPTICAL))),
+        ("/cam/camera_info", 1, camera_info(1, "/cam")),
+        ("/cam/image", SECOND_NS, jpeg(SECOND_NS, "/cam", np.zeros((32, 64, 3), np.uint8))),
+        ("/points", SECOND_NS, cloud(SECOND_NS, "/lidar", points_of([(1, 2, 3, 1)]))),
+    ]
+    steps, _ = read(write_bag(tmp_path / "bag", messages))
+    camera, sweep = steps[0].frame.cameras["cam"], steps[0].frame.lidars["lidar"]
+    assert camera is not None
+    assert sweep is not None
+    np.testing.assert_allclose(camera.calibration.ego_from_camera, mount @ BODY_FROM_OPTICAL, atol=1e-12)
+    np.testing.assert_allclose(sweep.ego_from_lidar, mount, atol=1e-12)
+
+
 def drive(steer: float, throttle: float, seconds: float = 3.0) -> Odometry:
     """Odometry of the simulator's own car under a constant action, from 5 m/s."""
     x, y, yaw, speed, drive_mps2, wheel = 0.0, 0.0, 0.0, 5.0, 0.0, steer * SEDAN.max_steer

@@ -201,6 +201,11 @@ def _stamp_us(header: Any, message: RawMessage) -> int:
     return stamp if stamp > 0 else message.time_us
 
 
+def _frame_id(header: Any) -> str:
+    """Name of the frame as /tf has it: in the days of ROS 1 names began with a slash, which tf2 has dropped."""
+    return str(header.frame_id).lstrip("/")
+
+
 def _compressed_image(decoded: Any, message: RawMessage) -> RecordedPicture:
     data = bytes(decoded.data)
 
@@ -210,7 +215,7 @@ def _compressed_image(decoded: Any, message: RawMessage) -> RecordedPicture:
         except PictureError as error:
             raise MessageError(str(error)) from None
 
-    return RecordedPicture(decoded.header.frame_id, _stamp_us(decoded.header, message), pixels)
+    return RecordedPicture(_frame_id(decoded.header), _stamp_us(decoded.header, message), pixels)
 
 
 def _image(decoded: Any, message: RawMessage) -> RecordedPicture:
@@ -220,7 +225,7 @@ def _image(decoded: Any, message: RawMessage) -> RecordedPicture:
     def pixels(width_px: int, height_px: int) -> NDArray[np.uint8]:
         return raw_pixels(data, decoded.encoding, *shape, (width_px, height_px))
 
-    return RecordedPicture(decoded.header.frame_id, _stamp_us(decoded.header, message), pixels)
+    return RecordedPicture(_frame_id(decoded.header), _stamp_us(decoded.header, message), pixels)
 
 
 def raw_pixels(
@@ -250,7 +255,7 @@ def _point_cloud(decoded: Any, message: RawMessage) -> RecordedCloud:
             layout = POINT_FORMATS[field.datatype]
             fields[field.name] = field.offset, layout.replace("<", ">") if decoded.is_bigendian else layout
     return cloud_of_fields(
-        decoded.header.frame_id,
+        _frame_id(decoded.header),
         _stamp_us(decoded.header, message),
         np.asarray(decoded.data, np.uint8),
         fields,
@@ -265,7 +270,7 @@ def _camera_info(decoded: Any, message: RawMessage) -> RecordedCalibration:
     # ROS 1 spells the matrices in capitals.
     matrix = {name: getattr(decoded, name, getattr(decoded, name.upper(), None)) for name in "dkp"}
     return recorded_calibration(
-        decoded.header.frame_id,
+        _frame_id(decoded.header),
         int(decoded.width),
         int(decoded.height),
         np.asarray(matrix["k"], np.float64).reshape(3, 3),
