@@ -498,6 +498,22 @@ def test_frames_whose_names_begin_with_a_slash_are_those_of_tf(tmp_path: Path) -
     np.testing.assert_allclose(sweep.ego_from_lidar, mount, atol=1e-12)
 
 
+def test_a_transform_that_is_no_pose_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    """Without them the LiDAR would be taken for the ego frame itself."""
+    mount = se2_as_se3(1.0, 0.0, 0.0, 2.0)
+    message = tf(1, ("base_link", "never_set", np.eye(4)), ("base_link", "lidar", mount))
+    message.transforms[0].transform.rotation.w = 0.0
+    messages = [
+        ("/tf_static", 1, message),
+        ("/points", SECOND_NS, cloud(SECOND_NS, "lidar", points_of([(1, 2, 3, 1)]))),
+    ]
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    sweep = steps[0].frame.lidars["lidar"]
+    assert sweep is not None
+    np.testing.assert_allclose(sweep.ego_from_lidar, mount, atol=1e-12)
+    assert "/tf_static: transform that is no pose (1 times)" in problems
+
+
 def drive(steer: float, throttle: float, seconds: float = 3.0) -> Odometry:
     """Odometry of the simulator's own car under a constant action, from 5 m/s."""
     x, y, yaw, speed, drive_mps2, wheel = 0.0, 0.0, 0.0, 5.0, 0.0, steer * SEDAN.max_steer

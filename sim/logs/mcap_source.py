@@ -31,7 +31,7 @@ from sim.logs.recorded import (
     RecordedTransforms,
     Role,
 )
-from sim.logs.ros import decode_ros, pose_matrix, raw_pixels, recorded_calibration, role_of_type
+from sim.logs.ros import decode_ros, pose_matrix, raw_pixels, recorded_calibration, recorded_transforms, role_of_type
 
 FOXGLOVE_ROLES: Mapping[str, Role] = {
     "foxglove.CompressedImage": "camera",
@@ -150,7 +150,7 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
         case "foxglove.FrameTransform":
             return RecordedTransforms((_frame_transform(decoded, message),))
         case "foxglove.FrameTransforms":
-            return RecordedTransforms(tuple(_frame_transform(t, message) for t in decoded.transforms))
+            return recorded_transforms(decoded.transforms, lambda t: _frame_transform(t, message))
         case "foxglove.Odometry":
             pose = pose_matrix(decoded.pose.position, decoded.pose.orientation)
             stamp_us = _stamp_us(decoded.timestamp, message)

@@ -89,7 +89,10 @@ class RecordedTransform:
 
 @dataclass(frozen=True)
 class RecordedTransforms:
+    """dropped: how many of the message were no poses."""
+
     transforms: tuple[RecordedTransform, ...]
+    dropped: int = 0
 
 
 @dataclass(frozen=True)

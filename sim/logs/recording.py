@@ -176,8 +176,10 @@ def _look_through(source: MessageSource, summary: LogSummary, options: ReadOptio
         match recorded:
             case RecordedCalibration():
                 context.found.setdefault(message.topic, recorded)
-            case RecordedTransforms(transforms):
+            case RecordedTransforms(transforms, dropped):
                 context.tree.add(transforms)
+                if dropped:
+                    summary.skip(message.topic, "transform that is no pose", dropped)
                 moving += [t for t in transforms if t.child == options.base_frame]
             case RecordedOdometry():
                 samples.append(recorded)

@@ -7,7 +7,7 @@ Knows ROS; knows nothing about how frames are put together. Message definitions 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from io import SEEK_CUR, BytesIO
 from pathlib import Path
@@ -338,18 +338,24 @@ def pose_matrix(position: Any, rotation: Any) -> NDArray[np.float64]:
     return matrix
 
 
+def recorded_transforms(given: Iterable[Any], convert: Callable[[Any], RecordedTransform]) -> RecordedTransforms:
+    """The transforms of one message; of those that are no poses only the number, as they say nothing about the others."""
+    kept: list[RecordedTransform] = []
+    dropped = 0
+    for transform in given:
+        try:
+            kept.append(convert(transform))
+        except MessageError:
+            dropped += 1
+    return RecordedTransforms(tuple(kept), dropped)
+
+
 def _transforms(decoded: Any, message: RawMessage) -> RecordedTransforms:
-    return RecordedTransforms(
-        tuple(
-            RecordedTransform(
-                t.header.frame_id.lstrip("/"),
-                t.child_frame_id.lstrip("/"),
-                _stamp_us(t.header, message),
-                pose_matrix(t.transform.translation, t.transform.rotation),
-            )
-            for t in decoded.transforms
-        )
-    )
+    def convert(t: Any) -> RecordedTransform:
+        pose = pose_matrix(t.transform.translation, t.transform.rotation)
+        return RecordedTransform(_frame_id(t.header), t.child_frame_id.lstrip("/"), _stamp_us(t.header, message), pose)
+
+    return recorded_transforms(decoded.transforms, convert)
 
 
 def _odometry(decoded: Any, message: RawMessage) -> RecordedOdometry:
