@@ -514,6 +514,39 @@ def test_a_transform_that_is_no_pose_does_not_take_the_others_with_it(tmp_path: 
     assert "/tf_static: transform that is no pose (1 times)" in problems
 
 
+def odometry(time_ns: int, body: str, pose: NDArray[np.float64], speed_mps: float = 0.0) -> Any:
+    x, y, z, w = quaternion_from_rotation(pose[:3, :3]).tolist()
+    vector = T["geometry_msgs/msg/Vector3"]
+    where = T["geometry_msgs/msg/Pose"](
+        position=T["geometry_msgs/msg/Point"](*pose[:3, 3].tolist()),
+        orientation=T["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w),
+    )
+    twist = T["geometry_msgs/msg/Twist"](linear=vector(speed_mps, 0.0, 0.0), angular=vector(0.0, 0.0, 0.0))
+    return T["nav_msgs/msg/Odometry"](
+        header=message_header(time_ns, "odom"), child_frame_id=body,
+        pose=T["geometry_msgs/msg/PoseWithCovariance"](pose=where, covariance=np.zeros(36)),
+        twist=T["geometry_msgs/msg/TwistWithCovariance"](twist=twist, covariance=np.zeros(36)),
+    )  # fmt: skip
+
+
+def test_motion_comes_from_one_odometry_topic(tmp_path: Path) -> None:
+    """The other one drives the same way in a frame of its own, far away and turned."""
+    messages = []
+    for k in range(10, 40):
+        at = k * SECOND_NS // 10
+        there = se2_as_se3(5000.0, 300.0, 1.0) @ se2_as_se3(float(k), 0.0, 0.0)
+        messages.append(("/points", at, cloud(at, "base_link", points_of([(1, 2, 3, 1)]))))
+        messages.append(("/odom", at, odometry(at, "base_link", se2_as_se3(float(k), 0.0, 0.0), 10.0)))
+        if k % 2 == 0:
+            messages.append(("/gps/odom", at + 1_000_000, odometry(at + 1_000_000, "base_link", there, 10.0)))
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    assert steps[15].action is not None
+    assert steps[15].action.steer == 0.0
+    poses = [ego.world_from_ego for step in steps if (ego := step.frame.ego) is not None]
+    assert [pose[0, 3] for pose in poses if pose is not None] == list(range(10, 40))
+    assert "/gps/odom: left out, as motion is taken from /odom" in problems
+
+
 def drive(steer: float, throttle: float, seconds: float = 3.0) -> Odometry:
     """Odometry of the simulator's own car under a constant action, from 5 m/s."""
     x, y, yaw, speed, drive_mps2, wheel = 0.0, 0.0, 0.0, 5.0, 0.0, steer * SEDAN.max_steer

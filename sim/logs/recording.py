@@ -164,7 +164,7 @@ def _steps(
 def _look_through(source: MessageSource, summary: LogSummary, options: ReadOptions) -> _Context:
     """A first pass over calibrations, transforms and odometry, which are small and needed from the start."""
     context = _Context(FrameTree(options.base_frame, summary))
-    samples: list[RecordedOdometry] = []
+    samples: dict[str, list[RecordedOdometry]] = {}
     moving: list[RecordedTransform] = []
     topics = [t for t in source.topics if source.role(t) in ("calibration", "transforms", "odometry")]
     for message in source.messages(topics):
@@ -182,9 +182,19 @@ def _look_through(source: MessageSource, summary: LogSummary, options: ReadOptio
                     summary.skip(message.topic, "transform that is no pose", dropped)
                 moving += [t for t in transforms if t.child == options.base_frame]
             case RecordedOdometry():
-                samples.append(recorded)
-    context.odometry = _odometry(samples, moving, context.tree, summary)
+                samples.setdefault(message.topic, []).append(recorded)
+    context.odometry = _odometry(_of_one_topic(samples, summary), moving, context.tree, summary)
     return context
+
+
+def _of_one_topic(samples: Mapping[str, list[RecordedOdometry]], summary: LogSummary) -> list[RecordedOdometry]:
+    """The samples of the topic that has most; those of others are of another origin and would make the car jump."""
+    if not samples:
+        return []
+    chosen = max(samples, key=lambda topic: len(samples[topic]))
+    for topic in sorted(set(samples) - {chosen}):
+        summary.warn(f"{topic}: left out, as motion is taken from {chosen}, which has the most odometry")
+    return samples[chosen]
 
 
 def _odometry(
