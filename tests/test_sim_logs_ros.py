@@ -547,6 +547,26 @@ def test_motion_comes_from_one_odometry_topic(tmp_path: Path) -> None:
     assert "/gps/odom: left out, as motion is taken from /odom" in problems
 
 
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("speed_mps", [0.0, 10.0])
+def test_motion_comes_from_the_transform_that_moves(tmp_path: Path, repeated: bool, speed_mps: float) -> None:
+    """Not from a mounting between it and the base frame, even if a node of ROS 1 says that one again and again."""
+    mounting = ("base_footprint", "base_link", se2_as_se3(0.5, 0.0, 0.0))
+    messages = [("/tf_static", 1, tf(1, mounting))]
+    for k in range(10, 40):
+        at = k * SECOND_NS // 10
+        moving = ("odom", "base_footprint", se2_as_se3(0.1 * k * speed_mps, 0.0, 0.0))
+        messages.append(("/tf", at, tf(at, moving, *([mounting] if repeated else []))))
+        messages.append(("/points", at, cloud(at, "base_link", points_of([(1, 2, 3, 1)]))))
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    ego = steps[15].frame.ego
+    assert ego is not None
+    assert ego.world_from_ego is not None
+    assert ego.speed_mps == pytest.approx(speed_mps)
+    assert ego.world_from_ego[0, 3] == pytest.approx(2.5 * speed_mps + 0.5)
+    assert "motion is taken from /tf (odom to base_footprint)" in problems
+
+
 def drive(steer: float, throttle: float, seconds: float = 3.0) -> Odometry:
     """Odometry of the simulator's own car under a constant action, from 5 m/s."""
     x, y, yaw, speed, drive_mps2, wheel = 0.0, 0.0, 0.0, 5.0, 0.0, steer * SEDAN.max_steer
