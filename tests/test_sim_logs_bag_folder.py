@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,6 +65,23 @@ def test_files_of_one_bag_follow_each_other_in_time(tmp_path: Path, storage: Sto
     found, problems = places(path)
     assert found == [1, 2, 3, 4, 5, 6]
     assert "left out is part of z_2.db3" in problems
+
+
+@pytest.mark.parametrize("name", ["drive #3", "50%20", "why?"])
+def test_a_database_is_found_whatever_its_path(tmp_path: Path, name: str) -> None:
+    path = bag(tmp_path / "bag", StoragePlugin.SQLITE3, CompressionMode.NONE).rename(tmp_path / name)
+    assert places(path)[0] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("column", ["data = 'text'", "data = 1099511627776", "timestamp = 'noon'"])
+def test_rows_of_a_database_that_are_no_messages_are_counted(tmp_path: Path, column: str) -> None:
+    """SQLite's columns hold values of any type, whatever they were made for."""
+    path = bag(tmp_path / "bag", StoragePlugin.SQLITE3, CompressionMode.NONE)
+    with closing(sqlite3.connect(path / "bag.db3")) as database, database:
+        database.execute(f"UPDATE messages SET {column} WHERE id = 2")
+    sweeps, problems = places(path)
+    assert sweeps == [1, 3]
+    assert "/points: row whose time is no integer or whose data are no bytes (1 times)" in problems
 
 
 def test_a_file_that_was_unpacked_beside_the_packed_one_counts_once(tmp_path: Path) -> None:

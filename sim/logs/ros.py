@@ -12,6 +12,7 @@ from functools import cache
 from io import SEEK_CUR, BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -98,6 +99,13 @@ class _Ros1Reader(rosbag1.Reader):
         return Chunk(packed_size, position, lambda packed: unpacked(packed, compression, size))
 
 
+class _DatabaseReader(Sqlite3Reader):
+    """The library's reader of databases, for any path: it puts the path into a URI as it is."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(Path(quote(str(path))))
+
+
 class RosBag:
     """A ROS 1 bag, or the databases of a ROS 2 bag: a `MessageSource`.
 
@@ -120,7 +128,7 @@ class RosBag:
         self._readers: list[Any] = []
         try:
             for file in databases or (path,):
-                self._readers.append(_Ros1Reader(file) if self._ros1 else Sqlite3Reader(file))
+                self._readers.append(_Ros1Reader(file) if self._ros1 else _DatabaseReader(file))
                 self._readers[-1].open()
             counts: dict[str, TopicInfo] = {}
             connections = [connection for reader in self._readers for connection in reader.connections]
@@ -155,7 +163,10 @@ class RosBag:
                     if self._ros1:  # the library keeps the chunk before, closed
                         reader.current_chunk = (-1, BytesIO())
                     return
-                yield RawMessage(connection.topic, connection.msgtype, time_ns // 1000, bytes(data))
+                if not (isinstance(time_ns, int) and isinstance(data, bytes)):  # SQLite's columns hold anything
+                    self._summary.skip(connection.topic, "row whose time is no integer or whose data are no bytes")
+                    continue
+                yield RawMessage(connection.topic, connection.msgtype, time_ns // 1000, data)
 
     def decode(self, message: RawMessage) -> Recorded:
         return decode_ros(message, ros1=self._ros1, packed=self._packed_messages)
