@@ -84,6 +84,20 @@ def test_rows_of_a_database_that_are_no_messages_are_counted(tmp_path: Path, col
     assert "/points: row whose time is no integer or whose data are no bytes (1 times)" in problems
 
 
+@pytest.mark.parametrize("damage", ["cut off", "within"])
+def test_a_damaged_database_of_several_leaves_the_others(tmp_path: Path, damage: str) -> None:
+    path = bag(tmp_path / "a", StoragePlugin.SQLITE3, CompressionMode.NONE)
+    bag(tmp_path / "b", StoragePlugin.SQLITE3, CompressionMode.NONE, first=4).joinpath("b.db3").rename(path / "b.db3")
+    if damage == "cut off":
+        (path / "a.db3").write_bytes(b"")
+    else:
+        with closing(sqlite3.connect(path / "a.db3")) as database, database:
+            database.execute("UPDATE messages SET data = CAST(x'ff' AS TEXT) WHERE id = 2")
+    sweeps, problems = places(path)
+    assert sweeps == ([4, 5, 6] if damage == "cut off" else [1, 4, 5, 6])
+    assert f"{path / 'a.db3'}{': left out' if damage == 'cut off' else ' is damaged'}" in problems
+
+
 def test_a_file_that_was_unpacked_beside_the_packed_one_counts_once(tmp_path: Path) -> None:
     path = bag(tmp_path / "bag", StoragePlugin.SQLITE3, CompressionMode.FILE)
     (packed,) = path.glob("*.zstd")

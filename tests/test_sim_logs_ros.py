@@ -209,7 +209,7 @@ def test_damaged_chunk_of_a_ros1_bag_ends_the_recording_there(tmp_path: Path, co
         6,
     ]
     assert "a.bag is damaged" in problems
-    assert "the rest is left out" in problems
+    assert "the rest of it is left out" in problems
 
 
 @pytest.mark.parametrize("compression", list(Ros1Writer.CompressionFormat))

@@ -125,18 +125,26 @@ class RosBag:
         self._ros1 = not databases
         self._packed_messages = packed_messages
         self.kind = "ROS 1 bag" if self._ros1 else "ROS 2 bag"
-        self._readers: list[Any] = []
+        self._readers: list[tuple[Path, Any]] = []
+        files = databases or (path,)
         try:
-            for file in databases or (path,):
-                self._readers.append(_Ros1Reader(file) if self._ros1 else _DatabaseReader(file))
-                self._readers[-1].open()
+            for file in files:
+                reader = _Ros1Reader(file) if self._ros1 else _DatabaseReader(file)
+                try:
+                    reader.open()
+                except Exception as error:  # as below
+                    if file == files[-1] and not self._readers:
+                        raise
+                    summary.warn(f"{file}: left out, as it is no readable database ({_first_line(error)})")
+                    continue
+                self._readers.append((file, reader))
             counts: dict[str, TopicInfo] = {}
-            connections = [connection for reader in self._readers for connection in reader.connections]
+            connections = [connection for _, reader in self._readers for connection in reader.connections]
             for c in sorted(connections, key=lambda connection: connection.topic):
                 before = counts[c.topic].messages if c.topic in counts else 0
                 counts[c.topic] = TopicInfo(c.msgtype, before + c.msgcount)
             self.topics: Mapping[str, TopicInfo] = counts
-            facts = [reader if self._ros1 else reader.metadata for reader in self._readers]
+            facts = [reader if self._ros1 else reader.metadata for _, reader in self._readers]
             self._readers = [self._readers[k] for k in np.argsort([fact.start_time for fact in facts], kind="stable")]
             full = [fact for fact in facts if fact.message_count > 0]
             first, last = min((f.start_time for f in full), default=0), max((f.end_time for f in full), default=1)
@@ -150,7 +158,7 @@ class RosBag:
         return role_of_type(self.topics[topic].type)
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        for reader in self._readers:
+        for file, reader in self._readers:
             wanted = [c for c in reader.connections if c.topic in topics]
             stream = reader.messages(connections=wanted) if wanted else iter(())
             while True:
@@ -159,10 +167,10 @@ class RosBag:
                 except StopIteration:
                     break
                 except Exception as error:  # as above
-                    self._summary.warn(f"{self.path} is damaged ({_first_line(error)}): the rest is left out")
+                    self._summary.warn(f"{file} is damaged ({_first_line(error)}): the rest of it is left out")
                     if self._ros1:  # the library keeps the chunk before, closed
                         reader.current_chunk = (-1, BytesIO())
-                    return
+                    break
                 if not (isinstance(time_ns, int) and isinstance(data, bytes)):  # SQLite's columns hold anything
                     self._summary.skip(connection.topic, "row whose time is no integer or whose data are no bytes")
                     continue
@@ -173,7 +181,7 @@ class RosBag:
 
     def close(self) -> None:
         readers, self._readers = self._readers, []
-        for reader in readers:
+        for _, reader in readers:
             with contextlib.suppress(AssertionError, rosbag1.ReaderError, rosbag2.ReaderError):  # it was not open
                 reader.close()
 
