@@ -98,6 +98,20 @@ def test_a_damaged_database_of_several_leaves_the_others(tmp_path: Path, damage:
     assert f"{path / 'a.db3'}{': left out' if damage == 'cut off' else ' is damaged'}" in problems
 
 
+def test_what_a_killed_recorder_left_in_the_journal_is_said_to_be_missing(tmp_path: Path) -> None:
+    """rosbag2 writes databases with a write-ahead log when it is to be resilient."""
+    path = bag(tmp_path / "a", StoragePlugin.SQLITE3, CompressionMode.NONE)
+    with closing(sqlite3.connect(path / "a.db3")) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("INSERT INTO messages SELECT 4, topic_id, timestamp, data FROM messages WHERE id = 3")
+        database.commit()
+        shutil.copytree(path, tmp_path / "killed")
+    sweeps, problems = places(tmp_path / "killed")
+    assert sweeps == [1, 2, 3]
+    assert "stands in a.db3-wal beside it, which is not read" in problems
+    assert "a.db3-wal" not in places(path)[1]
+
+
 def test_a_file_that_was_unpacked_beside_the_packed_one_counts_once(tmp_path: Path) -> None:
     path = bag(tmp_path / "bag", StoragePlugin.SQLITE3, CompressionMode.FILE)
     (packed,) = path.glob("*.zstd")

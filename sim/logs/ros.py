@@ -129,6 +129,12 @@ class RosBag:
         files = databases or (path,)
         try:
             for file in files:
+                journal = file.with_name(f"{file.name}-wal")
+                if not self._ros1 and journal.is_file() and journal.stat().st_size > 0:
+                    summary.warn(
+                        f"{file}: what its recorder wrote last stands in {journal.name} beside it, which is not read; "
+                        f"`sqlite3 {file.name} 'PRAGMA wal_checkpoint'` brings it in"
+                    )
                 reader = _Ros1Reader(file) if self._ros1 else _DatabaseReader(file)
                 try:
                     reader.open()
