@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from foxglove import channels, messages
 
+from sim.logs.mcap_source import NOT_TURNED, _foxglove
 from sim.logs.reader import open_log
+from sim.logs.recorded import MessageError, RawMessage
 from sim.step import Step
 
 SECOND_NS = 1_000_000_000
@@ -69,3 +72,14 @@ def test_rectified_pictures_take_p(tmp_path: Path, topic: str, rectified: bool) 
     assert camera is not None
     assert camera.calibration.distortion_model == ("none" if rectified else "brown_conrady")
     assert camera.calibration.intrinsics[0, 0] == (40.0 if rectified else 50.0)
+
+
+def test_a_stamp_beyond_the_schema_is_skipped() -> None:
+    """Seconds have 64 bits there, and microseconds have here."""
+    decoded = SimpleNamespace(
+        timestamp=SimpleNamespace(seconds=2**60, nanos=0), body_frame_id="base_link",
+        pose=SimpleNamespace(position=SimpleNamespace(x=0.0, y=0.0, z=0.0), orientation=NOT_TURNED),
+        linear_velocity=SimpleNamespace(x=0.0), angular_velocity=SimpleNamespace(z=0.0),
+    )  # fmt: skip
+    with pytest.raises(MessageError, match="is no time"):
+        _foxglove(decoded, RawMessage("/odom", "foxglove.Odometry", 0, b""))

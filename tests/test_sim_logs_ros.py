@@ -567,6 +567,24 @@ def test_motion_comes_from_the_transform_that_moves(tmp_path: Path, repeated: bo
     assert "motion is taken from /tf (odom to base_footprint)" in problems
 
 
+@pytest.mark.parametrize("damaged", ["speed", "place"])
+def test_odometry_out_of_this_world_is_skipped(tmp_path: Path, damaged: str) -> None:
+    """Numbers whose squares no float holds."""
+    messages = []
+    for k in range(10, 20):
+        at = k * SECOND_NS // 10
+        far, fast = (
+            (1e300 if damaged == "place" and k == 15 else float(k)),
+            1e200 if damaged == "speed" and k == 15 else 10.0,
+        )
+        messages.append(("/odom", at, odometry(at, "base_link", se2_as_se3(far, 0.0, 0.0), fast)))
+        messages.append(("/points", at, cloud(at, "base_link", points_of([(1, 2, 3, 1)]))))
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    assert [step.frame.ego.speed_mps for step in steps if step.frame.ego] == [10.0] * 10
+    said = "no car moves or turns at 1e+200" if damaged == "speed" else "pose is not finite, or over 1e+09 m away"
+    assert f"/odom: {said} (1 times)" in problems
+
+
 def drive(steer: float, throttle: float, seconds: float = 3.0) -> Odometry:
     """Odometry of the simulator's own car under a constant action, from 5 m/s."""
     x, y, yaw, speed, drive_mps2, wheel = 0.0, 0.0, 0.0, 5.0, 0.0, steer * SEDAN.max_steer

@@ -45,6 +45,7 @@ FOXGLOVE_ROLES: Mapping[str, Role] = {
 # foxglove.PackedElementField.NumericType
 POINT_FORMATS = {1: "u1", 2: "i1", 3: "<u2", 4: "<i2", 5: "<u4", 6: "<i4", 7: "<f4", 8: "<f8"}
 
+LATEST_S = 253_402_300_799  # of google.protobuf.Timestamp, the end of the year 9999
 NOT_TURNED = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
 
 
@@ -124,6 +125,8 @@ def _type_name(file: McapFile, channel: Channel) -> str:
 
 
 def _stamp_us(stamp: Any, message: RawMessage) -> int:
+    if stamp.seconds > LATEST_S:
+        raise MessageError(f"its stamp of {stamp.seconds} s is no time")
     time_us = int(stamp.seconds) * 1_000_000 + int(stamp.nanos) // 1000
     return time_us if time_us > 0 else message.time_us
 

@@ -29,6 +29,7 @@ from sim.logs.log import LogError, LogSummary, TopicInfo
 from sim.logs.pictures import MAX_PIXELS, PictureError, decode_picture
 from sim.logs.point_cloud import cloud_of_fields
 from sim.logs.recorded import (
+    FURTHEST_M,
     MessageError,
     RawMessage,
     Recorded,
@@ -358,8 +359,8 @@ def pose_matrix(position: Any, rotation: Any) -> NDArray[np.float64]:
     except ValueError as error:
         raise MessageError(str(error)) from None
     matrix = se3(turned, [position.x, position.y, position.z])
-    if not np.isfinite(matrix).all():
-        raise MessageError("pose is not finite")
+    if not (np.abs(matrix) <= FURTHEST_M).all():
+        raise MessageError(f"pose is not finite, or over {FURTHEST_M:g} m away")
     return matrix
 
 
