@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import struct
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from sim.logs.mcap_source import McapSource
 from sim.logs.reader import log_info, open_log
 from sim.logs.recording import ReadOptions, open_recording
 from sim.logs.ros import ROS1_MAGIC, SQLITE_MAGIC
+from sim.logs.unpack import MAX_UNPACKED_BYTES
 from sim.logs.writer import LogWriter
 from sim.replay import compare_steps
 from sim.step import Step
@@ -245,6 +247,25 @@ def test_decompression_bomb_takes_no_memory(tmp_path: Path, announced: int) -> N
     assert list(file.messages()) == []
     file.close()
     assert any("announces" in line for line in summary.lines())
+
+
+@pytest.mark.parametrize(("opcode", "said"), [(6, "damaged chunk"), (4, "damaged record"), (5, "damaged chunk")])
+def test_a_huge_record_takes_no_memory(tmp_path: Path, opcode: int, said: str) -> None:
+    """A chunk, a channel and a message of over a gigabyte, in a file that has these bytes but takes no room on the disk."""
+    length = MAX_UNPACKED_BYTES + (2 << 20)
+    path = tmp_path / "huge.mcap"
+    with path.open("wb") as stream:
+        stream.write(MCAP_MAGIC + struct.pack("<BQ", opcode, length))
+        stream.truncate(len(MCAP_MAGIC) + 9 + length)
+    summary = LogSummary()
+    tracemalloc.start()
+    file = McapFile(path, summary)
+    assert list(file.messages()) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    file.close()
+    assert peak < 1 << 24
+    assert any(said in line and f"a record of {length} bytes is larger" in line for line in summary.lines())
 
 
 def test_chunks_of_one_time_fill_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ from sim.logs.unpack import MAX_UNPACKED_BYTES, unpacked
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 MAX_METADATA_BYTES = 64 << 20
+MAX_RECORD_BYTES = MAX_UNPACKED_BYTES + (1 << 20)  # a chunk that does not shrink, and its head
 MAX_HELD_BYTES = 1 << 29
 MAX_CHUNK_MESSAGES = 1 << 20
 MESSAGE_BYTES = 500  # that a message takes in memory beside its data
@@ -132,6 +133,8 @@ class McapFile:
             yield heapq.heappop(pending)[3]
 
     def _read(self, offset: int, length: int) -> bytes:
+        if length > MAX_RECORD_BYTES:
+            raise ValueError(f"a record of {length} bytes is larger than the {MAX_RECORD_BYTES} allowed")
         self._file.seek(offset)
         return self._file.read(length)
 
@@ -196,8 +199,8 @@ class McapFile:
                 self.counts[message.channel.id] += 1
 
     def _read_block(self, block: _Block) -> list[McapMessage]:
-        body = self._read(block.offset, block.length)
         try:
+            body = self._read(block.offset, block.length)
             if not block.is_chunk:
                 message = self._message(body)
                 return [] if message is None else [message]
