@@ -407,6 +407,17 @@ def test_binned_pictures_take_their_own_intrinsics() -> None:
     assert binned.rectified[0, 0] == 20.0
 
 
+def test_pictures_of_a_region_take_their_own_intrinsics() -> None:
+    """In pixels before binning, as image_geometry has it."""
+    info = camera_info(0, "cam", binning_x=2, binning_y=2)
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 16, 8, 32, 20
+    region = calibration_of(info)
+    assert (region.width_px, region.height_px) == (16, 10)
+    assert region.intrinsics.tolist() == [[25.0, 0.0, 7.75], [0.0, 25.0, 3.75], [0.0, 0.0, 1.0]]
+    assert region.rectified is not None
+    assert region.rectified.tolist() == [[20.0, 0.0, 7.0], [0.0, 20.0, 3.5], [0.0, 0.0, 1.0]]
+
+
 def test_second_camera_of_a_name_that_a_lidar_has_is_said_to_be_left_out(tmp_path: Path) -> None:
     """The LiDAR `front` has most messages, then a camera takes `front_camera`; the other must not replace it."""
     picture = np.zeros((32, 64, 3), np.uint8)

@@ -295,14 +295,23 @@ def _point_cloud(decoded: Any, message: RawMessage) -> RecordedCloud:
 def _camera_info(decoded: Any, message: RawMessage) -> RecordedCalibration:
     # ROS 1 spells the matrices in capitals.
     matrix = {name: getattr(decoded, name, getattr(decoded, name.upper(), None)) for name in "dkp"}
+    k, rectified = (
+        np.array(matrix["k"], np.float64).reshape(3, 3),
+        np.array(matrix["p"], np.float64).reshape(3, 4)[:, :3],
+    )
+    width, height, region = int(decoded.width), int(decoded.height), decoded.roi
+    if region.width and region.height:  # of the whole picture, in its pixels before binning
+        width, height = int(region.width), int(region.height)
+        for intrinsics in (k, rectified):
+            intrinsics[:2, 2] -= region.x_offset, region.y_offset
     return recorded_calibration(
         _frame_id(decoded.header),
-        int(decoded.width),
-        int(decoded.height),
-        np.asarray(matrix["k"], np.float64).reshape(3, 3),
+        width,
+        height,
+        k,
         decoded.distortion_model,
         np.asarray(matrix["d"], np.float64),
-        np.asarray(matrix["p"], np.float64).reshape(3, 4)[:, :3],
+        rectified,
         binning=(max(1, int(decoded.binning_x)), max(1, int(decoded.binning_y))),
     )
 
