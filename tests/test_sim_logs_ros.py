@@ -21,7 +21,7 @@ from rosbags.typesys import Stores, get_typestore
 from perception.geometry import inverse, quaternion_from_rotation, rotation_from_euler, se2_as_se3, se3, transform
 from perception.sensors import ROUTE_SPACING_M
 from sim.dynamics import SEDAN, advance_ego
-from sim.logs.log import LogSummary
+from sim.logs.log import LogError, LogSummary
 from sim.logs.mounting import BODY_FROM_OPTICAL, FrameTree
 from sim.logs.odometry import Odometry, odometry_from_samples
 from sim.logs.pictures import PictureError, decode_picture, picture_size
@@ -183,6 +183,22 @@ def write_ros1_bag(path: Path, messages: list[tuple[str, int, Any]], compression
             data = STORE.cdr_to_ros1(STORE.serialize_cdr(message, message.__msgtype__), message.__msgtype__)
             writer.write(connections[topic], time_ns, data)
     return path
+
+
+def test_a_bag_that_lacks_the_wanted_topic_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = cloud(SECOND_NS, "lidar", points_of([(1, 2, 3, 1)]))
+    path = write_ros1_bag(tmp_path / "a.bag", [("/points", SECOND_NS, message)], Ros1Writer.CompressionFormat.LZ4)
+    closed: list[Path] = []
+    close = rosbag1.Reader.close
+
+    def counted_close(reader: rosbag1.Reader) -> None:
+        closed.append(Path(str(reader.path)))
+        close(reader)
+
+    monkeypatch.setattr(rosbag1.Reader, "close", counted_close)
+    with pytest.raises(LogError, match="no camera or LiDAR topic"):
+        open_log(path, ReadOptions(topics=("/other",)))
+    assert closed == [path]
 
 
 @pytest.mark.parametrize("compression", list(Ros1Writer.CompressionFormat))
