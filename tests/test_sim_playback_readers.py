@@ -323,6 +323,18 @@ def test_damaged_argoverse_files_give_one_clear_error(argoverse: Path, tmp_path:
         assert scene.num_ticks >= 2
 
 
+def test_rows_are_counted_before_they_are_unpacked(argoverse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kilobytes may hold gigabytes of zeros."""
+
+    def read_table(*_: Any, **__: Any) -> None:
+        raise AssertionError("the file was unpacked")
+
+    monkeypatch.setattr("sim.playback.argoverse2.MAX_ROWS", 10)
+    monkeypatch.setattr("pyarrow.feather.read_table", read_table)
+    with pytest.raises(RecordingError, match=f"city_SE3_egovehicle.feather: {TICKS} rows; 1 to 10 are read"):
+        read_argoverse2(argoverse)
+
+
 def test_what_stands_far_from_the_recorded_car_is_left_out(argoverse: Path, tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import feather

@@ -149,13 +149,16 @@ def _checked_size(path: Path) -> None:
 def _read_columns(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Columns of a feather file, numbers finite."""
     import pyarrow  # takes a quarter of a second, which only who opens such a log should pay
-    from pyarrow import feather
+    from pyarrow import dataset, feather
 
     _checked_size(path)
     try:
+        rows = dataset.dataset(
+            path, format="feather"
+        ).count_rows()  # looks at heads alone: a few bytes may hold gigabytes
+        if rows > MAX_ROWS or rows == 0:
+            raise RecordingError(f"{path}: {rows} rows; 1 to {MAX_ROWS} are read")
         table = feather.read_table(path, columns=list(names), memory_map=False)
-        if table.num_rows > MAX_ROWS or table.num_rows == 0:
-            raise RecordingError(f"{path}: {table.num_rows} rows; 1 to {MAX_ROWS} are read")
         columns = {name: table[name].to_numpy() for name in names}
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         if isinstance(error, RecordingError):
