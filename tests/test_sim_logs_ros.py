@@ -594,6 +594,21 @@ def test_motion_comes_from_the_transform_that_moves(tmp_path: Path, repeated: bo
     assert "motion is taken from /tf (odom to base_footprint)" in problems
 
 
+def test_a_gap_in_the_odometry_has_no_route(tmp_path: Path) -> None:
+    """Nobody knows where the car is meanwhile, so nothing can be said of the way ahead of it; nor after the last sample."""
+    messages = []
+    for k in range(10, 60):
+        at = k * SECOND_NS // 10
+        messages.append(("/points", at, cloud(at, "base_link", points_of([(1, 2, 3, 1)]))))
+        if not (20 < k < 40) and k < 50:
+            messages.append(("/odom", at, odometry(at, "base_link", se2_as_se3(float(k), 0.0, 0.0), 10.0)))
+    steps, _ = read(write_bag(tmp_path / "bag", messages))
+    known = [k for k, step in zip(range(10, 60), steps, strict=True) if step.frame.ego is not None]
+    assert known == [*range(10, 23), *range(40, 52)]
+    assert [k for k, step in zip(range(10, 60), steps, strict=True) if step.frame.route_in_ego is not None] == known
+    assert all(steps[k - 10].action is None for k in range(23, 40))
+
+
 @pytest.mark.parametrize("damaged", ["speed", "place"])
 def test_odometry_out_of_this_world_is_skipped(tmp_path: Path, damaged: str) -> None:
     """Numbers whose squares no float holds."""

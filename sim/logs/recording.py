@@ -329,6 +329,8 @@ def _step(
         except ValueError as error:  # a picture that does not decode, a pose that is none
             log.summary.skip(topic, str(error))
     odometry = context.odometry
+    if odometry is not None and odometry.is_silent(frame.timestamp_us, options.max_age_us):
+        odometry = None
     sensor_frame = SensorFrame(
         timestamp_us=frame.timestamp_us,
         cameras=cameras,
