@@ -89,8 +89,11 @@ def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dic
 
 def _resimulate(log: Log, console: Console) -> Resimulation:
     header, network, scene = log.header, log.road_network, log.recorded_scene
-    if header is None or (network is None and scene is None):
+    if header is None:
         raise LogError(f"{log.path}: only a log that automedon recorded can be re-simulated; this is a {log.kind}")
+    if network is None and scene is None:
+        said = "".join(f"; {line}" for line in log.summary.lines())
+        raise LogError(f"{log.path}: its map is missing or damaged, so it cannot be re-simulated{said}")
     try:
         config = EnvConfig.model_validate_json(header.config)
     except ValidationError as error:

@@ -16,6 +16,7 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mcap.writer import CompressionType, Writer
+from rich.console import Console
 from rosbags.typesys import Stores, get_typestore
 from synthetic_steps import header, synthetic_steps
 
@@ -30,6 +31,7 @@ from sim.logs.ros import ROS1_MAGIC, SQLITE_MAGIC
 from sim.logs.unpack import MAX_UNPACKED_BYTES
 from sim.logs.writer import LogWriter
 from sim.replay import compare_steps
+from sim.replay_command import replay_logs
 from sim.step import Step
 
 SAMPLE = Path(__file__).parent / "data" / "log-v1.mcap"
@@ -219,6 +221,22 @@ def log_with(path: Path, topic: str, message: bytes, **metadata: str) -> Path:
 )
 def test_rig_that_no_parser_likes_is_skipped(tmp_path: Path, message: bytes) -> None:
     assert "0 steps; /rig: does not decode" in read_or_error(log_with(tmp_path / "a.mcap", "/rig", message))
+
+
+def test_damaged_road_network_is_not_taken_for_the_map(tmp_path: Path) -> None:
+    """Its checksum tells; the simulator would be blamed for the difference."""
+    path = tmp_path / "a.mcap"
+    writer = LogWriter(path, header(), net_xml=b"<net>one lane</net>")
+    for step in synthetic_steps(2):
+        writer.on_step(step)
+    writer.close()
+    path.write_bytes(path.read_bytes().replace(b"<net>one lane</net>", b"<net>two lane</net>"))
+    with open_log(path) as log:
+        assert log.road_network is None
+        assert len(list(log.steps())) == 2
+        assert "damaged record (checksum does not match) (1 times)" in log.summary.lines()[0]
+    with pytest.raises(LogError, match=r"its map is missing or damaged.*checksum does not match"):
+        replay_logs([path], None, True, None, Console())
 
 
 @pytest.mark.parametrize("metadata", [{"seed": "-1"}, {"seed": str(2**64)}, {"episode": "-1"}, {"episode": str(2**63)}])

@@ -177,7 +177,11 @@ class McapFile:
                 record = Metadata.read(ReadDataStream(io.BytesIO(self._read(body, length))))
                 self.metadata.setdefault(record.name, record.metadata)
             case Opcode.ATTACHMENT if length <= MAX_UNPACKED_BYTES:
-                attachment = Attachment.read(ReadDataStream(io.BytesIO(self._read(body, length))))
+                data = self._read(body, length)
+                (crc,) = struct.unpack("<I", data[-4:])
+                if crc and zlib.crc32(memoryview(data)[:-4]) != crc:
+                    raise ValueError("checksum does not match")
+                attachment = Attachment.read(ReadDataStream(io.BytesIO(data)))
                 self.attachments.setdefault(attachment.name, attachment.data)
 
     def _note_definition(self, opcode: int, body: bytes) -> None:
