@@ -9,6 +9,7 @@ import struct
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,16 +199,31 @@ def test_corrupt_chunk_in_the_middle_costs_only_its_steps(tmp_path: Path) -> Non
     assert any("step left out" in line for line in problems)
 
 
-def log_with(path: Path, topic: str, message: bytes, **metadata: str) -> Path:
-    """A log of ours that holds one message, and says of itself what is given."""
+def log_with(path: Path, messages: dict[str, bytes], **metadata: str) -> Path:
+    """A log of ours that holds a message for each of some topics, and says of itself what is given."""
     with path.open("wb") as stream:
         writer = Writer(stream)
         writer.start()
         writer.add_metadata("automedon", {**header().as_metadata(), **metadata})
         schema = writer.register_schema("s", "jsonschema", b"{}")
-        writer.add_message(writer.register_channel(topic, "json", schema), 0, message, 0)
+        for topic, message in messages.items():
+            writer.add_message(writer.register_channel(topic, "json", schema), 0, message, 0)
         writer.finish()
     return path
+
+
+@pytest.mark.parametrize("field", ["progress_m", "route_length_m"])
+@pytest.mark.parametrize("value", ["far", {}])
+def test_a_step_whose_progress_is_no_number_is_left_out(tmp_path: Path, field: str, value: Any) -> None:
+    frame = {"tick": 0, "timestamp_us": 0, "frame_timestamp_us": 0, "rig": 0, "cameras": {}, "lidars": {}}
+    frame |= {"topics": ["/reward"], "progress_m": 1.5, "route_length_m": None}
+    reward = b'{"reward": 0.0, "terms": {}}'
+    (step,), _ = read(log_with(tmp_path / "a.mcap", {"/reward": reward, "/frame": json.dumps(frame).encode()}))
+    assert (step.progress_m, step.route_length_m) == (1.5, None)
+    frame[field] = value
+    steps, problems = read(log_with(tmp_path / "a.mcap", {"/reward": reward, "/frame": json.dumps(frame).encode()}))
+    assert steps == []
+    assert "step left out" in problems[0]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +236,7 @@ def log_with(path: Path, topic: str, message: bytes, **metadata: str) -> Path:
     ids=["infinite revision", "infinite width", "deep"],
 )
 def test_rig_that_no_parser_likes_is_skipped(tmp_path: Path, message: bytes) -> None:
-    assert "0 steps; /rig: does not decode" in read_or_error(log_with(tmp_path / "a.mcap", "/rig", message))
+    assert "0 steps; /rig: does not decode" in read_or_error(log_with(tmp_path / "a.mcap", {"/rig": message}))
 
 
 def test_damaged_road_network_is_not_taken_for_the_map(tmp_path: Path) -> None:
@@ -241,7 +257,7 @@ def test_damaged_road_network_is_not_taken_for_the_map(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metadata", [{"seed": "-1"}, {"seed": str(2**64)}, {"episode": "-1"}, {"episode": str(2**63)}])
 def test_seed_and_episode_of_no_run_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
-    said = read_or_error(log_with(tmp_path / "a.mcap", "/frame", b"{}", **metadata))
+    said = read_or_error(log_with(tmp_path / "a.mcap", {"/frame": b"{}"}, **metadata))
     assert "'automedon' is damaged" in said
     assert "64 bits" in said
 
