@@ -26,6 +26,7 @@ from sim.drive import RULE_BASED, load_policy
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.logs.log import Log, LogError, LogHeader
 from sim.logs.reader import open_log
+from sim.logs.recording import ReadOptions
 from sim.playback.scene_bytes import unpack_scene
 from sim.replay import Resimulation, replay_open_loop, resimulate
 from sim.roads.driving_map import map_from_network, map_from_scene
@@ -33,12 +34,17 @@ from sim.step import Step, StepObserver
 
 
 def replay_logs(
-    paths: Sequence[Path], policy: str | None, resimulate: bool, video: Path | None, console: Console
+    paths: Sequence[Path],
+    policy: str | None,
+    resimulate: bool,
+    video: Path | None,
+    console: Console,
+    options: ReadOptions | None = None,
 ) -> list[dict[str, Any]]:
-    """Replay each log; one report each, as `replay --json` prints it."""
+    """Replay each log; one report each, as `replay --json` prints it. options: for recordings that are not ours."""
     reports = []
     for path in paths:
-        with open_log(path) as log:
+        with open_log(path, options) as log:
             report: dict[str, Any] = {"log": str(path), "kind": log.kind}
             if policy is not None:
                 report |= _open_loop(log, policy, video, console)
