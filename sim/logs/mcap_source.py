@@ -155,7 +155,7 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
         case "foxglove.FrameTransforms":
             return recorded_transforms(decoded.transforms, lambda t: _frame_transform(t, message))
         case "foxglove.Odometry":
-            pose = pose_matrix(decoded.pose.position, decoded.pose.orientation)
+            pose = pose_matrix(decoded.pose.position, _turn(decoded.pose, "orientation"))
             stamp_us = _stamp_us(decoded.timestamp, message)
             speed_mps, yaw_rate = float(decoded.linear_velocity.x), float(decoded.angular_velocity.z)
             return RecordedOdometry(decoded.body_frame_id, stamp_us, pose, speed_mps, yaw_rate)
@@ -163,12 +163,16 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
             raise MessageError(f"messages of type {message.type} are not decoded")
 
 
+def _turn(pose: Any, field: str) -> Any:
+    """The quaternion in a field of a message; where it is not set the pose is a translation, not one with zeros for a rotation."""
+    return getattr(pose, field) if pose.HasField(field) else NOT_TURNED
+
+
 def _posed(cloud: RecordedCloud, decoded: Any) -> RecordedCloud:
     """Foxglove clouds may stand anywhere in their frame; the points brought to it."""
     if not decoded.HasField("pose"):
         return cloud
-    orientation = decoded.pose.orientation if decoded.pose.HasField("orientation") else NOT_TURNED
-    frame_from_cloud = pose_matrix(decoded.pose.position, orientation)
+    frame_from_cloud = pose_matrix(decoded.pose.position, _turn(decoded.pose, "orientation"))
     if (frame_from_cloud == np.eye(4)).all():
         return cloud
     points = cloud.points.copy()
@@ -199,7 +203,7 @@ def _raw_image(decoded: Any, message: RawMessage) -> RecordedPicture:
 
 
 def _frame_transform(decoded: Any, message: RawMessage) -> RecordedTransform:
-    pose = pose_matrix(decoded.translation, decoded.rotation)
+    pose = pose_matrix(decoded.translation, _turn(decoded, "rotation"))
     return RecordedTransform(
         decoded.parent_frame_id, decoded.child_frame_id, _stamp_us(decoded.timestamp, message), pose
     )
