@@ -197,6 +197,11 @@ def test_corrupt_chunk_in_the_middle_costs_only_its_steps(tmp_path: Path) -> Non
     assert all(compare_steps([steps[step.tick]], [step]).equal for step in got)
     assert any("damaged chunk" in line for line in problems)
     assert any("step left out" in line for line in problems)
+    with open_log(path) as log:
+        again = [list(log.steps()) for _ in range(2)][1]
+        assert len(again) == len(got)
+        (damaged,) = (line for line in log.summary.lines() if "damaged chunk" in line)
+        assert damaged.endswith("(1 times)"), "one chunk, read twice"
 
 
 def log_with(path: Path, messages: dict[str, bytes], **metadata: str) -> Path:

@@ -74,6 +74,7 @@ class McapFile:
         self.attachments: dict[str, bytes] = {}
         self._summary = summary
         self._blocks: list[_Block] = []
+        self._damaged: set[int] = set()
         self._ended_at = 0
         try:
             self._file: BinaryIO = path.open("rb")
@@ -210,7 +211,9 @@ class McapFile:
                 return [] if message is None else [message]
             return self._read_records(_decompressed(body))
         except Exception as error:  # a damaged chunk breaks decompressors and parsers in any way it likes
-            self._summary.skip(f"{self.path} at byte {block.offset}", f"damaged chunk ({error})")
+            if block.offset not in self._damaged:  # recordings are read twice
+                self._damaged.add(block.offset)
+                self._summary.skip(f"{self.path} at byte {block.offset}", f"damaged chunk ({error})")
             return []
 
     def _read_records(self, data: bytes) -> list[McapMessage]:
