@@ -104,7 +104,7 @@ class _DatabaseReader(Sqlite3Reader):
     """The library's reader of databases, for any path: it puts the path into a URI as it is."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(Path(quote(str(path))))
+        super().__init__(Path(quote(bytes(path))))
 
 
 class RosBag:
@@ -136,7 +136,7 @@ class RosBag:
                         f"{file}: what its recorder wrote last stands in {journal.name} beside it, which is not read; "
                         f"`sqlite3 {file.name} 'PRAGMA wal_checkpoint'` brings it in"
                     )
-                reader = _Ros1Reader(file) if self._ros1 else _DatabaseReader(file)
+                reader: Any = _Ros1Reader(file) if self._ros1 else _DatabaseReader(file)
                 try:
                     reader.open()
                 except Exception as error:  # as below
