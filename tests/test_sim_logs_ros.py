@@ -299,6 +299,21 @@ def test_point_times_of_every_driver_give_the_end_of_the_sweep(
     np.testing.assert_allclose(out.time_offset_us, offsets, atol=1)
 
 
+@pytest.mark.parametrize("unset", [0, 1, 3])
+def test_point_times_of_an_unknown_unit_cost_no_points(unset: int) -> None:
+    """Microseconds since the epoch, which we do not know; some points have none, and zero is near every stamp if relative."""
+    packed = np.ones(8, np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("timestamp", "<u8")]))
+    packed["timestamp"] = 1_600_000_000_000_000
+    packed["timestamp"][:unset] = 0
+    fields = {"x": (0, "<f4"), "y": (4, "<f4"), "z": (8, "<f4"), "timestamp": (12, "<u8")}
+    out = cloud_of_fields(
+        "lidar", 1_600_000_000_000_000, packed.view(np.uint8).reshape(-1), fields, packed.dtype.itemsize, 8
+    )
+    assert len(out.points) == 8
+    assert out.time_offset_us is None
+    assert out.timestamp_us == 1_600_000_000_000_000
+
+
 def test_cloud_that_does_not_fit_its_bytes_is_refused() -> None:
     fields = {"x": (0, "<f4"), "y": (4, "<f4"), "z": (8, "<f4")}
     data = np.zeros(24, np.uint8)
