@@ -6,6 +6,7 @@ import copy
 import gzip
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,18 @@ def test_a_scene_that_is_too_large_or_no_scene_is_refused(scene: RecordedScene, 
     text = json.loads(scene_as_bytes(scene)) | {key: value}
     with pytest.raises(RecordingError, match="a test"):
         unpack_scene(gzip.compress(json.dumps(text).encode()), "a test")
+
+
+def test_a_scene_with_missing_fields_takes_the_memory_of_its_text() -> None:
+    """Not that of the whole text for each of them: a few kilobytes packed had taken gigabytes."""
+    text = b'{"ego": {"x_m": [' + b"1, " * 300_000 + b"1]}}"
+    packed = gzip.compress(text)
+    tracemalloc.start()
+    with pytest.raises(RecordingError, match="version: Field required"):
+        unpack_scene(packed, "log")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * len(text)
 
 
 def test_a_recorded_car_that_flies_is_refused(scene: RecordedScene) -> None:

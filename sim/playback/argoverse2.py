@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from sim.playback.recorded_scene import (
     FARTHEST_M,
@@ -31,6 +31,7 @@ from sim.playback.recorded_scene import (
 )
 from sim.playback.scene_extent import assumed_limit, near_path
 from sim.playback.track_tidying import LabelledTrack, ego_track, tidied
+from sim.playback.untrusted_json import validated
 from sim.roads.polyline import resampled, without_repeats
 
 F64 = NDArray[np.float64]
@@ -207,11 +208,9 @@ def _read_map(folder: Path) -> _VectorMap:
         raise RecordingError(f"{folder / 'map'}: no log_map_archive_*.json; download the whole log")
     _checked_size(found[0])
     try:
-        return _VectorMap.model_validate_json(found[0].read_bytes())
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in details["loc"])
-        raise RecordingError(f"{found[0]}: no map of an Argoverse 2 log ({place}: {details['msg']})") from None
+        return validated(_VectorMap, found[0].read_bytes())
+    except ValueError as error:
+        raise RecordingError(f"{found[0]}: no map of an Argoverse 2 log ({error})") from None
 
 
 def _scene(folder: Path, poses: _Poses, boxes: dict[str, NDArray[Any]], vector_map: _VectorMap) -> RecordedScene:
