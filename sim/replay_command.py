@@ -26,6 +26,7 @@ from sim.drive import RULE_BASED, load_policy
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.logs.log import Log, LogError, LogHeader
 from sim.logs.reader import open_log
+from sim.logs.recording import ReadOptions
 from sim.playback.scene_bytes import unpack_scene
 from sim.replay import Resimulation, replay_open_loop, resimulate
 from sim.roads.driving_map import map_from_network, map_from_scene
@@ -33,12 +34,17 @@ from sim.step import Step, StepObserver
 
 
 def replay_logs(
-    paths: Sequence[Path], policy: str | None, resimulate: bool, video: Path | None, console: Console
+    paths: Sequence[Path],
+    policy: str | None,
+    resimulate: bool,
+    video: Path | None,
+    console: Console,
+    options: ReadOptions | None = None,
 ) -> list[dict[str, Any]]:
-    """Replay each log; one report each, as `replay --json` prints it."""
+    """Replay each log; one report each, as `replay --json` prints it. options: for recordings that are not ours."""
     reports = []
     for path in paths:
-        with open_log(path) as log:
+        with open_log(path, options) as log:
             report: dict[str, Any] = {"log": str(path), "kind": log.kind}
             if policy is not None:
                 report |= _open_loop(log, policy, video, console)
@@ -89,8 +95,11 @@ def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dic
 
 def _resimulate(log: Log, console: Console) -> Resimulation:
     header, network, scene = log.header, log.road_network, log.recorded_scene
-    if header is None or (network is None and scene is None):
+    if header is None:
         raise LogError(f"{log.path}: only a log that automedon recorded can be re-simulated; this is a {log.kind}")
+    if network is None and scene is None:
+        said = "".join(f"; {line}" for line in log.summary.lines())
+        raise LogError(f"{log.path}: its map is missing or damaged, so it cannot be re-simulated{said}")
     try:
         config = EnvConfig.model_validate_json(header.config)
     except ValidationError as error:

@@ -36,7 +36,10 @@ def open_in_rerun(log_path: Path) -> int:
     if not log_path.is_file():
         raise ViewerError(f"no log at {log_path}: give an .mcap file, as `automedon drive --record DIR` writes it")
     if log_path.suffix != ".mcap":
-        raise ViewerError(f"{log_path.name} is not an .mcap file: `automedon logs convert` turns other logs into one")
+        raise ViewerError(
+            f"{log_path.name} is not an .mcap file, and no other is shown: `automedon logs info` says what it holds, "
+            "`automedon replay --video` films it"
+        )
     rerun = rerun_program()
     if not has_display():
         raise ViewerError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,6 +65,51 @@ def test_files_of_one_bag_follow_each_other_in_time(tmp_path: Path, storage: Sto
     found, problems = places(path)
     assert found == [1, 2, 3, 4, 5, 6]
     assert "left out is part of z_2.db3" in problems
+
+
+@pytest.mark.parametrize("name", ["drive #3", "50%20", "why?"])
+def test_a_database_is_found_whatever_its_path(tmp_path: Path, name: str) -> None:
+    path = bag(tmp_path / "bag", StoragePlugin.SQLITE3, CompressionMode.NONE).rename(tmp_path / name)
+    assert places(path)[0] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("column", ["data = 'text'", "data = 1099511627776", "timestamp = 'noon'"])
+def test_rows_of_a_database_that_are_no_messages_are_counted(tmp_path: Path, column: str) -> None:
+    """SQLite's columns hold values of any type, whatever they were made for."""
+    path = bag(tmp_path / "bag", StoragePlugin.SQLITE3, CompressionMode.NONE)
+    with closing(sqlite3.connect(path / "bag.db3")) as database, database:
+        database.execute(f"UPDATE messages SET {column} WHERE id = 2")
+    sweeps, problems = places(path)
+    assert sweeps == [1, 3]
+    assert "/points: row whose time is no integer or whose data are no bytes (1 times)" in problems
+
+
+@pytest.mark.parametrize("damage", ["cut off", "within"])
+def test_a_damaged_database_of_several_leaves_the_others(tmp_path: Path, damage: str) -> None:
+    path = bag(tmp_path / "a", StoragePlugin.SQLITE3, CompressionMode.NONE)
+    bag(tmp_path / "b", StoragePlugin.SQLITE3, CompressionMode.NONE, first=4).joinpath("b.db3").rename(path / "b.db3")
+    if damage == "cut off":
+        (path / "a.db3").write_bytes(b"")
+    else:
+        with closing(sqlite3.connect(path / "a.db3")) as database, database:
+            database.execute("UPDATE messages SET data = CAST(x'ff' AS TEXT) WHERE id = 2")
+    sweeps, problems = places(path)
+    assert sweeps == ([4, 5, 6] if damage == "cut off" else [1, 4, 5, 6])
+    assert f"{path / 'a.db3'}{': left out' if damage == 'cut off' else ' is damaged'}" in problems
+
+
+def test_what_a_killed_recorder_left_in_the_journal_is_said_to_be_missing(tmp_path: Path) -> None:
+    """rosbag2 writes databases with a write-ahead log when it is to be resilient."""
+    path = bag(tmp_path / "a", StoragePlugin.SQLITE3, CompressionMode.NONE)
+    with closing(sqlite3.connect(path / "a.db3")) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("INSERT INTO messages SELECT 4, topic_id, timestamp, data FROM messages WHERE id = 3")
+        database.commit()
+        shutil.copytree(path, tmp_path / "killed")
+    sweeps, problems = places(tmp_path / "killed")
+    assert sweeps == [1, 2, 3]
+    assert "stands in a.db3-wal beside it, which is not read" in problems
+    assert "a.db3-wal" not in places(path)[1]
 
 
 def test_a_file_that_was_unpacked_beside_the_packed_one_counts_once(tmp_path: Path) -> None:

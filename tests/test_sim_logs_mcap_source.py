@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 from foxglove import channels, messages
 
+from sim.logs.mcap_source import NOT_TURNED, _foxglove
 from sim.logs.reader import open_log
+from sim.logs.recorded import MessageError, RawMessage
 from sim.step import Step
 
 SECOND_NS = 1_000_000_000
@@ -49,6 +52,28 @@ def test_a_cloud_stands_where_its_pose_says(tmp_path: Path, turned: bool) -> Non
     np.testing.assert_allclose(sweep.points[0, :3], [3, 1, 3] if turned else [6, 2, 3], atol=1e-6)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_transform_without_a_rotation_is_a_translation(tmp_path: Path, several: bool) -> None:
+    mounting = messages.FrameTransform(
+        timestamp=STAMP,
+        parent_frame_id="base_link",
+        child_frame_id="lidar",
+        translation=messages.Vector3(x=1.0, y=0.0, z=2.0),
+    )
+    layout = messages.PackedElementFieldNumericType.Float32
+    fields = [messages.PackedElementField(name=name, offset=4 * k, type=layout) for k, name in enumerate("xyz")]
+    cloud = messages.PointCloud(timestamp=STAMP, frame_id="lidar", point_stride=12, fields=fields, data=bytes(12))
+    said = (
+        (channels.FrameTransformsChannel, "/tf", messages.FrameTransforms(transforms=[mounting]))
+        if several
+        else (channels.FrameTransformChannel, "/tf", mounting)
+    )
+    step = read_back(tmp_path / "a.mcap", [said, (channels.PointCloudChannel, "/lidar/points", cloud)])
+    (sweep,) = step.frame.lidars.values()
+    assert sweep is not None
+    assert sweep.ego_from_lidar[:3, 3].tolist() == [1.0, 0.0, 2.0]
+
+
 @pytest.mark.parametrize(("topic", "rectified"), [("/cam/image_rect", True), ("/direct/image", False)])
 def test_rectified_pictures_take_p(tmp_path: Path, topic: str, rectified: bool) -> None:
     folder = topic.rpartition("/")[0]
@@ -69,3 +94,16 @@ def test_rectified_pictures_take_p(tmp_path: Path, topic: str, rectified: bool) 
     assert camera is not None
     assert camera.calibration.distortion_model == ("none" if rectified else "brown_conrady")
     assert camera.calibration.intrinsics[0, 0] == (40.0 if rectified else 50.0)
+
+
+def test_a_stamp_beyond_the_schema_is_skipped() -> None:
+    """Seconds have 64 bits there, and microseconds have here."""
+    decoded = SimpleNamespace(
+        timestamp=SimpleNamespace(seconds=2**60, nanos=0), body_frame_id="base_link",
+        pose=SimpleNamespace(
+            position=SimpleNamespace(x=0.0, y=0.0, z=0.0), orientation=NOT_TURNED, HasField=lambda _: True
+        ),
+        linear_velocity=SimpleNamespace(x=0.0), angular_velocity=SimpleNamespace(z=0.0),
+    )  # fmt: skip
+    with pytest.raises(MessageError, match="is no time"):
+        _foxglove(decoded, RawMessage("/odom", "foxglove.Odometry", 0, b""))

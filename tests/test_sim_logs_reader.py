@@ -6,8 +6,10 @@ import hashlib
 import io
 import json
 import struct
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from mcap.writer import CompressionType, Writer
+from rich.console import Console
 from rosbags.typesys import Stores, get_typestore
 from synthetic_steps import header, synthetic_steps
 
@@ -26,8 +29,10 @@ from sim.logs.mcap_source import McapSource
 from sim.logs.reader import log_info, open_log
 from sim.logs.recording import ReadOptions, open_recording
 from sim.logs.ros import ROS1_MAGIC, SQLITE_MAGIC
+from sim.logs.unpack import MAX_UNPACKED_BYTES
 from sim.logs.writer import LogWriter
 from sim.replay import compare_steps
+from sim.replay_command import replay_logs
 from sim.step import Step
 
 SAMPLE = Path(__file__).parent / "data" / "log-v1.mcap"
@@ -192,18 +197,38 @@ def test_corrupt_chunk_in_the_middle_costs_only_its_steps(tmp_path: Path) -> Non
     assert all(compare_steps([steps[step.tick]], [step]).equal for step in got)
     assert any("damaged chunk" in line for line in problems)
     assert any("step left out" in line for line in problems)
+    with open_log(path) as log:
+        again = [list(log.steps()) for _ in range(2)][1]
+        assert len(again) == len(got)
+        (damaged,) = (line for line in log.summary.lines() if "damaged chunk" in line)
+        assert damaged.endswith("(1 times)"), "one chunk, read twice"
 
 
-def log_with(path: Path, topic: str, message: bytes, **metadata: str) -> Path:
-    """A log of ours that holds one message, and says of itself what is given."""
+def log_with(path: Path, messages: dict[str, bytes], **metadata: str) -> Path:
+    """A log of ours that holds a message for each of some topics, and says of itself what is given."""
     with path.open("wb") as stream:
         writer = Writer(stream)
         writer.start()
         writer.add_metadata("automedon", {**header().as_metadata(), **metadata})
         schema = writer.register_schema("s", "jsonschema", b"{}")
-        writer.add_message(writer.register_channel(topic, "json", schema), 0, message, 0)
+        for topic, message in messages.items():
+            writer.add_message(writer.register_channel(topic, "json", schema), 0, message, 0)
         writer.finish()
     return path
+
+
+@pytest.mark.parametrize("field", ["progress_m", "route_length_m"])
+@pytest.mark.parametrize("value", ["far", {}])
+def test_a_step_whose_progress_is_no_number_is_left_out(tmp_path: Path, field: str, value: Any) -> None:
+    frame = {"tick": 0, "timestamp_us": 0, "frame_timestamp_us": 0, "rig": 0, "cameras": {}, "lidars": {}}
+    frame |= {"topics": ["/reward"], "progress_m": 1.5, "route_length_m": None}
+    reward = b'{"reward": 0.0, "terms": {}}'
+    (step,), _ = read(log_with(tmp_path / "a.mcap", {"/reward": reward, "/frame": json.dumps(frame).encode()}))
+    assert (step.progress_m, step.route_length_m) == (1.5, None)
+    frame[field] = value
+    steps, problems = read(log_with(tmp_path / "a.mcap", {"/reward": reward, "/frame": json.dumps(frame).encode()}))
+    assert steps == []
+    assert "step left out" in problems[0]
 
 
 @pytest.mark.parametrize(
@@ -216,12 +241,28 @@ def log_with(path: Path, topic: str, message: bytes, **metadata: str) -> Path:
     ids=["infinite revision", "infinite width", "deep"],
 )
 def test_rig_that_no_parser_likes_is_skipped(tmp_path: Path, message: bytes) -> None:
-    assert "0 steps; /rig: does not decode" in read_or_error(log_with(tmp_path / "a.mcap", "/rig", message))
+    assert "0 steps; /rig: does not decode" in read_or_error(log_with(tmp_path / "a.mcap", {"/rig": message}))
+
+
+def test_damaged_road_network_is_not_taken_for_the_map(tmp_path: Path) -> None:
+    """Its checksum tells; the simulator would be blamed for the difference."""
+    path = tmp_path / "a.mcap"
+    writer = LogWriter(path, header(), net_xml=b"<net>one lane</net>")
+    for step in synthetic_steps(2):
+        writer.on_step(step)
+    writer.close()
+    path.write_bytes(path.read_bytes().replace(b"<net>one lane</net>", b"<net>two lane</net>"))
+    with open_log(path) as log:
+        assert log.road_network is None
+        assert len(list(log.steps())) == 2
+        assert "damaged record (checksum does not match) (1 times)" in log.summary.lines()[0]
+    with pytest.raises(LogError, match=r"its map is missing or damaged.*checksum does not match"):
+        replay_logs([path], None, True, None, Console())
 
 
 @pytest.mark.parametrize("metadata", [{"seed": "-1"}, {"seed": str(2**64)}, {"episode": "-1"}, {"episode": str(2**63)}])
 def test_seed_and_episode_of_no_run_are_refused(tmp_path: Path, metadata: dict[str, str]) -> None:
-    said = read_or_error(log_with(tmp_path / "a.mcap", "/frame", b"{}", **metadata))
+    said = read_or_error(log_with(tmp_path / "a.mcap", {"/frame": b"{}"}, **metadata))
     assert "'automedon' is damaged" in said
     assert "64 bits" in said
 
@@ -245,6 +286,25 @@ def test_decompression_bomb_takes_no_memory(tmp_path: Path, announced: int) -> N
     assert list(file.messages()) == []
     file.close()
     assert any("announces" in line for line in summary.lines())
+
+
+@pytest.mark.parametrize(("opcode", "said"), [(6, "damaged chunk"), (4, "damaged record"), (5, "damaged chunk")])
+def test_a_huge_record_takes_no_memory(tmp_path: Path, opcode: int, said: str) -> None:
+    """A chunk, a channel and a message of over a gigabyte, in a file that has these bytes but takes no room on the disk."""
+    length = MAX_UNPACKED_BYTES + (2 << 20)
+    path = tmp_path / "huge.mcap"
+    with path.open("wb") as stream:
+        stream.write(MCAP_MAGIC + struct.pack("<BQ", opcode, length))
+        stream.truncate(len(MCAP_MAGIC) + 9 + length)
+    summary = LogSummary()
+    tracemalloc.start()
+    file = McapFile(path, summary)
+    assert list(file.messages()) == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    file.close()
+    assert peak < 1 << 24
+    assert any(said in line and f"a record of {length} bytes is larger" in line for line in summary.lines())
 
 
 def test_chunks_of_one_time_fill_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from rosbags.typesys import Stores, get_typestore
 from perception.geometry import inverse, quaternion_from_rotation, rotation_from_euler, se2_as_se3, se3, transform
 from perception.sensors import ROUTE_SPACING_M
 from sim.dynamics import SEDAN, advance_ego
-from sim.logs.log import LogSummary
+from sim.logs.log import LogError, LogSummary
 from sim.logs.mounting import BODY_FROM_OPTICAL, FrameTree
 from sim.logs.odometry import Odometry, odometry_from_samples
 from sim.logs.pictures import PictureError, decode_picture, picture_size
@@ -185,6 +185,22 @@ def write_ros1_bag(path: Path, messages: list[tuple[str, int, Any]], compression
     return path
 
 
+def test_a_bag_that_lacks_the_wanted_topic_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = cloud(SECOND_NS, "lidar", points_of([(1, 2, 3, 1)]))
+    path = write_ros1_bag(tmp_path / "a.bag", [("/points", SECOND_NS, message)], Ros1Writer.CompressionFormat.LZ4)
+    closed: list[Path] = []
+    close = rosbag1.Reader.close
+
+    def counted_close(reader: rosbag1.Reader) -> None:
+        closed.append(Path(str(reader.path)))
+        close(reader)
+
+    monkeypatch.setattr(rosbag1.Reader, "close", counted_close)
+    with pytest.raises(LogError, match="no camera or LiDAR topic"):
+        open_log(path, ReadOptions(topics=("/other",)))
+    assert closed == [path]
+
+
 @pytest.mark.parametrize("compression", list(Ros1Writer.CompressionFormat))
 def test_damaged_chunk_of_a_ros1_bag_ends_the_recording_there(tmp_path: Path, compression: Any) -> None:
     """Sweeps and odometry in turns: the first pass meets the damage too, and what comes before it is read nevertheless."""
@@ -209,7 +225,7 @@ def test_damaged_chunk_of_a_ros1_bag_ends_the_recording_there(tmp_path: Path, co
         6,
     ]
     assert "a.bag is damaged" in problems
-    assert "the rest is left out" in problems
+    assert "the rest of it is left out" in problems
 
 
 @pytest.mark.parametrize("compression", list(Ros1Writer.CompressionFormat))
@@ -281,6 +297,21 @@ def test_point_times_of_every_driver_give_the_end_of_the_sweep(
     assert out.timestamp_us == pytest.approx(end_us, abs=1)
     assert out.time_offset_us is not None
     np.testing.assert_allclose(out.time_offset_us, offsets, atol=1)
+
+
+@pytest.mark.parametrize("unset", [0, 1, 3])
+def test_point_times_of_an_unknown_unit_cost_no_points(unset: int) -> None:
+    """Microseconds since the epoch, which we do not know; some points have none, and zero is near every stamp if relative."""
+    packed = np.ones(8, np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("timestamp", "<u8")]))
+    packed["timestamp"] = 1_600_000_000_000_000
+    packed["timestamp"][:unset] = 0
+    fields = {"x": (0, "<f4"), "y": (4, "<f4"), "z": (8, "<f4"), "timestamp": (12, "<u8")}
+    out = cloud_of_fields(
+        "lidar", 1_600_000_000_000_000, packed.view(np.uint8).reshape(-1), fields, packed.dtype.itemsize, 8
+    )
+    assert len(out.points) == 8
+    assert out.time_offset_us is None
+    assert out.timestamp_us == 1_600_000_000_000_000
 
 
 def test_cloud_that_does_not_fit_its_bytes_is_refused() -> None:
@@ -407,6 +438,17 @@ def test_binned_pictures_take_their_own_intrinsics() -> None:
     assert binned.rectified[0, 0] == 20.0
 
 
+def test_pictures_of_a_region_take_their_own_intrinsics() -> None:
+    """In pixels before binning, as image_geometry has it."""
+    info = camera_info(0, "cam", binning_x=2, binning_y=2)
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 16, 8, 32, 20
+    region = calibration_of(info)
+    assert (region.width_px, region.height_px) == (16, 10)
+    assert region.intrinsics.tolist() == [[25.0, 0.0, 7.75], [0.0, 25.0, 3.75], [0.0, 0.0, 1.0]]
+    assert region.rectified is not None
+    assert region.rectified.tolist() == [[20.0, 0.0, 7.0], [0.0, 20.0, 3.5], [0.0, 0.0, 1.0]]
+
+
 def test_second_camera_of_a_name_that_a_lidar_has_is_said_to_be_left_out(tmp_path: Path) -> None:
     """The LiDAR `front` has most messages, then a camera takes `front_camera`; the other must not replace it."""
     picture = np.zeros((32, 64, 3), np.uint8)
@@ -479,6 +521,125 @@ def test_camera_in_a_body_frame_is_turned_to_optical_axes() -> None:
     np.testing.assert_allclose(turned, optical, atol=1e-12)
     assert len(summary.warnings) == 1
     assert "z up" in summary.warnings[0]
+
+
+def test_frames_whose_names_begin_with_a_slash_are_those_of_tf(tmp_path: Path) -> None:
+    """As drivers of old ROS 1 wrote them; tf2 names frames without."""
+    mount = se2_as_se3(1.0, 0.0, 0.0, 2.0)
+    messages = [
+        ("/tf_static", 1, tf(1, ("/base_link", "/lidar", mount), ("base_link", "cam", mount @ BODY_FROM_OPTICAL))),
+        ("/cam/camera_info", 1, camera_info(1, "/cam")),
+        ("/cam/image", SECOND_NS, jpeg(SECOND_NS, "/cam", np.zeros((32, 64, 3), np.uint8))),
+        ("/points", SECOND_NS, cloud(SECOND_NS, "/lidar", points_of([(1, 2, 3, 1)]))),
+    ]
+    steps, _ = read(write_bag(tmp_path / "bag", messages))
+    camera, sweep = steps[0].frame.cameras["cam"], steps[0].frame.lidars["lidar"]
+    assert camera is not None
+    assert sweep is not None
+    np.testing.assert_allclose(camera.calibration.ego_from_camera, mount @ BODY_FROM_OPTICAL, atol=1e-12)
+    np.testing.assert_allclose(sweep.ego_from_lidar, mount, atol=1e-12)
+
+
+def test_a_transform_that_is_no_pose_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    """Without them the LiDAR would be taken for the ego frame itself."""
+    mount = se2_as_se3(1.0, 0.0, 0.0, 2.0)
+    message = tf(1, ("base_link", "never_set", np.eye(4)), ("base_link", "lidar", mount))
+    message.transforms[0].transform.rotation.w = 0.0
+    messages = [
+        ("/tf_static", 1, message),
+        ("/points", SECOND_NS, cloud(SECOND_NS, "lidar", points_of([(1, 2, 3, 1)]))),
+    ]
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    sweep = steps[0].frame.lidars["lidar"]
+    assert sweep is not None
+    np.testing.assert_allclose(sweep.ego_from_lidar, mount, atol=1e-12)
+    assert "/tf_static: transform that is no pose (1 times)" in problems
+
+
+def odometry(time_ns: int, body: str, pose: NDArray[np.float64], speed_mps: float = 0.0) -> Any:
+    x, y, z, w = quaternion_from_rotation(pose[:3, :3]).tolist()
+    vector = T["geometry_msgs/msg/Vector3"]
+    where = T["geometry_msgs/msg/Pose"](
+        position=T["geometry_msgs/msg/Point"](*pose[:3, 3].tolist()),
+        orientation=T["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w),
+    )
+    twist = T["geometry_msgs/msg/Twist"](linear=vector(speed_mps, 0.0, 0.0), angular=vector(0.0, 0.0, 0.0))
+    return T["nav_msgs/msg/Odometry"](
+        header=message_header(time_ns, "odom"), child_frame_id=body,
+        pose=T["geometry_msgs/msg/PoseWithCovariance"](pose=where, covariance=np.zeros(36)),
+        twist=T["geometry_msgs/msg/TwistWithCovariance"](twist=twist, covariance=np.zeros(36)),
+    )  # fmt: skip
+
+
+def test_motion_comes_from_one_odometry_topic(tmp_path: Path) -> None:
+    """The other one drives the same way in a frame of its own, far away and turned."""
+    messages = []
+    for k in range(10, 40):
+        at = k * SECOND_NS // 10
+        there = se2_as_se3(5000.0, 300.0, 1.0) @ se2_as_se3(float(k), 0.0, 0.0)
+        messages.append(("/points", at, cloud(at, "base_link", points_of([(1, 2, 3, 1)]))))
+        messages.append(("/odom", at, odometry(at, "base_link", se2_as_se3(float(k), 0.0, 0.0), 10.0)))
+        if k % 2 == 0:
+            messages.append(("/gps/odom", at + 1_000_000, odometry(at + 1_000_000, "base_link", there, 10.0)))
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    assert steps[15].action is not None
+    assert steps[15].action.steer == 0.0
+    poses = [ego.world_from_ego for step in steps if (ego := step.frame.ego) is not None]
+    assert [pose[0, 3] for pose in poses if pose is not None] == list(range(10, 40))
+    assert "/gps/odom: left out, as motion is taken from /odom" in problems
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("speed_mps", [0.0, 10.0])
+def test_motion_comes_from_the_transform_that_moves(tmp_path: Path, repeated: bool, speed_mps: float) -> None:
+    """Not from a mounting between it and the base frame, even if a node of ROS 1 says that one again and again."""
+    mounting = ("base_footprint", "base_link", se2_as_se3(0.5, 0.0, 0.0))
+    messages = [("/tf_static", 1, tf(1, mounting))]
+    for k in range(10, 40):
+        at = k * SECOND_NS // 10
+        moving = ("odom", "base_footprint", se2_as_se3(0.1 * k * speed_mps, 0.0, 0.0))
+        messages.append(("/tf", at, tf(at, moving, *([mounting] if repeated else []))))
+        messages.append(("/points", at, cloud(at, "base_link", points_of([(1, 2, 3, 1)]))))
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    ego = steps[15].frame.ego
+    assert ego is not None
+    assert ego.world_from_ego is not None
+    assert ego.speed_mps == pytest.approx(speed_mps)
+    assert ego.world_from_ego[0, 3] == pytest.approx(2.5 * speed_mps + 0.5)
+    assert "motion is taken from /tf (odom to base_footprint)" in problems
+
+
+def test_a_gap_in_the_odometry_has_no_route(tmp_path: Path) -> None:
+    """Nobody knows where the car is meanwhile, so nothing can be said of the way ahead of it; nor after the last sample."""
+    messages = []
+    for k in range(10, 60):
+        at = k * SECOND_NS // 10
+        messages.append(("/points", at, cloud(at, "base_link", points_of([(1, 2, 3, 1)]))))
+        if not (20 < k < 40) and k < 50:
+            messages.append(("/odom", at, odometry(at, "base_link", se2_as_se3(float(k), 0.0, 0.0), 10.0)))
+    steps, _ = read(write_bag(tmp_path / "bag", messages))
+    known = [k for k, step in zip(range(10, 60), steps, strict=True) if step.frame.ego is not None]
+    assert known == [*range(10, 23), *range(40, 52)]
+    assert [k for k, step in zip(range(10, 60), steps, strict=True) if step.frame.route_in_ego is not None] == known
+    assert all(steps[k - 10].action is None for k in range(23, 40))
+
+
+@pytest.mark.parametrize("damaged", ["speed", "place"])
+def test_odometry_out_of_this_world_is_skipped(tmp_path: Path, damaged: str) -> None:
+    """Numbers whose squares no float holds."""
+    messages = []
+    for k in range(10, 20):
+        at = k * SECOND_NS // 10
+        far, fast = (
+            (1e300 if damaged == "place" and k == 15 else float(k)),
+            1e200 if damaged == "speed" and k == 15 else 10.0,
+        )
+        messages.append(("/odom", at, odometry(at, "base_link", se2_as_se3(far, 0.0, 0.0), fast)))
+        messages.append(("/points", at, cloud(at, "base_link", points_of([(1, 2, 3, 1)]))))
+    steps, problems = read(write_bag(tmp_path / "bag", messages))
+    assert [step.frame.ego.speed_mps for step in steps if step.frame.ego] == [10.0] * 10
+    said = "no car moves or turns at 1e+200" if damaged == "speed" else "pose is not finite, or over 1e+09 m away"
+    assert f"/odom: {said} (1 times)" in problems
 
 
 def drive(steer: float, throttle: float, seconds: float = 3.0) -> Odometry:

@@ -6,6 +6,7 @@ import copy
 import gzip
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,18 @@ def test_a_scene_that_is_too_large_or_no_scene_is_refused(scene: RecordedScene, 
         unpack_scene(gzip.compress(json.dumps(text).encode()), "a test")
 
 
+def test_a_scene_with_missing_fields_takes_the_memory_of_its_text() -> None:
+    """Not that of the whole text for each of them: a few kilobytes packed had taken gigabytes."""
+    text = b'{"ego": {"x_m": [' + b"1, " * 300_000 + b"1]}}"
+    packed = gzip.compress(text)
+    tracemalloc.start()
+    with pytest.raises(RecordingError, match="version: Field required"):
+        unpack_scene(packed, "log")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * len(text)
+
+
 def test_a_recorded_car_that_flies_is_refused(scene: RecordedScene) -> None:
     text = json.loads(scene_as_bytes(scene))
     text["ego"]["x_m"] = [1e6 * (k % 2) for k in range(len(text["ego"]["x_m"]))]
@@ -321,6 +334,18 @@ def test_damaged_argoverse_files_give_one_clear_error(argoverse: Path, tmp_path:
         assert "\n" not in str(error)  # noqa: PT017
     else:
         assert scene.num_ticks >= 2
+
+
+def test_rows_are_counted_before_they_are_unpacked(argoverse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few kilobytes may hold gigabytes of zeros."""
+
+    def read_table(*_: Any, **__: Any) -> None:
+        raise AssertionError("the file was unpacked")
+
+    monkeypatch.setattr("sim.playback.argoverse2.MAX_ROWS", 10)
+    monkeypatch.setattr("pyarrow.feather.read_table", read_table)
+    with pytest.raises(RecordingError, match=rf"city_SE3_egovehicle\.feather: {TICKS} rows; 1 to 10 are read"):
+        read_argoverse2(argoverse)
 
 
 def test_what_stands_far_from_the_recorded_car_is_left_out(argoverse: Path, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from sim import rerun_view
+from sim.cli import logs
 from sim.rerun_view import ViewerError, open_in_rerun, rerun_program
 
 
@@ -43,8 +45,10 @@ def test_missing_log_is_named(tmp_path: Path) -> None:
 
 def test_other_formats_are_refused(tmp_path: Path) -> None:
     (tmp_path / "drive.bag").write_bytes(b"")
-    with pytest.raises(ViewerError, match=r"not an \.mcap file"):
+    with pytest.raises(ViewerError, match=r"not an \.mcap file") as error:
         open_in_rerun(tmp_path / "drive.bag")
+    names = {command.name or command.callback.__name__ for command in logs.app.registered_commands if command.callback}
+    assert set(re.findall(r"automedon logs (\w+)", str(error.value))) <= names, "commands that there are"
 
 
 def test_without_display_the_web_viewer_is_offered_to_this_machine_only(

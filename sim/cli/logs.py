@@ -20,6 +20,9 @@ def replay(
         bool, typer.Option("--resimulate", help="Drive the simulator again and compare every sensor byte.")
     ] = False,
     video: Annotated[Path | None, typer.Option(help="MP4 file with camera, LiDAR and actions.")] = None,
+    base_frame: Annotated[
+        str, typer.Option(help="Of a foreign recording: frame of its /tf that lies on the ground under the rear axle.")
+    ] = "base_link",
     as_json: Json = False,
 ) -> None:
     """Replay recorded sensor logs through the stack.
@@ -27,6 +30,7 @@ def replay(
     Example: automedon replay runs/grid-small-expert-0.mcap --resimulate
     """
     from sim.config import ConfigError
+    from sim.logs.recording import ReadOptions
     from sim.replay_command import replay_logs
 
     if not resimulate and policy is None:
@@ -35,7 +39,7 @@ def replay(
     if video is not None and len(logs) > 1:
         raise ConfigError(f"--video writes one file, but {len(logs)} logs were given; replay them one at a time")
     console = say(as_json)
-    reports = replay_logs(logs, policy, resimulate, video, console)
+    reports = replay_logs(logs, policy, resimulate, video, console, ReadOptions(base_frame=base_frame))
     if as_json:
         print(json.dumps(reports[0] if len(reports) == 1 else {"logs": reports}))
     if any(report.get("resimulation", {}).get("equal") is False for report in reports):

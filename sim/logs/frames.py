@@ -43,17 +43,20 @@ def in_time_order(
 
     They may come up to reorder_us out of order, so those of that time are held back, or the last MAX_HELD where that is
     fewer: stamps may not move on at all. One that comes later still, or from a clock that jumped back, is left out and
-    counted.
+    counted. The newest of all says nothing yet about how late the others are: one damaged stamp must not cost them.
     """
     held: list[tuple[int, bool, int, Reading[T]]] = []
-    seen_us = released_us = -(2**63)
+    newest_us = second_us = released_us = -(2**63)
     for order, reading in enumerate(readings):
         if reading.timestamp_us < released_us:
             summary.skip(reading.sensor, "left out, as it came after later ones (late, or a clock that jumped back)")
             continue
         heapq.heappush(held, (reading.timestamp_us, reading.sensor == trigger, order, reading))
-        seen_us = max(seen_us, reading.timestamp_us)
-        while held[0][0] < seen_us - reorder_us or len(held) > MAX_HELD:
+        newest_us, second_us = (
+            max(newest_us, reading.timestamp_us),
+            max(second_us, min(newest_us, reading.timestamp_us)),
+        )
+        while held[0][0] < second_us - reorder_us or len(held) > MAX_HELD:
             released_us = held[0][0]
             yield heapq.heappop(held)[3]
     while held:

@@ -27,6 +27,7 @@ from sim.logs.unpack import MAX_UNPACKED_BYTES, unpacked
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 MAX_METADATA_BYTES = 64 << 20
+MAX_RECORD_BYTES = MAX_UNPACKED_BYTES + (1 << 20)  # a chunk that does not shrink, and its head
 MAX_HELD_BYTES = 1 << 29
 MAX_CHUNK_MESSAGES = 1 << 20
 MESSAGE_BYTES = 500  # that a message takes in memory beside its data
@@ -73,6 +74,7 @@ class McapFile:
         self.attachments: dict[str, bytes] = {}
         self._summary = summary
         self._blocks: list[_Block] = []
+        self._damaged: set[int] = set()
         self._ended_at = 0
         try:
             self._file: BinaryIO = path.open("rb")
@@ -132,6 +134,8 @@ class McapFile:
             yield heapq.heappop(pending)[3]
 
     def _read(self, offset: int, length: int) -> bytes:
+        if length > MAX_RECORD_BYTES:
+            raise ValueError(f"a record of {length} bytes is larger than the {MAX_RECORD_BYTES} allowed")
         self._file.seek(offset)
         return self._file.read(length)
 
@@ -174,7 +178,11 @@ class McapFile:
                 record = Metadata.read(ReadDataStream(io.BytesIO(self._read(body, length))))
                 self.metadata.setdefault(record.name, record.metadata)
             case Opcode.ATTACHMENT if length <= MAX_UNPACKED_BYTES:
-                attachment = Attachment.read(ReadDataStream(io.BytesIO(self._read(body, length))))
+                data = self._read(body, length)
+                (crc,) = struct.unpack("<I", data[-4:])
+                if crc and zlib.crc32(memoryview(data)[:-4]) != crc:
+                    raise ValueError("checksum does not match")
+                attachment = Attachment.read(ReadDataStream(io.BytesIO(data)))
                 self.attachments.setdefault(attachment.name, attachment.data)
 
     def _note_definition(self, opcode: int, body: bytes) -> None:
@@ -196,14 +204,16 @@ class McapFile:
                 self.counts[message.channel.id] += 1
 
     def _read_block(self, block: _Block) -> list[McapMessage]:
-        body = self._read(block.offset, block.length)
         try:
+            body = self._read(block.offset, block.length)
             if not block.is_chunk:
                 message = self._message(body)
                 return [] if message is None else [message]
             return self._read_records(_decompressed(body))
         except Exception as error:  # a damaged chunk breaks decompressors and parsers in any way it likes
-            self._summary.skip(f"{self.path} at byte {block.offset}", f"damaged chunk ({error})")
+            if block.offset not in self._damaged:  # recordings are read twice
+                self._damaged.add(block.offset)
+                self._summary.skip(f"{self.path} at byte {block.offset}", f"damaged chunk ({error})")
             return []
 
     def _read_records(self, data: bytes) -> list[McapMessage]:

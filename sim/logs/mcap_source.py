@@ -31,7 +31,7 @@ from sim.logs.recorded import (
     RecordedTransforms,
     Role,
 )
-from sim.logs.ros import decode_ros, pose_matrix, raw_pixels, recorded_calibration, role_of_type
+from sim.logs.ros import decode_ros, pose_matrix, raw_pixels, recorded_calibration, recorded_transforms, role_of_type
 
 FOXGLOVE_ROLES: Mapping[str, Role] = {
     "foxglove.CompressedImage": "camera",
@@ -45,6 +45,7 @@ FOXGLOVE_ROLES: Mapping[str, Role] = {
 # foxglove.PackedElementField.NumericType
 POINT_FORMATS = {1: "u1", 2: "i1", 3: "<u2", 4: "<i2", 5: "<u4", 6: "<i4", 7: "<f4", 8: "<f8"}
 
+LATEST_S = 253_402_300_799  # of google.protobuf.Timestamp, the end of the year 9999
 NOT_TURNED = SimpleNamespace(x=0.0, y=0.0, z=0.0, w=1.0)
 
 
@@ -124,6 +125,8 @@ def _type_name(file: McapFile, channel: Channel) -> str:
 
 
 def _stamp_us(stamp: Any, message: RawMessage) -> int:
+    if stamp.seconds > LATEST_S:
+        raise MessageError(f"its stamp of {stamp.seconds} s is no time")
     time_us = int(stamp.seconds) * 1_000_000 + int(stamp.nanos) // 1000
     return time_us if time_us > 0 else message.time_us
 
@@ -150,9 +153,9 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
         case "foxglove.FrameTransform":
             return RecordedTransforms((_frame_transform(decoded, message),))
         case "foxglove.FrameTransforms":
-            return RecordedTransforms(tuple(_frame_transform(t, message) for t in decoded.transforms))
+            return recorded_transforms(decoded.transforms, lambda t: _frame_transform(t, message))
         case "foxglove.Odometry":
-            pose = pose_matrix(decoded.pose.position, decoded.pose.orientation)
+            pose = pose_matrix(decoded.pose.position, _turn(decoded.pose, "orientation"))
             stamp_us = _stamp_us(decoded.timestamp, message)
             speed_mps, yaw_rate = float(decoded.linear_velocity.x), float(decoded.angular_velocity.z)
             return RecordedOdometry(decoded.body_frame_id, stamp_us, pose, speed_mps, yaw_rate)
@@ -160,12 +163,16 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
             raise MessageError(f"messages of type {message.type} are not decoded")
 
 
+def _turn(pose: Any, field: str) -> Any:
+    """The quaternion in a field of a message; where it is not set the pose is a translation, not one with zeros for a rotation."""
+    return getattr(pose, field) if pose.HasField(field) else NOT_TURNED
+
+
 def _posed(cloud: RecordedCloud, decoded: Any) -> RecordedCloud:
     """Foxglove clouds may stand anywhere in their frame; the points brought to it."""
     if not decoded.HasField("pose"):
         return cloud
-    orientation = decoded.pose.orientation if decoded.pose.HasField("orientation") else NOT_TURNED
-    frame_from_cloud = pose_matrix(decoded.pose.position, orientation)
+    frame_from_cloud = pose_matrix(decoded.pose.position, _turn(decoded.pose, "orientation"))
     if (frame_from_cloud == np.eye(4)).all():
         return cloud
     points = cloud.points.copy()
@@ -196,7 +203,7 @@ def _raw_image(decoded: Any, message: RawMessage) -> RecordedPicture:
 
 
 def _frame_transform(decoded: Any, message: RawMessage) -> RecordedTransform:
-    pose = pose_matrix(decoded.translation, decoded.rotation)
+    pose = pose_matrix(decoded.translation, _turn(decoded, "rotation"))
     return RecordedTransform(
         decoded.parent_frame_id, decoded.child_frame_id, _stamp_us(decoded.timestamp, message), pose
     )

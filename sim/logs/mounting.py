@@ -84,7 +84,7 @@ class FrameTree:
         if frame != self.base_frame and self.base_frame not in self._edges:
             raise LogError(
                 f"no frame {self.base_frame!r} in the recording's /tf, which knows {', '.join(sorted(self._edges))}: "
-                "choose the one on the ground under the rear axle, x forward, as base frame"
+                "choose the one on the ground under the rear axle, x forward, as base frame (--base-frame)"
             )
         pose = self.base_from(frame)
         if pose is None:

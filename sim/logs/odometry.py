@@ -39,13 +39,18 @@ class Odometry:
         index = int(np.searchsorted(self.timestamp_us, timestamp_us, side="right")) - 1
         return index if index >= 0 else None
 
+    def is_silent(self, timestamp_us: int, max_age_us: int) -> bool:
+        """Whether the newest sample is older than max_age_us: what happened since is not recorded."""
+        index = self.newest(timestamp_us)
+        return index is not None and timestamp_us - int(self.timestamp_us[index]) > max_age_us
+
     def ego_state(self, timestamp_us: int, max_age_us: int) -> EgoState | None:
         """State of the newest sample, if it is no older than max_age_us; acceleration is that since the sample before.
 
         The last action is the estimated one of the 0.1 s before.
         """
         index = self.newest(timestamp_us)
-        if index is None or timestamp_us - self.timestamp_us[index] > max_age_us:
+        if index is None or self.is_silent(timestamp_us, max_age_us):
             return None
         acceleration = 0.0
         if index > 0:

@@ -135,10 +135,14 @@ def _step(
         events={str(name): str(text) for name, text in body.get("/events", {"events": {}})["events"].items()},
         actors=_actors(_protobuf(parts["/actors"], decoders)) if "/actors" in complete["topics"] else None,
         signals=np.array(body["/signals"]["states"], np.int8) if "/signals" in body else None,
-        progress_m=complete["progress_m"],
-        route_length_m=complete["route_length_m"],
+        progress_m=_number(complete["progress_m"]),
+        route_length_m=_number(complete["route_length_m"]),
         standing=_standing(body["/standing"]) if "/standing" in body else None,
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def _json(message: McapMessage) -> dict[str, Any]:
@@ -210,12 +214,11 @@ def _imu(fields: Mapping[str, Any]) -> ImuSamples:
 
 
 def _standing(fields: Mapping[str, Any]) -> Standing:
-    offset_m, stop_m = fields["lane_offset_m"], fields["stop_sign_distance_m"]
     return Standing(
         length_m=float(fields["length_m"]),
         width_m=float(fields["width_m"]),
         center_ahead_m=float(fields["center_ahead_m"]),
-        lane_offset_m=None if offset_m is None else float(offset_m),
+        lane_offset_m=_number(fields["lane_offset_m"]),
         speed_limit_mps=float(fields["speed_limit_mps"]),
         off_drivable_m=float(fields["off_drivable_m"]),
         in_junction=bool(fields["in_junction"]),
@@ -223,7 +226,7 @@ def _standing(fields: Mapping[str, Any]) -> Standing:
         off_lanes=bool(fields["off_lanes"]),
         against_flow=bool(fields["against_flow"]),
         stop_sign=int(fields["stop_sign"]),
-        stop_sign_distance_m=None if stop_m is None else float(stop_m),
+        stop_sign_distance_m=_number(fields["stop_sign_distance_m"]),
         touched=tuple(int(other) for other in fields["touched"]),
     )
 

@@ -68,7 +68,11 @@ def cloud_of_fields(
     time_name = next((name for name in TIME_NAMES if name in fields), None)
     offset_us = None if time_name is None else _offset_us(packed[time_name], stamp_us, time_name)
     if offset_us is not None:
-        finite &= np.abs(offset_us) < MAX_SWEEP_US
+        timed = finite & (np.abs(offset_us) < MAX_SWEEP_US)
+        if 2 * np.count_nonzero(timed) < np.count_nonzero(finite):  # times of another unit, not of other sweeps
+            offset_us = None
+    if offset_us is not None:
+        finite = timed
         offset_us = offset_us[finite]
         stamp_us += int(offset_us.max(initial=0))
         offset_us = (offset_us - offset_us.max(initial=0)).astype(np.int32)
@@ -76,7 +80,7 @@ def cloud_of_fields(
 
 
 def _offset_us(times: NDArray[np.generic], stamp_us: int, name: str) -> NDArray[np.int64] | None:
-    """Times of points relative to the message's stamp in microseconds; None where they make no sense.
+    """Times of points relative to the message's stamp in microseconds, within 2 * MAX_SWEEP_US; None where they are no numbers.
 
     Drivers differ: floats are seconds, or since the epoch in seconds or nanoseconds; integers are nanoseconds, relative
     (Ouster, Livox) or since the epoch (Hesai). Which, the size tells.
@@ -96,5 +100,4 @@ def _offset_us(times: NDArray[np.generic], stamp_us: int, name: str) -> NDArray[
         scale_us, origin_us = (1e6, 0.0) if times.dtype.kind == "f" else (1e-3, 0.0)
     offset = values * scale_us - origin_us
     offset[~np.isfinite(offset)] = 2 * MAX_SWEEP_US
-    whole = np.clip(np.rint(offset), -2 * MAX_SWEEP_US, 2 * MAX_SWEEP_US).astype(np.int64)
-    return whole if bool((np.abs(whole) < MAX_SWEEP_US).any()) else None
+    return np.clip(np.rint(offset), -2 * MAX_SWEEP_US, 2 * MAX_SWEEP_US).astype(np.int64)

@@ -46,9 +46,9 @@ def open_log(path: Path | str, options: ReadOptions | None = None) -> Log:
     if head.startswith(MCAP_MAGIC):
         return _open_mcap(path, summary, options)
     if head.startswith(ROS1_MAGIC):
-        return open_recording(path, RosBag(path, summary), summary, options)
+        return _open_bag(path, RosBag(path, summary), summary, options)
     if head.startswith(SQLITE_MAGIC):
-        return open_recording(path, RosBag(path, summary, [path]), summary, options)
+        return _open_bag(path, RosBag(path, summary, [path]), summary, options)
     raise LogError(f"{path} is no log that we read (it starts with {head[:8].hex(' ')}): give {ALLOWED}")
 
 
@@ -74,6 +74,14 @@ def _open_folder(path: Path, summary: LogSummary, options: ReadOptions) -> Log:
         return open_recording(path, source, summary, options, opened.close)
     except BaseException:
         opened.close()
+        raise
+
+
+def _open_bag(path: Path, bag: RosBag, summary: LogSummary, options: ReadOptions) -> Log:
+    try:
+        return open_recording(path, bag, summary, options)
+    except BaseException:
+        bag.close()
         raise
 
 

@@ -5,6 +5,7 @@ Knows the contract of perception; knows nothing about containers or message sche
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 from perception.sensors import CameraCalibration, DistortionModel
 from sim.logs.log import TopicInfo
+
+FURTHEST_M = 1e9
+FASTEST = 1e4  # m/s, and rad/s
 
 Role = Literal["camera", "lidar", "calibration", "transforms", "odometry"]
 
@@ -89,18 +93,30 @@ class RecordedTransform:
 
 @dataclass(frozen=True)
 class RecordedTransforms:
+    """dropped: how many of the message were no poses."""
+
     transforms: tuple[RecordedTransform, ...]
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
 class RecordedOdometry:
-    """world_from_body: (4, 4) float64. speed_mps: along the body's x axis. yaw_rate_radps: None where not given."""
+    """world_from_body: (4, 4) float64. speed_mps: along the body's x axis. yaw_rate_radps: None where not given.
+
+    Raises:
+        MessageError: a finite speed or yaw rate is above FASTEST.
+    """
 
     body_frame: str
     timestamp_us: int
     world_from_body: NDArray[np.float64]
     speed_mps: float | None
     yaw_rate_radps: float | None
+
+    def __post_init__(self) -> None:
+        for value in (self.speed_mps, self.yaw_rate_radps):
+            if value is not None and FASTEST < abs(value) < math.inf:
+                raise MessageError(f"no car moves or turns at {value:g}")
 
 
 Recorded = RecordedPicture | RecordedCloud | RecordedCalibration | RecordedTransforms | RecordedOdometry

@@ -164,8 +164,8 @@ def _steps(
 def _look_through(source: MessageSource, summary: LogSummary, options: ReadOptions) -> _Context:
     """A first pass over calibrations, transforms and odometry, which are small and needed from the start."""
     context = _Context(FrameTree(options.base_frame, summary))
-    samples: list[RecordedOdometry] = []
-    moving: list[RecordedTransform] = []
+    samples: dict[str, list[RecordedOdometry]] = {}
+    above: dict[str, list[RecordedTransform]] = {options.base_frame: []}
     topics = [t for t in source.topics if source.role(t) in ("calibration", "transforms", "odometry")]
     for message in source.messages(topics):
         try:
@@ -176,28 +176,39 @@ def _look_through(source: MessageSource, summary: LogSummary, options: ReadOptio
         match recorded:
             case RecordedCalibration():
                 context.found.setdefault(message.topic, recorded)
-            case RecordedTransforms(transforms):
+            case RecordedTransforms(transforms, dropped):
                 context.tree.add(transforms)
-                moving += [t for t in transforms if t.child == options.base_frame]
+                if dropped:
+                    summary.skip(message.topic, "transform that is no pose", dropped)
+                for t in transforms:
+                    if t.child in above:
+                        above[t.child].append(t)
+                        above.setdefault(t.parent, [])
             case RecordedOdometry():
-                samples.append(recorded)
-    context.odometry = _odometry(samples, moving, context.tree, summary)
+                samples.setdefault(message.topic, []).append(recorded)
+    context.odometry = _odometry(_of_one_topic(samples, summary), above, context.tree, summary)
     return context
 
 
-def _odometry(
-    samples: list[RecordedOdometry], moving: list[RecordedTransform], tree: FrameTree, summary: LogSummary
-) -> Odometry | None:
-    """Motion from odometry messages, or where there are none from the transforms that lead to the base frame."""
+def _of_one_topic(samples: Mapping[str, list[RecordedOdometry]], summary: LogSummary) -> list[RecordedOdometry]:
+    """The samples of the topic that has most; those of others are of another origin and would make the car jump."""
     if not samples:
-        if len(moving) > 1:
-            summary.warn(f"no odometry: motion is taken from /tf ({moving[0].parent} to {moving[0].child})")
-        else:
-            summary.warn("no odometry and no moving /tf: speed, route and recorded action are unknown")
-            moving = []
-        missing = [None] * len(moving)
-        poses = [t.parent_from_child for t in moving]
-        return odometry_from_samples([t.timestamp_us for t in moving], poses, missing, missing)
+        return []
+    chosen = max(samples, key=lambda topic: len(samples[topic]))
+    for topic in sorted(set(samples) - {chosen}):
+        summary.warn(f"{topic}: left out, as motion is taken from {chosen}, which has the most odometry")
+    return samples[chosen]
+
+
+def _odometry(
+    samples: list[RecordedOdometry],
+    above: Mapping[str, list[RecordedTransform]],
+    tree: FrameTree,
+    summary: LogSummary,
+) -> Odometry | None:
+    """Motion from odometry messages, or where there are none from the transforms above the base frame."""
+    if not samples:
+        return _motion_of_frames(above, tree.base_frame, summary)
     body = samples[0].body_frame
     body_from_base = np.eye(4)
     if body and body != tree.base_frame:
@@ -212,6 +223,36 @@ def _odometry(
         [s.speed_mps for s in samples],
         [s.yaw_rate_radps for s in samples],
     )
+
+
+def _motion_of_frames(
+    above: Mapping[str, list[RecordedTransform]], base_frame: str, summary: LogSummary
+) -> Odometry | None:
+    """Motion from the first transform on the way up from the base frame that changes, or of a car that stands.
+
+    above: frame to the transforms that lead to it from its parent, for the base frame and those it hangs from. One that is said
+        again and again and never changes is a mounting (base_footprint to base_link), if there is another above that does.
+    """
+    frame, frame_from_base = base_frame, np.eye(4)
+    motion: list[RecordedTransform] = []
+    poses: list[NDArray[np.float64]] = []
+    seen: set[str] = set()
+    while frame not in seen and above.get(frame):
+        seen.add(frame)
+        first = above[frame][0]
+        steps = [t for t in above[frame] if t.parent == first.parent]
+        changes = any((t.parent_from_child != first.parent_from_child).any() for t in steps)
+        if len(steps) > 1:
+            motion, poses = steps, [t.parent_from_child @ frame_from_base for t in steps]
+        if changes:
+            break
+        frame, frame_from_base = first.parent, first.parent_from_child @ frame_from_base
+    if motion:
+        summary.warn(f"no odometry: motion is taken from /tf ({motion[0].parent} to {motion[0].child})")
+    else:
+        summary.warn("no odometry and no moving /tf: speed, route and recorded action are unknown")
+    missing = [None] * len(motion)
+    return odometry_from_samples([t.timestamp_us for t in motion], poses, missing, missing)
 
 
 def _calibrations(
@@ -288,6 +329,8 @@ def _step(
         except ValueError as error:  # a picture that does not decode, a pose that is none
             log.summary.skip(topic, str(error))
     odometry = context.odometry
+    if odometry is not None and odometry.is_silent(frame.timestamp_us, options.max_age_us):
+        odometry = None
     sensor_frame = SensorFrame(
         timestamp_us=frame.timestamp_us,
         cameras=cameras,

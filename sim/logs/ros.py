@@ -7,11 +7,12 @@ Knows ROS; knows nothing about how frames are put together. Message definitions 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from io import SEEK_CUR, BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ from sim.logs.log import LogError, LogSummary, TopicInfo
 from sim.logs.pictures import MAX_PIXELS, PictureError, decode_picture
 from sim.logs.point_cloud import cloud_of_fields
 from sim.logs.recorded import (
+    FURTHEST_M,
     MessageError,
     RawMessage,
     Recorded,
@@ -98,6 +100,13 @@ class _Ros1Reader(rosbag1.Reader):
         return Chunk(packed_size, position, lambda packed: unpacked(packed, compression, size))
 
 
+class _DatabaseReader(Sqlite3Reader):
+    """The library's reader of databases, for any path: it puts the path into a URI as it is."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(Path(quote(bytes(path))))
+
+
 class RosBag:
     """A ROS 1 bag, or the databases of a ROS 2 bag: a `MessageSource`.
 
@@ -117,18 +126,32 @@ class RosBag:
         self._ros1 = not databases
         self._packed_messages = packed_messages
         self.kind = "ROS 1 bag" if self._ros1 else "ROS 2 bag"
-        self._readers: list[Any] = []
+        self._readers: list[tuple[Path, Any]] = []
+        files = databases or (path,)
         try:
-            for file in databases or (path,):
-                self._readers.append(_Ros1Reader(file) if self._ros1 else Sqlite3Reader(file))
-                self._readers[-1].open()
+            for file in files:
+                journal = file.with_name(f"{file.name}-wal")
+                if not self._ros1 and journal.is_file() and journal.stat().st_size > 0:
+                    summary.warn(
+                        f"{file}: what its recorder wrote last stands in {journal.name} beside it, which is not read; "
+                        f"`sqlite3 {file.name} 'PRAGMA wal_checkpoint'` brings it in"
+                    )
+                reader: Any = _Ros1Reader(file) if self._ros1 else _DatabaseReader(file)
+                try:
+                    reader.open()
+                except Exception as error:  # as below
+                    if file == files[-1] and not self._readers:
+                        raise
+                    summary.warn(f"{file}: left out, as it is no readable database ({_first_line(error)})")
+                    continue
+                self._readers.append((file, reader))
             counts: dict[str, TopicInfo] = {}
-            connections = [connection for reader in self._readers for connection in reader.connections]
+            connections = [connection for _, reader in self._readers for connection in reader.connections]
             for c in sorted(connections, key=lambda connection: connection.topic):
                 before = counts[c.topic].messages if c.topic in counts else 0
                 counts[c.topic] = TopicInfo(c.msgtype, before + c.msgcount)
             self.topics: Mapping[str, TopicInfo] = counts
-            facts = [reader if self._ros1 else reader.metadata for reader in self._readers]
+            facts = [reader if self._ros1 else reader.metadata for _, reader in self._readers]
             self._readers = [self._readers[k] for k in np.argsort([fact.start_time for fact in facts], kind="stable")]
             full = [fact for fact in facts if fact.message_count > 0]
             first, last = min((f.start_time for f in full), default=0), max((f.end_time for f in full), default=1)
@@ -142,7 +165,7 @@ class RosBag:
         return role_of_type(self.topics[topic].type)
 
     def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        for reader in self._readers:
+        for file, reader in self._readers:
             wanted = [c for c in reader.connections if c.topic in topics]
             stream = reader.messages(connections=wanted) if wanted else iter(())
             while True:
@@ -151,18 +174,21 @@ class RosBag:
                 except StopIteration:
                     break
                 except Exception as error:  # as above
-                    self._summary.warn(f"{self.path} is damaged ({_first_line(error)}): the rest is left out")
+                    self._summary.warn(f"{file} is damaged ({_first_line(error)}): the rest of it is left out")
                     if self._ros1:  # the library keeps the chunk before, closed
                         reader.current_chunk = (-1, BytesIO())
-                    return
-                yield RawMessage(connection.topic, connection.msgtype, time_ns // 1000, bytes(data))
+                    break
+                if not (isinstance(time_ns, int) and isinstance(data, bytes)):  # SQLite's columns hold anything
+                    self._summary.skip(connection.topic, "row whose time is no integer or whose data are no bytes")
+                    continue
+                yield RawMessage(connection.topic, connection.msgtype, time_ns // 1000, data)
 
     def decode(self, message: RawMessage) -> Recorded:
         return decode_ros(message, ros1=self._ros1, packed=self._packed_messages)
 
     def close(self) -> None:
         readers, self._readers = self._readers, []
-        for reader in readers:
+        for _, reader in readers:
             with contextlib.suppress(AssertionError, rosbag1.ReaderError, rosbag2.ReaderError):  # it was not open
                 reader.close()
 
@@ -201,6 +227,11 @@ def _stamp_us(header: Any, message: RawMessage) -> int:
     return stamp if stamp > 0 else message.time_us
 
 
+def _frame_id(header: Any) -> str:
+    """Name of the frame as /tf has it: in the days of ROS 1 names began with a slash, which tf2 has dropped."""
+    return str(header.frame_id).lstrip("/")
+
+
 def _compressed_image(decoded: Any, message: RawMessage) -> RecordedPicture:
     data = bytes(decoded.data)
 
@@ -210,7 +241,7 @@ def _compressed_image(decoded: Any, message: RawMessage) -> RecordedPicture:
         except PictureError as error:
             raise MessageError(str(error)) from None
 
-    return RecordedPicture(decoded.header.frame_id, _stamp_us(decoded.header, message), pixels)
+    return RecordedPicture(_frame_id(decoded.header), _stamp_us(decoded.header, message), pixels)
 
 
 def _image(decoded: Any, message: RawMessage) -> RecordedPicture:
@@ -220,7 +251,7 @@ def _image(decoded: Any, message: RawMessage) -> RecordedPicture:
     def pixels(width_px: int, height_px: int) -> NDArray[np.uint8]:
         return raw_pixels(data, decoded.encoding, *shape, (width_px, height_px))
 
-    return RecordedPicture(decoded.header.frame_id, _stamp_us(decoded.header, message), pixels)
+    return RecordedPicture(_frame_id(decoded.header), _stamp_us(decoded.header, message), pixels)
 
 
 def raw_pixels(
@@ -250,7 +281,7 @@ def _point_cloud(decoded: Any, message: RawMessage) -> RecordedCloud:
             layout = POINT_FORMATS[field.datatype]
             fields[field.name] = field.offset, layout.replace("<", ">") if decoded.is_bigendian else layout
     return cloud_of_fields(
-        decoded.header.frame_id,
+        _frame_id(decoded.header),
         _stamp_us(decoded.header, message),
         np.asarray(decoded.data, np.uint8),
         fields,
@@ -264,14 +295,23 @@ def _point_cloud(decoded: Any, message: RawMessage) -> RecordedCloud:
 def _camera_info(decoded: Any, message: RawMessage) -> RecordedCalibration:
     # ROS 1 spells the matrices in capitals.
     matrix = {name: getattr(decoded, name, getattr(decoded, name.upper(), None)) for name in "dkp"}
+    k, rectified = (
+        np.array(matrix["k"], np.float64).reshape(3, 3),
+        np.array(matrix["p"], np.float64).reshape(3, 4)[:, :3],
+    )
+    width, height, region = int(decoded.width), int(decoded.height), decoded.roi
+    if region.width and region.height:  # of the whole picture, in its pixels before binning
+        width, height = int(region.width), int(region.height)
+        for intrinsics in (k, rectified):
+            intrinsics[:2, 2] -= region.x_offset, region.y_offset
     return recorded_calibration(
-        decoded.header.frame_id,
-        int(decoded.width),
-        int(decoded.height),
-        np.asarray(matrix["k"], np.float64).reshape(3, 3),
+        _frame_id(decoded.header),
+        width,
+        height,
+        k,
         decoded.distortion_model,
         np.asarray(matrix["d"], np.float64),
-        np.asarray(matrix["p"], np.float64).reshape(3, 4)[:, :3],
+        rectified,
         binning=(max(1, int(decoded.binning_x)), max(1, int(decoded.binning_y))),
     )
 
@@ -328,23 +368,29 @@ def pose_matrix(position: Any, rotation: Any) -> NDArray[np.float64]:
     except ValueError as error:
         raise MessageError(str(error)) from None
     matrix = se3(turned, [position.x, position.y, position.z])
-    if not np.isfinite(matrix).all():
-        raise MessageError("pose is not finite")
+    if not (np.abs(matrix) <= FURTHEST_M).all():
+        raise MessageError(f"pose is not finite, or over {FURTHEST_M:g} m away")
     return matrix
 
 
+def recorded_transforms(given: Iterable[Any], convert: Callable[[Any], RecordedTransform]) -> RecordedTransforms:
+    """The transforms of one message; of those that are no poses only the number, as they say nothing about the others."""
+    kept: list[RecordedTransform] = []
+    dropped = 0
+    for transform in given:
+        try:
+            kept.append(convert(transform))
+        except MessageError:
+            dropped += 1
+    return RecordedTransforms(tuple(kept), dropped)
+
+
 def _transforms(decoded: Any, message: RawMessage) -> RecordedTransforms:
-    return RecordedTransforms(
-        tuple(
-            RecordedTransform(
-                t.header.frame_id.lstrip("/"),
-                t.child_frame_id.lstrip("/"),
-                _stamp_us(t.header, message),
-                pose_matrix(t.transform.translation, t.transform.rotation),
-            )
-            for t in decoded.transforms
-        )
-    )
+    def convert(t: Any) -> RecordedTransform:
+        pose = pose_matrix(t.transform.translation, t.transform.rotation)
+        return RecordedTransform(_frame_id(t.header), t.child_frame_id.lstrip("/"), _stamp_us(t.header, message), pose)
+
+    return recorded_transforms(decoded.transforms, convert)
 
 
 def _odometry(decoded: Any, message: RawMessage) -> RecordedOdometry:

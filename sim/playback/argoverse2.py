@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from sim.playback.recorded_scene import (
     FARTHEST_M,
@@ -31,6 +31,7 @@ from sim.playback.recorded_scene import (
 )
 from sim.playback.scene_extent import assumed_limit, near_path
 from sim.playback.track_tidying import LabelledTrack, ego_track, tidied
+from sim.playback.untrusted_json import validated
 from sim.roads.polyline import resampled, without_repeats
 
 F64 = NDArray[np.float64]
@@ -149,13 +150,16 @@ def _checked_size(path: Path) -> None:
 def _read_columns(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Columns of a feather file, numbers finite."""
     import pyarrow  # takes a quarter of a second, which only who opens such a log should pay
-    from pyarrow import feather
+    from pyarrow import dataset, feather
 
     _checked_size(path)
     try:
+        rows = dataset.dataset(
+            path, format="feather"
+        ).count_rows()  # looks at heads alone: a few bytes may hold gigabytes
+        if rows > MAX_ROWS or rows == 0:
+            raise RecordingError(f"{path}: {rows} rows; 1 to {MAX_ROWS} are read")
         table = feather.read_table(path, columns=list(names), memory_map=False)
-        if table.num_rows > MAX_ROWS or table.num_rows == 0:
-            raise RecordingError(f"{path}: {table.num_rows} rows; 1 to {MAX_ROWS} are read")
         columns = {name: table[name].to_numpy() for name in names}
     except (pyarrow.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
         if isinstance(error, RecordingError):
@@ -204,11 +208,9 @@ def _read_map(folder: Path) -> _VectorMap:
         raise RecordingError(f"{folder / 'map'}: no log_map_archive_*.json; download the whole log")
     _checked_size(found[0])
     try:
-        return _VectorMap.model_validate_json(found[0].read_bytes())
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in details["loc"])
-        raise RecordingError(f"{found[0]}: no map of an Argoverse 2 log ({place}: {details['msg']})") from None
+        return validated(_VectorMap, found[0].read_bytes())
+    except ValueError as error:
+        raise RecordingError(f"{found[0]}: no map of an Argoverse 2 log ({error})") from None
 
 
 def _scene(folder: Path, poses: _Poses, boxes: dict[str, NDArray[Any]], vector_map: _VectorMap) -> RecordedScene:

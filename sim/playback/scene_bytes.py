@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from sim.playback.recorded_scene import (
     FURTHEST_COORDINATE_M,
@@ -27,6 +27,7 @@ from sim.playback.recorded_scene import (
     StandingKind,
     Tracks,
 )
+from sim.playback.untrusted_json import validated
 
 F64 = NDArray[np.float64]
 
@@ -131,14 +132,9 @@ def unpack_scene(data: bytes, title: str) -> RecordedScene:
         text = unpacking.decompress(data, MAX_TEXT_BYTES)
         if not unpacking.eof:
             raise RecordingError(f"{title}: the recorded scene is cut off or too large; record the episode again")
-        value = _Scene.model_validate_json(text)
-        return _scene(value)
+        return _scene(validated(_Scene, text))
     except zlib.error as error:
         raise RecordingError(f"{title}: the recorded scene is damaged ({error}); record the episode again") from None
-    except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in details["loc"])
-        raise RecordingError(f"{title}: the recorded scene is damaged ({place}: {details['msg']})") from None
     except RecordingError:
         raise
     except ValueError as error:

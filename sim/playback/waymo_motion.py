@@ -12,7 +12,7 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from sim.playback.recorded_scene import (
     FARTHEST_M,
@@ -29,6 +29,7 @@ from sim.playback.recorded_scene import (
 )
 from sim.playback.scene_extent import assumed_limit, near_path
 from sim.playback.track_tidying import LabelledTrack, ego_track, tidied
+from sim.playback.untrusted_json import validated
 
 F64 = NDArray[np.float64]
 
@@ -97,20 +98,13 @@ def read_waymo_motion(path: Path) -> RecordedScene:
     if size > MAX_FILE_BYTES:
         raise RecordingError(f"{path}: {size // 1_000_000} MB, and at most 100 MB are read; give one scenario a file")
     try:
-        scenario = _Scenario.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise RecordingError(f"{path}: no Waymo Motion scenario as GPUDrive writes them ({_first(error)})") from None
+        scenario = validated(_Scenario, path.read_bytes())
+    except ValueError as error:
+        raise RecordingError(f"{path}: no Waymo Motion scenario as GPUDrive writes them ({error})") from None
     try:
         return _scene(path, scenario)
     except ValueError as error:
         raise RecordingError(f"{path}: {error}; take another scenario") from None
-
-
-def _first(error: ValidationError) -> str:
-    """The first mistake in one line."""
-    details = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in details["loc"])
-    return f"{place}: {details['msg']}" if place else str(details["msg"])
 
 
 def _scene(path: Path, scenario: _Scenario) -> RecordedScene:
