@@ -75,8 +75,9 @@ def _place_following(places: Places, lane: int, p: FollowingParameters, draws: D
         rate_mps2=p.brake_mps2,
     )  # fmt: skip
     x, y, _ = places.pose(lane, START_M + 35.0)
-    speed = min(p.start_share, p.leader_share + 0.1) * limit
-    return Placement(lanes, START_M, length, speed, (leader,), clear=(x, y, 45.0))
+    share = min(p.start_share, p.leader_share + 0.1)
+    given = {"start_share": round(share, 3)}
+    return Placement(lanes, START_M, length, share * limit, (leader,), clear=(x, y, 45.0), given=given)
 
 
 FOLLOWING = Family(
@@ -89,7 +90,9 @@ FOLLOWING = Family(
 
 class HardBrakeParameters(Parameters):
     start_share: Share
-    headway_s: float = Field(ge=1.1, le=1.9, description="time behind the leader at the start")
+    headway_s: float = Field(
+        ge=1.1, le=1.9, description="time behind the leader at the start; more where that is below 9 m"
+    )
     brake_mps2: float = Field(ge=5.5, le=7.5, description="how hard the leader brakes")
     stand_s: float = Field(ge=3.0, le=6.0, description="from the brake to driving on")
 
@@ -107,7 +110,8 @@ def _place_hard_brake(places: Places, lane: int, p: HardBrakeParameters, draws: 
         at_m=draws.uniform(10.0, 26.0), speed_acting_mps=0.0, hold_s=p.stand_s, rate_mps2=p.brake_mps2,
     )  # fmt: skip
     x, y, _ = places.pose(lane, START_M + 40.0)
-    return Placement(lanes, START_M, length, speed, (leader,), clear=(x, y, 50.0))
+    given = {"headway_s": round(gap / speed, 3)}
+    return Placement(lanes, START_M, length, speed, (leader,), clear=(x, y, 50.0), given=given)
 
 
 HARD_BRAKE = Family(
@@ -201,7 +205,9 @@ CUT_IN = Family(
 
 class CutOutParameters(Parameters):
     start_share: float = Field(ge=0.6, le=0.75, description="speed at the start, of the limit")
-    headway_s: float = Field(ge=1.1, le=1.6, description="time behind the leader at the start")
+    headway_s: float = Field(
+        ge=1.1, le=1.6, description="time behind the leader at the start; more where that is below 9 m"
+    )
     late_m: float = Field(
         ge=20.0, le=28.0, description="before the stopped car at which the leader begins to move over"
     )
@@ -228,7 +234,8 @@ def _place_cut_out(places: Places, site: tuple[int, int, int], p: CutOutParamete
         ),
     )  # fmt: skip
     mark = stopped + 6.0 - START_M
-    return Placement(lanes, START_M, length, speed, actors, clear=(x, y, 70.0), marks={"passed_m": mark})
+    given = {"headway_s": round(gap / speed, 3)}
+    return Placement(lanes, START_M, length, speed, actors, clear=(x, y, 70.0), marks={"passed_m": mark}, given=given)
 
 
 CUT_OUT = Family(
