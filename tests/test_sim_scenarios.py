@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from planning.constant import IDLE
 from planning.route_follower import RouteFollower
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
+from sim.dynamics import VehiclePreset, vehicle_of
 from sim.episode import EpisodeResult, run_episodes
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.roads.network import LaneKind
@@ -77,6 +79,17 @@ def test_the_start_is_reported_as_it_is(name: str) -> None:
         assert told["start_share"] * limit == pytest.approx(placement.speed_mps, rel=1e-3)
         if "headway_s" in told:
             assert told["headway_s"] * placement.speed_mps > 8.99  # nobody stands nearer than 9 m
+
+
+@pytest.mark.parametrize("name", ["following", "hard_brake", "cut_in", "cut_out", "traffic_jam", "cyclist_overtaken"])
+def test_whoever_is_in_front_begins_as_far_from_any_ego(name: str) -> None:
+    """Distances are between bumpers, however long the ego is; its centre begins at the same place."""
+    bumpers, driving_map = [], own_map(name)
+    for vehicle in get_args(VehiclePreset):
+        placement = Scenario(name, driving_map, WorldConfig(vehicle=vehicle)).place(1, 0)
+        ahead = next(actor for actor in placement.actors if actor.path)
+        bumpers.append(ahead.s_m - placement.offset_m - 0.5 * vehicle_of(vehicle, "kinematic").length)
+    assert bumpers == pytest.approx([bumpers[0]] * 4)
 
 
 def test_the_exit_of_a_roundabout_is_reported_as_it_is() -> None:

@@ -25,7 +25,6 @@ from sim.traffic.scripts import (
 from sim.traffic.spawning import BUS_KIND, CAR_KIND, TRUCK_KIND, VAN_KIND
 
 Share = Annotated[float, Field(ge=0.6, le=0.85, description="speed at the start, of the limit")]
-EGO_HALF_M = 2.3
 START_M = 6.0
 PAINTS = ((206, 160, 52), (60, 110, 170), (236, 236, 234), (112, 116, 120), (58, 84, 66), (150, 24, 28))
 
@@ -66,7 +65,7 @@ def _place_following(places: Places, lane: int, p: FollowingParameters, draws: D
         return None
     lanes, length = found
     limit = places.limit(lane)
-    front = START_M + EGO_HALF_M
+    front = START_M + places.ego_half_m
     kind = draws.choice((CAR_KIND, CAR_KIND, VAN_KIND, TRUCK_KIND))
     leader = Actor(
         "leader", kind, path=lanes[:9], s_m=front + p.gap_m + 5.0 + 3.5 * (kind == TRUCK_KIND), paint=paint_of(draws),
@@ -105,7 +104,7 @@ def _place_hard_brake(places: Places, lane: int, p: HardBrakeParameters, draws: 
     speed = p.start_share * places.limit(lane)
     gap = max(p.headway_s * speed, 9.0)
     leader = Actor(
-        "leader", draws.choice((CAR_KIND, VAN_KIND)), path=lanes[:9], s_m=START_M + EGO_HALF_M + gap + 5.0,
+        "leader", draws.choice((CAR_KIND, VAN_KIND)), path=lanes[:9], s_m=START_M + places.ego_half_m + gap + 5.0,
         size=draws.share(), paint=paint_of(draws), speed_mps=speed, speed_before_mps=speed, trigger=EGO_PASSES,
         at_m=draws.uniform(10.0, 26.0), speed_acting_mps=0.0, hold_s=p.stand_s, rate_mps2=p.brake_mps2,
     )  # fmt: skip
@@ -133,7 +132,7 @@ def _place_jam(places: Places, lane: int, p: JamParameters, draws: Draws) -> Pla
     if found is None:
         return None
     lanes, length = found
-    tail = START_M + EGO_HALF_M + 52.0
+    tail = START_M + places.ego_half_m + 52.0
     actors, at = [], tail
     for k in range(p.vehicles):
         kind = draws.choice((CAR_KIND, CAR_KIND, VAN_KIND, TRUCK_KIND, BUS_KIND))
@@ -189,7 +188,7 @@ def _place_cut_in(places: Places, site: tuple[int, int, int], p: CutInParameters
     slow = p.slower_share * speed
     other = Actor(
         "leader", draws.choice((CAR_KIND, CAR_KIND, VAN_KIND)), path=(beside,), size=draws.share(), paint=paint_of(draws),
-        s_m=start + EGO_HALF_M + p.gap_m + 4.6, speed_mps=speed, pace=BESIDE_EGO, gap_m=p.gap_m, trigger=EGO_PASSES,
+        s_m=start + places.ego_half_m + p.gap_m + 4.6, speed_mps=speed, pace=BESIDE_EGO, gap_m=p.gap_m, trigger=EGO_PASSES,
         at_m=draws.uniform(10.0, 16.0), change=-side, sideways_mps=p.sideways_mps, speed_acting_mps=slow,
         hold_s=p.slow_s, rate_mps2=2.5, ignores=IGNORES_EGO,
     )  # fmt: skip
@@ -218,7 +217,7 @@ def _place_cut_out(places: Places, site: tuple[int, int, int], p: CutOutParamete
     lane, _, side = site
     speed = p.start_share * places.limit(lane)
     gap = max(p.headway_s * speed, 9.0)
-    leader_s = START_M + EGO_HALF_M + gap + 4.8
+    leader_s = START_M + places.ego_half_m + gap + 4.8
     stopped = leader_s + p.late_m + 12.0
     found = places.route([lane], START_M, stopped + 60.0, draws)
     if found is None or stopped + 28.0 > places.length(lane):

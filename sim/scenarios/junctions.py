@@ -14,7 +14,7 @@ from pydantic import Field
 
 from planning.policy import SignalState
 from sim.roads.network import LaneControl
-from sim.scenarios.ahead import EGO_HALF_M, START_M, Share, paint_of
+from sim.scenarios.ahead import START_M, Share, paint_of
 from sim.scenarios.checks import EVERYWHERE, GAVE_WAY, STOPPED_AT_RED
 from sim.scenarios.draws import Draws, Parameters
 from sim.scenarios.family import Family
@@ -325,7 +325,7 @@ def _signals(places: Places) -> list[Turn]:
 
 def _place_red_light(places: Places, site: Turn, p: RedLightParameters, draws: Draws) -> Placement | None:
     offset = _start(places, site)
-    line = places.length(site.approach) - offset - EGO_HALF_M
+    line = places.length(site.approach) - offset - places.ego_half_m
     found = places.route([site.approach, site.through, site.exit], offset, line + AFTER_M, draws)
     if found is None:
         return None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pydantic import Field
 
-from sim.scenarios.ahead import EGO_HALF_M, START_M, Share, paint_of
+from sim.scenarios.ahead import START_M, Share, paint_of
 from sim.scenarios.checks import EVERYWHERE, KEPT_SIDE_GAP, PASSED
 from sim.scenarios.draws import Draws, Parameters
 from sim.scenarios.family import Family
@@ -162,7 +162,7 @@ def _place_cyclist(places: Places, site: tuple[int, int], p: CyclistParameters, 
         return None
     lanes, length = found
     cyclist = Actor(
-        "cyclist", BICYCLE_KIND, path=(lane,), s_m=START_M + EGO_HALF_M + p.ahead_m + 2.0, speed_mps=p.cyclist_mps,
+        "cyclist", BICYCLE_KIND, path=(lane,), s_m=START_M + places.ego_half_m + p.ahead_m + 2.0, speed_mps=p.cyclist_mps,
         speed_before_mps=p.cyclist_mps, lateral_m=BICYCLE_OFFSET_M, paint=paint_of(draws),
     )  # fmt: skip
     at = START_M + p.ahead_m + 25.0
