@@ -414,7 +414,8 @@ class World:
 
     def _changing(self) -> dict[str, NDArray[Any]]:
         groups = (self._state, self._hidden, self._events, self._view)
-        return {f"{type(g).__name__}.{name}": array for g in groups for name, array in g._asdict().items()}
+        arrays = {f"{type(g).__name__}.{name}": array for g in groups for name, array in g._asdict().items()}
+        return {**arrays, "World.ran_stop_sign": self.ran_stop_sign}
 
     def snapshot(self, env: int | None = None) -> WorldSnapshot:
         """A copy of everything that changes, of all environments or of one."""
@@ -432,7 +433,6 @@ class World:
                 raise ValueError(f"the snapshot is of another world: {name} has shape {array.shape}")
         for name, array in snapshot.arrays.items():
             mine[name][here] = array
-        self.ran_stop_sign[here] = False
 
 
 def _rows(env: int | None) -> slice:

@@ -108,6 +108,18 @@ def test_snapshot_and_restore(town):
         World(town, WorldConfig(), 2).restore(snapshot)
 
 
+def test_a_stop_sign_that_was_run_is_in_the_snapshot(town):
+    world = World(town, WorldConfig(agents=2), 3)
+    world.ran_stop_sign[:] = [True, False, True]
+    all_of_them, first = world.snapshot(), world.snapshot(0)
+    world.step(np.zeros((3, 2), np.float32))
+    assert not world.ran_stop_sign.any()
+    world.restore(first, 1)
+    assert world.ran_stop_sign.tolist() == [False, True, False]
+    world.restore(all_of_them)
+    assert world.ran_stop_sign.tolist() == [True, False, True]
+
+
 def test_episodes_differ_by_seed_and_by_episode(town):
     world = World(town, WorldConfig(), 40)
     begin(world, np.repeat([1, 2], 20), np.tile(np.arange(20), 2))
