@@ -52,7 +52,7 @@ def paint_of(draws: Draws) -> tuple[int, int, int]:
 
 class FollowingParameters(Parameters):
     start_share: Share
-    gap_m: float = Field(ge=10.0, le=25.0, description="between the bumpers at the start")
+    gap_m: float = Field(ge=10.0, le=25.0, description="between the bumpers at the start, to within 1.6 m")
     leader_share: float = Field(ge=0.5, le=0.85, description="speed of the leader, of the limit")
     slow_mps: float = Field(ge=0.0, le=4.0, description="to which it slows down")
     slow_s: float = Field(ge=3.0, le=8.0, description="for how long")
