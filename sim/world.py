@@ -252,13 +252,14 @@ class World:
         num_envs: int,
         place: Callable[[int, int], Placement] | None = None,
     ) -> None:
-        """place(seed, episode): how a scenario's episode begins; without it routes are drawn and all is normal traffic.
+        """place(seed, episode): how a scenario's episode begins. Without it, and before the first `reset`, routes are drawn and
+        all is normal traffic.
 
         Raises ValueError where num_envs is below 1 or the map has no lane to drive on.
         """
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}")
-        self.map, self.config, self.num_envs, self._place = driving_map, config, num_envs, place
+        self.map, self.config, self.num_envs = driving_map, config, num_envs
         self.placements: list[Placement | None] = [None] * num_envs
         network, scene = driving_map.network, driving_map.recording
         self._playback = no_playback() if scene is None else playback_arrays(scene, network, config.playback)
@@ -309,7 +310,9 @@ class World:
         self._stop_sign = self._fixed[0].lanes["control"] == LaneControl.STOP
         self._situation = Situation(*self._view)
         self._everybody, self._no_actions = np.arange(num_envs), np.zeros((num_envs, 2), np.float32)
+        self._place: Callable[[int, int], Placement] | None = None
         self.reset(np.ones(num_envs, np.bool_), np.zeros(num_envs, np.uint64), np.arange(num_envs, dtype=np.int64))
+        self._place = place  # not before: nobody asked for those episodes, for which a scenario may find no place
 
     def reset(self, mask: NDArray[np.bool_], seed: NDArray[np.uint64], episode: NDArray[np.int64]) -> None:
         """Begin episodes (E,) in the environments of mask (E,); the others are left as they are."""
@@ -414,7 +417,8 @@ class World:
 
     def _changing(self) -> dict[str, NDArray[Any]]:
         groups = (self._state, self._hidden, self._events, self._view)
-        return {f"{type(g).__name__}.{name}": array for g in groups for name, array in g._asdict().items()}
+        arrays = {f"{type(g).__name__}.{name}": array for g in groups for name, array in g._asdict().items()}
+        return {**arrays, "World.ran_stop_sign": self.ran_stop_sign}
 
     def snapshot(self, env: int | None = None) -> WorldSnapshot:
         """A copy of everything that changes, of all environments or of one."""
@@ -432,7 +436,6 @@ class World:
                 raise ValueError(f"the snapshot is of another world: {name} has shape {array.shape}")
         for name, array in snapshot.arrays.items():
             mine[name][here] = array
-        self.ran_stop_sign[here] = False
 
 
 def _rows(env: int | None) -> slice:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from planning.constant import IDLE
 from planning.route_follower import RouteFollower
 from sim.config import ConfigError
 from sim.drive_batch import DriveBatch, EnvConfig
+from sim.dynamics import VehiclePreset, vehicle_of
 from sim.episode import EpisodeResult, run_episodes
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.roads.network import LaneKind
@@ -45,16 +48,63 @@ def start(batch: DriveBatch, seeds) -> None:
     batch.reset(np.ones(len(seeds), np.bool_), np.asarray(seeds, np.uint64), np.zeros(len(seeds), np.int64))
 
 
-def test_a_traffic_jam_is_reported_as_long_as_it_is() -> None:
+@pytest.mark.parametrize(
+    ("name", "parameter", "actors"),
+    [
+        ("traffic_jam", "vehicles", ""), ("merge", "vehicles", "priority"), ("unprotected_left", "vehicles", "priority"),
+        ("priority_junction", "vehicles", "priority"), ("blocked_lane", "oncoming", "oncoming"),
+        ("road_works", "oncoming", "oncoming"), ("cyclist_overtaken", "oncoming", "oncoming"),
+    ],
+)  # fmt: skip
+def test_as_many_vehicles_are_reported_as_there_are(name: str, parameter: str, actors: str) -> None:
     """Lanes may be too short for as many vehicles as are drawn."""
-    scenario = Scenario("traffic_jam", own_map("traffic_jam"), WorldConfig())
+    scenario = Scenario(name, own_map(name), WorldConfig())
     short = 0
-    for seed in range(60):
+    for seed in range(80):
         drawn = draw_parameters(scenario.family.parameters, Draws(seed, 0, scenario.family.number))
-        told, placed = scenario.parameters(seed, 0), len(scenario.place(seed, 0).actors)
-        assert told == drawn.model_copy(update={"vehicles": placed})
-        short += placed < drawn.model_dump()["vehicles"]
-    assert 0 < short < 30
+        placed = sum(actor.name.startswith(actors) or not actors for actor in scenario.place(seed, 0).actors)
+        assert scenario.parameters(seed, 0) == drawn.model_copy(update={parameter: placed})
+        short += placed < drawn.model_dump()[parameter]
+    assert 0 < short < 40
+
+
+@pytest.mark.parametrize("name", STAGED)
+def test_the_start_is_reported_as_it_is(name: str) -> None:
+    """Speed of the ego, and the time to whoever is in front."""
+    driving_map = own_map(name)
+    scenario = Scenario(name, driving_map, WorldConfig())
+    for seed in range(40):
+        placement, told = scenario.place(seed, 0), scenario.parameters(seed, 0).model_dump()
+        limit = driving_map.network.lane_limit_mps[placement.lanes[0]]
+        assert told["start_share"] * limit == pytest.approx(placement.speed_mps, rel=1e-3)
+        if "headway_s" in told:
+            assert told["headway_s"] * placement.speed_mps > 8.99  # nobody stands nearer than 9 m
+
+
+@pytest.mark.parametrize("name", ["following", "hard_brake", "cut_in", "cut_out", "traffic_jam", "cyclist_overtaken"])
+def test_whoever_is_in_front_begins_as_far_from_any_ego(name: str) -> None:
+    """Distances are between bumpers, however long the ego is; its centre begins at the same place."""
+    bumpers, driving_map = [], own_map(name)
+    for vehicle in get_args(VehiclePreset):
+        placement = Scenario(name, driving_map, WorldConfig(vehicle=vehicle)).place(1, 0)
+        ahead = next(actor for actor in placement.actors if actor.path)
+        bumpers.append(ahead.s_m - placement.offset_m - 0.5 * vehicle_of(vehicle, "kinematic").length)
+    assert bumpers == pytest.approx([bumpers[0]] * 4)
+
+
+def test_the_exit_of_a_roundabout_is_reported_as_it_is() -> None:
+    """Some ways into the ring of this town are one-way streets: there the ring has no exit."""
+    scenario = Scenario("roundabout", own_map("roundabout"), WorldConfig())
+    places, other = Places(own_map("roundabout").network, own_map("roundabout").scenery), 0
+    for seed in range(40):
+        placement = scenario.place(seed, 0)
+        roads, taken = placement.lanes[2::2], 0  # between them lie the junctions of the ring
+        for k in takewhile(places.rings.__contains__, roads):
+            taken += len(places.successors(k)) > 1
+        drawn = draw_parameters(scenario.family.parameters, Draws(seed, 0, scenario.family.number))
+        assert scenario.parameters(seed, 0) == drawn.model_copy(update={"exits": taken})
+        other += drawn.model_dump()["exits"] != taken
+    assert 0 < other < 20
 
 
 @pytest.mark.parametrize("name", STAGED)

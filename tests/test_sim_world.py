@@ -12,6 +12,7 @@ from perception.sensors import ROUTE_POINTS, ROUTE_SPACING_M
 from planning.constant import IDLE
 from planning.route_follower import RouteFollower
 from sim.events import boxes_overlap
+from sim.scenarios.mixture import FREE
 from sim.world import ActorKind, World, WorldConfig
 
 
@@ -106,6 +107,33 @@ def test_snapshot_and_restore(town):
         assert same_bytes(snapshot.arrays[name], kept[name]), name
     with pytest.raises(ValueError, match="another world"):
         World(town, WorldConfig(), 2).restore(snapshot)
+
+
+def test_a_stop_sign_that_was_run_is_in_the_snapshot(town):
+    world = World(town, WorldConfig(agents=2), 3)
+    world.ran_stop_sign[:] = [True, False, True]
+    all_of_them, first = world.snapshot(), world.snapshot(0)
+    world.step(np.zeros((3, 2), np.float32))
+    assert not world.ran_stop_sign.any()
+    world.restore(first, 1)
+    assert world.ran_stop_sign.tolist() == [False, True, False]
+    world.restore(all_of_them)
+    assert world.ran_stop_sign.tolist() == [True, False, True]
+
+
+def test_a_scenario_is_placed_only_for_episodes_that_are_asked_for(town):
+    """A map may have no place for others: how many environments there are must not matter."""
+    asked = []
+
+    def place(seed, episode):
+        asked.append((seed, episode))
+        return FREE
+
+    world = World(town, WorldConfig(agents=2), 3, place)
+    assert asked == []
+    begin(world, [7, 8, 9], [0, 2, 1])
+    assert asked == [(7, 0), (8, 2), (9, 1)]
+    assert world.placements == [FREE] * 3
 
 
 def test_episodes_differ_by_seed_and_by_episode(town):

@@ -25,7 +25,6 @@ from sim.traffic.scripts import (
 from sim.traffic.spawning import BUS_KIND, CAR_KIND, TRUCK_KIND, VAN_KIND
 
 Share = Annotated[float, Field(ge=0.6, le=0.85, description="speed at the start, of the limit")]
-EGO_HALF_M = 2.3
 START_M = 6.0
 PAINTS = ((206, 160, 52), (60, 110, 170), (236, 236, 234), (112, 116, 120), (58, 84, 66), (150, 24, 28))
 
@@ -53,7 +52,7 @@ def paint_of(draws: Draws) -> tuple[int, int, int]:
 
 class FollowingParameters(Parameters):
     start_share: Share
-    gap_m: float = Field(ge=10.0, le=25.0, description="between the bumpers at the start")
+    gap_m: float = Field(ge=10.0, le=25.0, description="between the bumpers at the start, to within 1.6 m")
     leader_share: float = Field(ge=0.5, le=0.85, description="speed of the leader, of the limit")
     slow_mps: float = Field(ge=0.0, le=4.0, description="to which it slows down")
     slow_s: float = Field(ge=3.0, le=8.0, description="for how long")
@@ -66,7 +65,7 @@ def _place_following(places: Places, lane: int, p: FollowingParameters, draws: D
         return None
     lanes, length = found
     limit = places.limit(lane)
-    front = START_M + EGO_HALF_M
+    front = START_M + places.ego_half_m
     kind = draws.choice((CAR_KIND, CAR_KIND, VAN_KIND, TRUCK_KIND))
     leader = Actor(
         "leader", kind, path=lanes[:9], s_m=front + p.gap_m + 5.0 + 3.5 * (kind == TRUCK_KIND), paint=paint_of(draws),
@@ -75,8 +74,9 @@ def _place_following(places: Places, lane: int, p: FollowingParameters, draws: D
         rate_mps2=p.brake_mps2,
     )  # fmt: skip
     x, y, _ = places.pose(lane, START_M + 35.0)
-    speed = min(p.start_share, p.leader_share + 0.1) * limit
-    return Placement(lanes, START_M, length, speed, (leader,), clear=(x, y, 45.0))
+    share = min(p.start_share, p.leader_share + 0.1)
+    given = {"start_share": round(share, 3)}
+    return Placement(lanes, START_M, length, share * limit, (leader,), clear=(x, y, 45.0), given=given)
 
 
 FOLLOWING = Family(
@@ -89,7 +89,9 @@ FOLLOWING = Family(
 
 class HardBrakeParameters(Parameters):
     start_share: Share
-    headway_s: float = Field(ge=1.1, le=1.9, description="time behind the leader at the start")
+    headway_s: float = Field(
+        ge=1.1, le=1.9, description="time behind the leader at the start; more where that is below 9 m"
+    )
     brake_mps2: float = Field(ge=5.5, le=7.5, description="how hard the leader brakes")
     stand_s: float = Field(ge=3.0, le=6.0, description="from the brake to driving on")
 
@@ -102,12 +104,13 @@ def _place_hard_brake(places: Places, lane: int, p: HardBrakeParameters, draws: 
     speed = p.start_share * places.limit(lane)
     gap = max(p.headway_s * speed, 9.0)
     leader = Actor(
-        "leader", draws.choice((CAR_KIND, VAN_KIND)), path=lanes[:9], s_m=START_M + EGO_HALF_M + gap + 5.0,
+        "leader", draws.choice((CAR_KIND, VAN_KIND)), path=lanes[:9], s_m=START_M + places.ego_half_m + gap + 5.0,
         size=draws.share(), paint=paint_of(draws), speed_mps=speed, speed_before_mps=speed, trigger=EGO_PASSES,
         at_m=draws.uniform(10.0, 26.0), speed_acting_mps=0.0, hold_s=p.stand_s, rate_mps2=p.brake_mps2,
     )  # fmt: skip
     x, y, _ = places.pose(lane, START_M + 40.0)
-    return Placement(lanes, START_M, length, speed, (leader,), clear=(x, y, 50.0))
+    given = {"headway_s": round(gap / speed, 3)}
+    return Placement(lanes, START_M, length, speed, (leader,), clear=(x, y, 50.0), given=given)
 
 
 HARD_BRAKE = Family(
@@ -129,7 +132,7 @@ def _place_jam(places: Places, lane: int, p: JamParameters, draws: Draws) -> Pla
     if found is None:
         return None
     lanes, length = found
-    tail = START_M + EGO_HALF_M + 52.0
+    tail = START_M + places.ego_half_m + 52.0
     actors, at = [], tail
     for k in range(p.vehicles):
         kind = draws.choice((CAR_KIND, CAR_KIND, VAN_KIND, TRUCK_KIND, BUS_KIND))
@@ -185,7 +188,7 @@ def _place_cut_in(places: Places, site: tuple[int, int, int], p: CutInParameters
     slow = p.slower_share * speed
     other = Actor(
         "leader", draws.choice((CAR_KIND, CAR_KIND, VAN_KIND)), path=(beside,), size=draws.share(), paint=paint_of(draws),
-        s_m=start + EGO_HALF_M + p.gap_m + 4.6, speed_mps=speed, pace=BESIDE_EGO, gap_m=p.gap_m, trigger=EGO_PASSES,
+        s_m=start + places.ego_half_m + p.gap_m + 4.6, speed_mps=speed, pace=BESIDE_EGO, gap_m=p.gap_m, trigger=EGO_PASSES,
         at_m=draws.uniform(10.0, 16.0), change=-side, sideways_mps=p.sideways_mps, speed_acting_mps=slow,
         hold_s=p.slow_s, rate_mps2=2.5, ignores=IGNORES_EGO,
     )  # fmt: skip
@@ -201,7 +204,9 @@ CUT_IN = Family(
 
 class CutOutParameters(Parameters):
     start_share: float = Field(ge=0.6, le=0.75, description="speed at the start, of the limit")
-    headway_s: float = Field(ge=1.1, le=1.6, description="time behind the leader at the start")
+    headway_s: float = Field(
+        ge=1.1, le=1.6, description="time behind the leader at the start; more where that is below 9 m"
+    )
     late_m: float = Field(
         ge=20.0, le=28.0, description="before the stopped car at which the leader begins to move over"
     )
@@ -212,7 +217,7 @@ def _place_cut_out(places: Places, site: tuple[int, int, int], p: CutOutParamete
     lane, _, side = site
     speed = p.start_share * places.limit(lane)
     gap = max(p.headway_s * speed, 9.0)
-    leader_s = START_M + EGO_HALF_M + gap + 4.8
+    leader_s = START_M + places.ego_half_m + gap + 4.8
     stopped = leader_s + p.late_m + 12.0
     found = places.route([lane], START_M, stopped + 60.0, draws)
     if found is None or stopped + 28.0 > places.length(lane):
@@ -228,7 +233,8 @@ def _place_cut_out(places: Places, site: tuple[int, int, int], p: CutOutParamete
         ),
     )  # fmt: skip
     mark = stopped + 6.0 - START_M
-    return Placement(lanes, START_M, length, speed, actors, clear=(x, y, 70.0), marks={"passed_m": mark})
+    given = {"headway_s": round(gap / speed, 3)}
+    return Placement(lanes, START_M, length, speed, actors, clear=(x, y, 70.0), marks={"passed_m": mark}, given=given)
 
 
 CUT_OUT = Family(

@@ -9,6 +9,7 @@ import difflib
 from typing import Any, Literal, get_args
 
 from sim.config import ConfigError
+from sim.dynamics import vehicle_of
 from sim.roads.driving_map import DrivingMap
 from sim.scenarios.ahead import CUT_IN, CUT_OUT, FOLLOWING, HARD_BRAKE, TRAFFIC_JAM
 from sim.scenarios.checks import EVERYWHERE, Trace, judge
@@ -140,7 +141,8 @@ class Scenario:
                 f" {world.agents} there are {left}; give more, or a smaller env.world.walker_share"
             )
         self._map_name = driving_map.name
-        self._places = Places(driving_map.network, driving_map.scenery)
+        ego = vehicle_of(world.vehicle, world.vehicle_model)
+        self._places = Places(driving_map.network, driving_map.scenery, 0.5 * ego.length)
         self._sites = self.family.sites(self._places)
         if not self._sites:
             raise self._no_place()

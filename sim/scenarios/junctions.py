@@ -6,14 +6,15 @@ Knows places and scripts; knows nothing about the world that runs them. The ego 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from pydantic import Field
 
 from planning.policy import SignalState
 from sim.roads.network import LaneControl
-from sim.scenarios.ahead import EGO_HALF_M, START_M, Share, paint_of
+from sim.scenarios.ahead import START_M, Share, paint_of
 from sim.scenarios.checks import EVERYWHERE, GAVE_WAY, STOPPED_AT_RED
 from sim.scenarios.draws import Draws, Parameters
 from sim.scenarios.family import Family
@@ -121,6 +122,7 @@ def _placed(
     actors: list[Actor],
     shift_ms: int | None,
     draws: Draws,
+    given: Mapping[str, float],
 ) -> Placement | None:
     mine = meeting.mine
     goal = places.length(mine.approach) - offset + places.length(mine.through) + AFTER_M
@@ -130,12 +132,14 @@ def _placed(
     lanes, length = found
     x, y, _ = places.pose(mine.through, meeting.enter_m)
     speed = share * places.limit(mine.approach)
-    return Placement(lanes, offset, length, speed, tuple(actors), clear=(x, y, 85.0), shift_ms=shift_ms)
+    return Placement(lanes, offset, length, speed, tuple(actors), clear=(x, y, 85.0), shift_ms=shift_ms, given=given)
 
 
 class StreamParameters(Parameters):
     start_share: Share
-    vehicles: int = Field(ge=2, le=4, description="that have priority, one behind the other")
+    vehicles: int = Field(
+        ge=2, le=4, description="with priority, in a row; fewer where their lane has no room for more"
+    )
     gap_s: float = Field(ge=0.9, le=2.4, description="between them")
     late_s: float = Field(
         ge=-0.8, le=0.6, description="after the ego that the first would reach the place where they meet"
@@ -153,7 +157,7 @@ def _place_stream(places: Places, site: Meeting, p: StreamParameters, draws: Dra
         shift = _both_green(places, site, offset, p.start_share, draws)
         if shift is None:
             return None
-    return _placed(places, site, offset, p.start_share, actors, shift, draws)
+    return _placed(places, site, offset, p.start_share, actors, shift, draws, {"vehicles": len(actors)})
 
 
 def _both_green(places: Places, site: Meeting, offset: float, share: float, draws: Draws) -> int | None:
@@ -194,7 +198,7 @@ class RoundaboutParameters(Parameters):
         ge=-0.3, le=0.8, description="after the ego that the first would reach the place where they meet"
     )
     speed_share: float = Field(ge=0.6, le=0.9, description="their speed, of the limit")
-    exits: int = Field(ge=1, le=3, description="at which the ego leaves")
+    exits: int = Field(ge=1, le=3, description="at which the ego leaves; another where the ring has none there")
 
 
 def _upstream(places: Places, lane: int, metres: float) -> tuple[list[int], float]:
@@ -209,6 +213,22 @@ def _upstream(places: Places, lane: int, metres: float) -> tuple[list[int], floa
         way.insert(0, ring[0])
         total += places.length(ring[0])
     return way, total
+
+
+def _ways_out(places: Places, onward: Sequence[int]) -> list[int]:
+    """Those lanes of a row that neither are on a ring nor lead to one."""
+    return [k for k in onward if k not in places.rings and (places.successors(k) or [k])[0] not in places.rings]
+
+
+def _exit_taken(places: Places, lanes: Sequence[int]) -> int:
+    """At which exit, counted from 1, a way that begins on a ring leaves it."""
+    count = 0
+    for lane, onward in pairwise(lanes):
+        out = _ways_out(places, places.successors(lane)) if lane in places.rings else []
+        count += len(out) > 0
+        if onward in out:
+            break
+    return count
 
 
 def _place_roundabout(places: Places, site: Meeting, p: RoundaboutParameters, draws: Draws) -> Placement | None:
@@ -241,8 +261,8 @@ def _place_roundabout(places: Places, site: Meeting, p: RoundaboutParameters, dr
     core = [mine.approach, mine.through, mine.exit]
     for _ in range(2 * p.exits):  # on along the ring, then out
         onward = places.successors(core[-1])
-        ring = [k for k in onward if (places.successors(k) or [k])[0] in places.rings or k in places.rings]
-        out = [k for k in onward if k not in ring]
+        out = _ways_out(places, onward)
+        ring = [k for k in onward if k not in out]
         core.append(draws.choice(ring or onward))
         if len(core) >= 2 + 2 * p.exits and out:
             core[-1] = out[0]
@@ -254,7 +274,8 @@ def _place_roundabout(places: Places, site: Meeting, p: RoundaboutParameters, dr
     lanes, length = found
     x, y, _ = places.pose(mine.through, site.enter_m)
     return Placement(
-        lanes, offset, length, p.start_share * places.limit(mine.approach), tuple(actors), clear=(x, y, 75.0)
+        lanes, offset, length, p.start_share * places.limit(mine.approach), tuple(actors), clear=(x, y, 75.0),
+        given={"vehicles": len(actors), "exits": _exit_taken(places, lanes[2:])},
     )  # fmt: skip
 
 
@@ -304,7 +325,7 @@ def _signals(places: Places) -> list[Turn]:
 
 def _place_red_light(places: Places, site: Turn, p: RedLightParameters, draws: Draws) -> Placement | None:
     offset = _start(places, site)
-    line = places.length(site.approach) - offset - EGO_HALF_M
+    line = places.length(site.approach) - offset - places.ego_half_m
     found = places.route([site.approach, site.through, site.exit], offset, line + AFTER_M, draws)
     if found is None:
         return None
@@ -370,7 +391,7 @@ def _place_against_red(
         return None
     ignores = IGNORES_EGO | IGNORES_SIGNALS | IGNORES_PRIORITY
     actors = _others(places, site, offset, 1, 0.0, p.late_s, p.speed_share, ignores, name, draws, kinds, siren)
-    return _placed(places, site, offset, p.start_share, actors, shift, draws)
+    return _placed(places, site, offset, p.start_share, actors, shift, draws, {})
 
 
 def _place_runner(places: Places, site: Meeting, p: CrossingParameters, draws: Draws) -> Placement | None:

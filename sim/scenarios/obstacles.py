@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from pydantic import Field
 
-from sim.scenarios.ahead import EGO_HALF_M, START_M, Share, paint_of
+from sim.scenarios.ahead import START_M, Share, paint_of
 from sim.scenarios.checks import EVERYWHERE, KEPT_SIDE_GAP, PASSED
 from sim.scenarios.draws import Draws, Parameters
 from sim.scenarios.family import Family
@@ -73,7 +73,7 @@ class BlockedLaneParameters(Parameters):
     start_share: Share
     obstacle_m: float = Field(ge=55.0, le=66.0, description="from the ego's start to what stands in the lane")
     kind: int = Field(ge=0, le=2, description="0 a car, 1 a van, 2 a lorry has broken down")
-    oncoming: int = Field(ge=1, le=3, description="vehicles that come towards the ego")
+    oncoming: int = Field(ge=1, le=3, description="vehicles that come towards the ego; fewer where their lane is short")
     space_m: float = Field(ge=6.0, le=16.0, description="between them")
     aside_m: float = Field(ge=-0.5, le=0.1, description="of what stands from the lane's middle, left positive")
 
@@ -94,7 +94,7 @@ def _place_blocked(places: Places, site: tuple[int, int], p: BlockedLaneParamete
     return Placement(
         lanes, START_M, length, p.start_share * places.limit(lane), actors, clear=(x, y, 85.0),
         cross=(p.obstacle_m - 35.0, p.obstacle_m + 2 * half + 35.0),
-        marks={"passed_m": p.obstacle_m + 2 * half + 4.0},
+        marks={"passed_m": p.obstacle_m + 2 * half + 4.0}, given={"oncoming": len(actors) - 1},
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ class RoadWorksParameters(Parameters):
     start_share: Share
     obstacle_m: float = Field(ge=55.0, le=64.0, description="from the ego's start to the first cone")
     works_m: float = Field(ge=6.0, le=14.0, description="length of the works behind the boards")
-    oncoming: int = Field(ge=0, le=2, description="vehicles that come towards the ego")
+    oncoming: int = Field(ge=0, le=2, description="vehicles that come towards the ego; fewer where their lane is short")
     reach_m: float = Field(ge=0.6, le=1.2, description="how far beyond the lane's middle the boards stand")
 
 
@@ -134,11 +134,11 @@ def _place_works(places: Places, site: tuple[int, int], p: RoadWorksParameters, 
         stand(f"cone {4 + k}", CONE_KIND, at + 6.5 + p.works_m * (k + 1) / 3, p.reach_m - 0.2)
     x, y, _ = places.pose(lane, at)
     speed = 0.8 * places.limit(other)
-    actors += _oncoming(places, lane, other, at + 4.0, p.oncoming, 8.0, speed, draws)
+    oncoming = _oncoming(places, lane, other, at + 4.0, p.oncoming, 8.0, speed, draws)
     end = p.obstacle_m + 6.5 + p.works_m
     return Placement(
-        lanes, START_M, length, p.start_share * places.limit(lane), tuple(actors), clear=(x, y, 85.0),
-        cross=(p.obstacle_m - 35.0, end + 35.0), marks={"passed_m": end + 4.0},
+        lanes, START_M, length, p.start_share * places.limit(lane), (*actors, *oncoming), clear=(x, y, 85.0),
+        cross=(p.obstacle_m - 35.0, end + 35.0), marks={"passed_m": end + 4.0}, given={"oncoming": len(oncoming)},
     )  # fmt: skip
 
 
@@ -152,7 +152,7 @@ class CyclistParameters(Parameters):
     start_share: Share
     ahead_m: float = Field(ge=18.0, le=35.0, description="from the ego's front to the cyclist")
     cyclist_mps: float = Field(ge=2.8, le=5.0, description="speed of the cyclist")
-    oncoming: int = Field(ge=0, le=2, description="vehicles that come towards the ego")
+    oncoming: int = Field(ge=0, le=2, description="vehicles that come towards the ego; fewer where their lane is short")
 
 
 def _place_cyclist(places: Places, site: tuple[int, int], p: CyclistParameters, draws: Draws) -> Placement | None:
@@ -162,7 +162,7 @@ def _place_cyclist(places: Places, site: tuple[int, int], p: CyclistParameters, 
         return None
     lanes, length = found
     cyclist = Actor(
-        "cyclist", BICYCLE_KIND, path=(lane,), s_m=START_M + EGO_HALF_M + p.ahead_m + 2.0, speed_mps=p.cyclist_mps,
+        "cyclist", BICYCLE_KIND, path=(lane,), s_m=START_M + places.ego_half_m + p.ahead_m + 2.0, speed_mps=p.cyclist_mps,
         speed_before_mps=p.cyclist_mps, lateral_m=BICYCLE_OFFSET_M, paint=paint_of(draws),
     )  # fmt: skip
     at = START_M + p.ahead_m + 25.0
@@ -170,7 +170,7 @@ def _place_cyclist(places: Places, site: tuple[int, int], p: CyclistParameters, 
     x, y, _ = places.pose(lane, START_M + 45.0)
     return Placement(
         lanes, START_M, length, p.start_share * places.limit(lane), actors, clear=(x, y, 70.0),
-        cross=(0.0, places.length(lane) - START_M),
+        cross=(0.0, places.length(lane) - START_M), given={"oncoming": len(actors) - 1},
     )  # fmt: skip
 
 

@@ -65,10 +65,10 @@ class Placement:
     """Everything that a scenario decides about one episode.
 
     lanes: of the ego's route, those beyond the goal included; none where the route is drawn as ever and nothing is staged.
-    offset_m: of the ego's centre on the first. length_m: from there to the goal. clear: x, y and radius in metres, where no
-    other traffic appears. cross: arc lengths between which the ego may use the oncoming lane. shift_ms: where signal programs
-    begin; None leaves that to chance. marks: arc lengths that checks need, by name. given: parameters that the place does not
-    allow as they were drawn, by name, as they are.
+    offset_m: of the ego's centre on the first. length_m: from there to the goal. clear: x, y and radius in metres, where no other
+    vehicle appears (people on foot do). cross: arc lengths between which the ego may use the oncoming lane. shift_ms: where signal
+    programs begin; None leaves that to chance. marks: arc lengths that checks need, by name. given: parameters that the place does
+    not allow as they were drawn, by name, as they are.
     """
 
     lanes: tuple[int, ...]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planning.policy import SignalState
+from sim.dynamics import SEDAN
 from sim.roads.network import LaneControl, LaneKind, RoadNetwork
 from sim.scenarios.draws import Draws
 from sim.solids import Boxes
@@ -61,10 +62,13 @@ def _endless(network: RoadNetwork, driving: NDArray[np.bool_]) -> NDArray[np.boo
 
 
 class Places:
-    """Looks up what a road network offers. Lane numbers are those of the network."""
+    """Looks up what a road network offers. Lane numbers are those of the network.
 
-    def __init__(self, network: RoadNetwork, scenery: Boxes) -> None:
-        self.network = network
+    ego_half_m: half the length of the ego's box.
+    """
+
+    def __init__(self, network: RoadNetwork, scenery: Boxes, ego_half_m: float = 0.5 * SEDAN.length) -> None:
+        self.network, self.ego_half_m = network, ego_half_m
         low = scenery.center[:, 2] - scenery.half_size[:, 2] < 2.0
         self._solid_at = scenery.center[low, :2]
         self._solid_reach = np.hypot(*scenery.half_size[low, :2].T)
