@@ -98,8 +98,8 @@ def _resimulate(log: Log, console: Console) -> Resimulation:
     if header is None:
         raise LogError(f"{log.path}: only a log that automedon recorded can be re-simulated; this is a {log.kind}")
     if network is None and scene is None:
-        said = "".join(f"; {line}" for line in log.summary.lines())
-        raise LogError(f"{log.path}: its map is missing or damaged, so it cannot be re-simulated{said}")
+        why = "".join(f"; {line}" for line in log.summary.lines())
+        raise LogError(f"{log.path}: its map is missing or damaged, so it cannot be re-simulated{why}")
     try:
         config = EnvConfig.model_validate_json(header.config)
     except ValidationError as error:
