@@ -154,9 +154,8 @@ def _read_columns(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]
 
     _checked_size(path)
     try:
-        rows = dataset.dataset(
-            path, format="feather"
-        ).count_rows()  # looks at heads alone: a few bytes may hold gigabytes
+        # Heads alone say how many rows there are: a few bytes may hold gigabytes.
+        rows = dataset.dataset(path, format="feather").count_rows()
         if rows > MAX_ROWS or rows == 0:
             raise RecordingError(f"{path}: {rows} rows; 1 to {MAX_ROWS} are read")
         table = feather.read_table(path, columns=list(names), memory_map=False)
