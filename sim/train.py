@@ -6,6 +6,7 @@ Composes environment, network and training loop.
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter, model_validator
 from rich.console import Console
 
 from perception.preprocess import ObservationSpec
@@ -27,7 +28,7 @@ from planning.demonstrations import Demonstrations, DemonstrationsConfig, open_s
 from planning.network import ActorCritic, DrivingNetwork, NetworkConfig, build_network, network_config
 from planning.ppo import Demonstrated, PPOConfig
 from planning.ppo import train as train_ppo
-from planning.ppo_state import check_folder
+from planning.ppo_state import STATE, check_folder
 from planning.rollout import Teacher
 from sim.config import ConfigError, require_finite
 from sim.drive import load_policy
@@ -42,6 +43,8 @@ from sim.roads.driving_map import DrivingMap
 from sim.roads.towns import check_training_map, seed_split
 from sim.scenarios.catalogue import ScenarioName
 from sim.threads import limit_torch
+
+BEFORE = "before.json"  # in the run's folder, how the network drove that it began with
 
 
 class TrainConfig(BaseModel):
@@ -162,13 +165,20 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
             demonstrated = Demonstrations.of(shards, config.demonstrations, network, config.seed).loss
     judge = Judge(judge_batches(config, batches[0].map), config.evaluation_episodes)
     console.print(f"{sum(p.numel() for p in network.parameters()):,} parameters; {config.num_envs} environments")
-    before = judge(network)
+    before = _judged_before(judge, network, out_dir)
     console.print(f"before: mean return {before['return']:.2f}, route completion {before['route_completion']:.3f}")
+    after: dict[str, float] = {}
+
+    def evaluate(trained: ActorCritic) -> dict[str, float]:
+        after.update(judge(trained))
+        return dict(after)
+
     result = train_ppo(
-        env, network, ppo, out_dir, resume=resume, evaluate=judge, teacher=_teacher(config, env, batches, network),
+        env, network, ppo, out_dir, resume=resume, evaluate=evaluate, teacher=_teacher(config, env, batches, network),
         demonstrated=demonstrated, run_config=run_config, quiet=console.quiet,
     )  # fmt: skip
-    after = judge(network)
+    if not after:  # the run was over when it was resumed
+        evaluate(network)
     env.close()
     report = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(result).items()}
     return {
@@ -183,6 +193,19 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
         "total_seconds": time.perf_counter() - started,
         "out": str(out_dir),
     }
+
+
+def _judged_before(judge: Judge, network: ActorCritic, out_dir: Path) -> dict[str, float]:
+    """How the network drives that a run begins with; a run that goes on reads what was found when it began."""
+    path = out_dir / BEFORE
+    if (out_dir / STATE).exists() and path.is_file() and path.stat().st_size < 10_000:
+        with suppress(ValueError):  # damaged: measured anew
+            found = TypeAdapter(dict[str, FiniteFloat]).validate_json(path.read_bytes())
+            if found.keys() >= {"return", "route_completion", "success_rate"}:
+                return found
+    before = judge(network)
+    path.write_text(json.dumps(before), encoding="utf-8")
+    return before
 
 
 def _require_fit(config: TrainConfig) -> None:

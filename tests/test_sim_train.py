@@ -12,13 +12,14 @@ from rich.console import Console
 import sim.train
 from perception.preprocess import ObservationSpec
 from planning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, save_training_state
-from planning.network import build_network
+from planning.network import ActorCritic, build_network
 from planning.ppo_state import STATE, PPOError
 from planning.route_follower import RouteFollower
 from sim.config import ConfigError, load_config
+from sim.judge import Judge
 from sim.roads.driving_map import DrivingMap, load_map
 from sim.roads.map_xml import MapError
-from sim.train import TrainConfig, judge_batches, observation_spec, train, training_env
+from sim.train import BEFORE, TrainConfig, judge_batches, observation_spec, train, training_env
 
 CONFIG = "configs/smoke-expert.toml"
 QUIET = Console(quiet=True)
@@ -112,6 +113,28 @@ def test_a_run_begins_with_the_weights_that_it_is_given(tmp_path: Path) -> None:
     wide = config("num_envs=2", "network.hidden=64").model_copy(update={"start_from": slow.start_from})
     with pytest.raises(ConfigError, match="another shape"):
         train(wide, tmp_path / "wide", False, QUIET)
+
+
+def test_no_judgement_is_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[int] = []
+
+    def judge(self: Judge, network: ActorCritic) -> dict[str, float]:
+        judged.append(len(judged))
+        return {"return": float(len(judged)), "route_completion": 0.5, "success_rate": 0.25, "score": 25.5}
+
+    monkeypatch.setattr(Judge, "__call__", judge)
+    short = ["num_envs=2", "ppo.minibatch_size=64", "ppo.chunk_size=64", "ppo.total_steps"]
+    batch = 2 * config().ppo.rollout_steps
+    first = train(config(*short[:-1], f"{short[-1]}={batch}"), tmp_path, False, QUIET)
+    assert (first["return_before"], first["return_after"], len(judged)) == (1.0, 2.0, 2)  # as it begins, as it ends
+    longer = config(*short[:-1], f"{short[-1]}={2 * batch}")
+    resumed = train(longer, tmp_path, True, QUIET)
+    assert (resumed["return_before"], resumed["return_after"], len(judged)) == (1.0, 3.0, 3)
+    over = train(longer, tmp_path, True, QUIET)
+    assert (over["return_before"], over["return_after"], len(judged)) == (1.0, 4.0, 4)
+    for damaged in ("", "{}", '{"return": NaN, "route_completion": 0, "success_rate": 0}', "[1]"):
+        (tmp_path / BEFORE).write_text(damaged, encoding="utf-8")
+        assert train(longer, tmp_path, True, QUIET)["return_before"] == len(judged) - 1
 
 
 def test_a_driver_told_what_is_observed_gets_through_as_one_who_knows_all() -> None:
