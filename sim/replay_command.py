@@ -69,7 +69,8 @@ def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dic
     if video is not None:
         from sim.view import VideoWriter, ViewContext
 
-        observers.append(VideoWriter(video, ViewContext(map_name=log.path.name, policy=policy.name)))
+        context = ViewContext(log_name=log.path.name, start_us=log.start_us, policy=policy.name)
+        observers.append(VideoWriter(video, context))
 
     def observation_of(frames: Sequence[SensorFrame]) -> dict[str, NDArray[np.generic]]:
         return frames_to_observation(frames, spec)
@@ -86,7 +87,7 @@ def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dic
         table.add_row(f"{key} against the recorded action", f"{value:.3f}")
     console.print(table)
     console.print("Open loop: the recorded world does not react to the policy's actions.")
-    if log.actions_estimated:
+    if result.recorded_actions == "estimated from odometry":
         console.print("The recorded actions are estimates from odometry.")
     if video is not None:
         console.print(f"wrote {video}", highlight=False)

@@ -61,6 +61,7 @@ class ViewContext:
 
     driving_map: drawn under the LiDAR points where the ego's pose is known.
     total_reward: sum over the episode so far. recent_events: name to sentence, shown as a banner.
+    log_name, start_us: of a recording, whose steps do not count their time from 0.
     """
 
     map_name: str | None = None
@@ -69,6 +70,8 @@ class ViewContext:
     driving_map: DrivingMap | None = None
     total_reward: float | None = None
     recent_events: tuple[tuple[str, str], ...] = ()
+    log_name: str | None = None
+    start_us: int = 0
 
 
 def compose(step: Step, context: ViewContext) -> Picture:
@@ -365,7 +368,10 @@ def _draw_signal(
 
 def _facts(step: Step, context: ViewContext) -> Mapping[str, str]:
     """Caption to value, in the order in which they stand at the bottom; unknown ones are absent."""
-    facts = {"time": f"{drawing.number(step.timestamp_us / 1e6, 1)} s", "tick": str(step.tick)}
+    elapsed_s = (step.timestamp_us - context.start_us) / 1e6
+    facts = {"time": f"{drawing.number(elapsed_s, 1)} s", "tick": str(step.tick)}
+    if context.log_name:
+        facts["log"] = context.log_name
     if context.map_name:
         facts["map"] = context.map_name
     if context.policy:

@@ -77,6 +77,15 @@ def bare_step() -> Step:
     return Step(0, 0, SensorFrame(0, {}, {}, None, None), None)
 
 
+def test_time_counts_from_the_beginning_of_a_recording() -> None:
+    step, since_us = full_step(), 1_317_042_145_000_000
+    recorded = replace(step, timestamp_us=step.timestamp_us + since_us)
+    wanted = compose(step, ViewContext(log_name="drive"))
+    assert (compose(recorded, ViewContext(log_name="drive", start_us=since_us)) == wanted).all()
+    assert (compose(recorded, ViewContext(log_name="drive")) != wanted).any()
+    assert (compose(step, ViewContext("drive")) != wanted).any()  # a log is no map
+
+
 @pytest.mark.parametrize("step", [full_step(), recorded_step(), silent_step(), bare_step()])
 @pytest.mark.parametrize(
     "context", [ViewContext(), ViewContext("a-map", "/x/" * 90, 2**62, None, -1234.5, (("off_road", "left " * 80),))]

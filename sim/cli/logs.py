@@ -14,7 +14,7 @@ app = typer.Typer(help="Look into sensor logs.", no_args_is_help=True)
 
 
 def replay(
-    logs: Annotated[list[Path], typer.Argument(help="Our .mcap logs, ROS 1 bags, ROS 2 bags (folder or file).")],
+    logs: Annotated[list[Path], typer.Argument(help="Our .mcap logs, ROS 1 and ROS 2 bags, drives of KITTI (folder).")],
     policy: Annotated[str | None, typer.Option(help="shipped, or the path of a checkpoint.")] = None,
     resimulate: Annotated[
         bool, typer.Option("--resimulate", help="Drive the simulator again and compare every sensor byte.")
@@ -48,7 +48,8 @@ def replay(
 
 @app.command("info")
 def logs_info(
-    log: Annotated[Path, typer.Argument(help="A log: .mcap, .bag, .db3 or a rosbag2 folder.")], as_json: Json = False
+    log: Annotated[Path, typer.Argument(help="A log: .mcap, .bag, .db3, a rosbag2 folder or a drive of KITTI.")],
+    as_json: Json = False,
 ) -> None:
     """What a log holds: topics, counts, duration, header, problems."""
     from sim.logs.reader import log_info

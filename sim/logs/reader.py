@@ -1,4 +1,4 @@
-"""Opens logs of any kind that we read, told apart by content: ours, other MCAP files, ROS 1 and ROS 2 bags.
+"""Opens logs of any kind that we read, told apart by content: ours, other MCAP files, ROS 1 and ROS 2 bags, drives of KITTI.
 
 Knows which reader reads what; knows nothing about how they do it.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.logs.bag_folder import BagFolder
+from sim.logs.kitti_raw import KittiRaw, is_kitti_raw
 from sim.logs.log import Log, LogError, LogSummary
 from sim.logs.mcap_file import MCAP_MAGIC, McapFile
 from sim.logs.mcap_source import McapSource
@@ -18,7 +19,10 @@ from sim.logs.recorded import MessageSource
 from sim.logs.recording import ReadOptions, open_recording
 from sim.logs.ros import ROS1_MAGIC, SQLITE_MAGIC, RosBag
 
-ALLOWED = "our .mcap logs, MCAP files with ROS or Foxglove messages, ROS 1 bags, and ROS 2 bags (folder, .db3 or .mcap)"
+ALLOWED = (
+    "our .mcap logs, MCAP files with ROS or Foxglove messages, ROS 1 bags, ROS 2 bags (folder, .db3 or .mcap), and the folders of "
+    "KITTI's raw drives"
+)
 
 
 def open_log(path: Path | str, options: ReadOptions | None = None) -> Log:
@@ -53,9 +57,12 @@ def open_log(path: Path | str, options: ReadOptions | None = None) -> Log:
 
 
 def _open_folder(path: Path, summary: LogSummary, options: ReadOptions) -> Log:
+    if is_kitti_raw(path):
+        return open_recording(path, KittiRaw(path, summary), summary, options)
     if not (path / "metadata.yaml").is_file():
         raise LogError(
-            f"folder {path} has no metadata.yaml, so it is no ROS 2 bag: give the file inside it, or {ALLOWED}"
+            f"folder {path} has no metadata.yaml, so it is no ROS 2 bag, and neither image_02/data nor velodyne_points/data, so it "
+            f"is no drive of KITTI: give the file inside it, or {ALLOWED}"
         )
     opened = ExitStack()
     try:
