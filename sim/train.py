@@ -169,8 +169,8 @@ def train(config: TrainConfig, out_dir: Path, resume: bool, console: Console) ->
     console.print(f"before: mean return {before['return']:.2f}, route completion {before['route_completion']:.3f}")
     after: dict[str, float] = {}
 
-    def evaluate(trained: ActorCritic) -> dict[str, float]:
-        after.update(judge(trained))
+    def evaluate(network: ActorCritic) -> dict[str, float]:
+        after.update(judge(network))
         return dict(after)
 
     result = train_ppo(
