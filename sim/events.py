@@ -51,9 +51,7 @@ def build_surroundings(ground: GroundRaster, scenery: Boxes) -> Surroundings:
 
     The raster is used as it is (it is large), everything else is the result's own memory.
     """
-    bottom = scenery.center[:, 2] - scenery.half_size[:, 2]
-    top = scenery.center[:, 2] + scenery.half_size[:, 2]
-    hit = np.flatnonzero((bottom < _LOW_SOLID_M) & (top > _FLAT_SOLID_M))
+    hit = _can_be_hit(scenery)
     solids = np.column_stack([scenery.center[hit, :2], scenery.yaw_rad[hit], scenery.half_size[hit, :2]])
     solids = np.ascontiguousarray(solids, np.float64)
     corner_info = np.array([ground.origin[0], ground.origin[1], ground.cell_m], np.float64)
@@ -82,6 +80,19 @@ def build_surroundings(ground: GroundRaster, scenery: Boxes) -> Surroundings:
     grid = np.array([corner[0], corner[1], columns, rows], np.float64)
     first = _first_of_thing(scenery.instance[hit])
     return Surroundings(drivable, corner_info, solids, first, start, member[order].astype(np.int32), grid)
+
+
+def _can_be_hit(scenery: Boxes) -> NDArray[np.intp]:
+    """Rows of the solids that a car can hit."""
+    bottom = scenery.center[:, 2] - scenery.half_size[:, 2]
+    top = scenery.center[:, 2] + scenery.half_size[:, 2]
+    return np.flatnonzero((bottom < _LOW_SOLID_M) & (top > _FLAT_SOLID_M))
+
+
+def first_solids(scenery: Boxes) -> dict[int, int]:
+    """Instance of each thing made of several solids to the first of them, as in `Surroundings.first`."""
+    instances, first = np.unique(scenery.instance[_can_be_hit(scenery)], return_index=True)
+    return {instance: k for instance, k in zip(instances.tolist(), first.tolist(), strict=True) if instance != 0}
 
 
 def _first_of_thing(instance: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -25,13 +25,13 @@ from perception.points import BevGrid
 from perception.sensors import SemanticClass
 from planning.policy import SignalState
 from sim.observation import ROUTE_RANGE_M, ego_vector
+from sim.parked import parked_vehicles
 from sim.roads.ground import GroundClass
 from sim.roads.roadside import FIRST_INSTANCE
 from sim.roads.scenery import stop_signs
 from sim.sensors.cast import FAR_M
 from sim.sensors.parts import SIGNAL_INSTANCE
 from sim.sensors.suite import SensorSuite
-from sim.solids import Boxes
 from sim.world import EGO, ActorKind, World
 
 FINER = (
@@ -236,31 +236,3 @@ class PerceptionLabeller:
         lane = np.column_stack([lateral, heading]).astype(np.float32)
         lane[np.abs(lateral) > FURTHEST_FROM_LANE_M] = np.nan
         return lane
-
-
-def parked_vehicles(scenery: Boxes) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Vehicles that are part of the scenery, each the smallest box along its heading around all its parts.
-
-    Returns: (N, len(BoxField)) float64, world frame, at rest, and their instances (N,) int64.
-    """
-    parts = np.flatnonzero(scenery.semantic == SemanticClass.VEHICLE)
-    instances = np.unique(scenery.instance[parts])
-    boxes = np.zeros((len(instances), len(BoxField)))
-    signs = np.array([(x, y) for x in (-1, 1) for y in (-1, 1)])
-    f = BoxField
-    for row, instance in zip(boxes, instances, strict=True):
-        mine = parts[scenery.instance[parts] == instance]
-        half, center = scenery.half_size[mine], scenery.center[mine]
-        yaw = scenery.yaw_rad[mine[np.argmax(half.prod(1))]]  # of its largest part: parts at the rear look backwards
-        turns = scenery.yaw_rad[mine] - yaw
-        c, s = np.cos(turns)[:, None], np.sin(turns)[:, None]
-        along, across = signs[None, :, 0] * half[:, :1], signs[None, :, 1] * half[:, 1:2]
-        heading = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
-        middle = center[:, :2] @ heading.T
-        corners = np.stack([c * along - s * across + middle[:, :1], s * along + c * across + middle[:, 1:]], -1)
-        low, high = corners.reshape(-1, 2).min(0), corners.reshape(-1, 2).max(0)
-        top = (center[:, 2] + half[:, 2]).max()
-        row[[f.X, f.Y]] = (low + high) / 2 @ heading
-        row[[f.LENGTH, f.WIDTH]] = high - low
-        row[[f.Z, f.HEIGHT, f.YAW]] = top / 2, top, yaw
-    return boxes, instances.astype(np.int64)

@@ -182,6 +182,11 @@ def compare_steps(
         last_tick = old.tick
         if old.standing is None:  # logs of version 1 did not hold it
             new = replace(new, standing=None)
+        elif old.standing.parked is None and new.standing is not None:  # nor those of version 3 who is parked ahead
+            standing = replace(
+                new.standing, parked=None, off_lanes=old.standing.off_lanes
+            )  # which was half a metre stricter
+            new = replace(new, standing=standing)
         if old.frame.gnss is None and old.frame.imu is None:  # nor those of version 2 what GNSS and IMU say
             new = replace(new, frame=replace(new.frame, gnss=None, imu=None))
         difference = _step_difference(old, new, image_sha256)

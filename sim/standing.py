@@ -14,12 +14,16 @@ from numpy.typing import NDArray
 from sim.events import SOLID_CELL_M, Surroundings, boxes_overlap, is_wrong_way
 from sim.lane_graph import GRID_CELL_M, LaneGraph, wrapped
 from sim.numba_setup import KERNEL
+from sim.parked import Parked
 from sim.roads.network import LaneControl
-from sim.step import Standing
+from sim.step import ParkedVehicle, Standing
 
 FURTHEST_OFF_M = 1.0
+BESIDE_LANES_M = 0.5  # that far beside a lane the ego is still in it: CARLA leaves room for the strip before the kerb
+AHEAD_S, AHEAD_STEP_S = 3.0, 0.1
 STOP_SIGN_RANGE_M = 40.0
 MOST_TOUCHED = 16
+MOST_PARKED = 16
 _ALIGNED = 0.5  # cosine of the angle within which a lane leads the ego's way
 _STOP = int(LaneControl.STOP)
 # Columns of what the kernel gives back.
@@ -109,6 +113,29 @@ def _list_touched(cars: NDArray[np.void], around: Surroundings, touched: NDArray
 
 
 @njit(**KERNEL)
+def _list_parked(me: np.void, boxes: NDArray[np.float64], listed: NDArray[np.int32]) -> int:
+    """Write which of the boxes (P, 5) the ego touches, or would within AHEAD_S going straight on; returns how many."""
+    count = 0
+    half_length, half_width = 0.5 * me.length, 0.5 * me.width
+    vx, vy = math.cos(me.yaw) * me.speed, math.sin(me.yaw) * me.speed
+    for k in range(len(boxes)):
+        box = boxes[k]
+        reach = AHEAD_S * abs(me.speed) + half_length + half_width + box[3] + box[4]
+        dx, dy = box[0] - me.x, box[1] - me.y
+        if count == len(listed) or dx * dx + dy * dy > reach * reach:
+            continue
+        for i in range(round(AHEAD_S / AHEAD_STEP_S) + 1):
+            t = i * AHEAD_STEP_S
+            if boxes_overlap(
+                me.x + vx * t, me.y + vy * t, me.yaw, half_length, half_width, box[0], box[1], box[2], box[3], box[4]
+            ):
+                listed[count] = k
+                count += 1
+                break
+    return count
+
+
+@njit(**KERNEL)
 def _stand(
     graph: LaneGraph,
     around: Surroundings,
@@ -138,7 +165,7 @@ def _stand(
         half = graph.lanes[lane].half_width
         out[_IN_JUNCTION] = 1.0 if graph.lanes[lane].junction >= 0 else 0.0
         out[_SEVERAL] = 1.0 if abs(offset) + across > half else 0.0
-        out[_OFF_LANES] = 1.0 if abs(offset) > half else 0.0
+        out[_OFF_LANES] = 1.0 if abs(offset) > half + BESIDE_LANES_M else 0.0
     out[_AGAINST] = 1.0 if is_wrong_way(me, graph) else 0.0
     out[_STOP_SIGN], out[_STOP_DISTANCE] = -1.0, np.inf
     for k in range(ego.at, ego.lanes):
@@ -159,10 +186,13 @@ def standing_of(
     route_lane: NDArray[np.int32],
     route_from: NDArray[np.float64],
     center_ahead_m: float,
+    parked: Parked,
 ) -> Standing:
     """The `Standing` of one ego: cars (A,) with the ego first, its `EGO` record and its route lanes."""
-    out, touched = np.zeros(10), np.zeros(MOST_TOUCHED, np.int32)
+    out, touched, listed = np.zeros(10), np.zeros(MOST_TOUCHED, np.int32), np.zeros(MOST_PARKED, np.int32)
     _stand(graph, around, cars, ego, route_lane, route_from, out, touched)
+    near = listed[: _list_parked(cars[0], parked.boxes, listed)]
+    places = zip(parked.thing[near].tolist(), parked.boxes[near].tolist(), strict=True)
     return Standing(
         length_m=float(cars[0]["length"]),
         width_m=float(cars[0]["width"]),
@@ -177,4 +207,8 @@ def standing_of(
         stop_sign=int(out[_STOP_SIGN]),
         stop_sign_distance_m=float(out[_STOP_DISTANCE]) if math.isfinite(out[_STOP_DISTANCE]) else None,
         touched=tuple(touched[: int(out[_TOUCHED])].tolist()),
+        parked=tuple(
+            ParkedVehicle(-(k + 1), x, y, yaw, 2.0 * half_length, 2.0 * half_width)
+            for k, (x, y, yaw, half_length, half_width) in places
+        ),
     )

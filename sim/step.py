@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,17 @@ class Actors:
     speed_mps: NDArray[np.float64]
 
 
+class ParkedVehicle(NamedTuple):
+    """A vehicle of the scenery: its number as in `Standing.touched`, and its box, world frame, m and rad."""
+
+    other: int
+    x_m: float
+    y_m: float
+    yaw_rad: float
+    length_m: float
+    width_m: float
+
+
 @dataclass(frozen=True)
 class Standing:
     """Where the ego stands among roads, rules and others at a tick: what scores need to know and no sensor says.
@@ -40,12 +51,13 @@ class Standing:
     length_m, width_m: of the ego's box; center_ahead_m: from the ego frame's origin forward to its centre.
     lane_offset_m: of the box's centre from the centre line of the nearest lane that leads its way, left positive; None where
         there is none within 3 m. in_junction: that lane leads through a junction. in_several_lanes: the box reaches beyond
-        that lane. off_lanes: the centre is outside it. against_flow: it is over a lane that leads the other way, and over none
-        that leads its own. speed_limit_mps: on the route.
+        that lane. off_lanes: the centre is over 0.5 m outside it. against_flow: it is over a lane that leads the other way,
+        and over none that leads its own. speed_limit_mps: on the route.
     off_drivable_m: distance of the furthest corner of the box from drivable ground, 0 to 1.
     stop_sign: number of the route's next junction lane behind a stop sign, or of the one under the front bumper, else -1;
         stop_sign_distance_m: from the front bumper to its line, negative behind it.
     touched: whom the box overlaps: the instance of an actor, or -(k + 1) for a static thing, k being its first solid.
+    parked: vehicles of the scenery that the box touches, or would within 3 s going straight on; None where unknown.
     """
 
     length_m: float
@@ -61,6 +73,7 @@ class Standing:
     stop_sign: int
     stop_sign_distance_m: float | None
     touched: tuple[int, ...]
+    parked: tuple[ParkedVehicle, ...] | None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Annotated, Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -21,6 +22,7 @@ from planning.policy import Situation
 from sim.dynamics import VehicleModel, VehiclePreset, as_record, vehicle_of
 from sim.events import build_surroundings
 from sim.lane_graph import build_lane_graph
+from sim.parked import Parked, parked_things
 from sim.playback.playback_arrays import PlaybackMode, no_playback, playback_arrays
 from sim.rerouting import WAY_BACK_M, plan_routes_anew, plan_shortest_routes
 from sim.roads.driving_map import DrivingMap
@@ -408,8 +410,12 @@ class World:
         hidden = self._hidden
         return standing_of(
             graph, around, hidden.cars[env], hidden.egos[env], hidden.route_lane[env], hidden.route_from[env],
-            float(self.state.rear_axle_m[env, EGO]),
+            float(self.state.rear_axle_m[env, EGO]), self._parked,
         )  # fmt: skip
+
+    @cached_property
+    def _parked(self) -> Parked:
+        return parked_things(self.map.scenery)
 
     def stages(self) -> NDArray[np.int8]:
         """(E, A) int8 how far each agent's script is: 0 waits for its trigger, 1 acts, 2 has acted; 0 without a script."""

@@ -10,7 +10,7 @@ from perception.geometry import rotation_from_euler, se3
 from perception.sensors import CameraCalibration, CameraFrame, EgoState, GnssFix, ImuSamples, LidarSweep, SensorFrame
 from planning.action import Action
 from sim.logs.log import ImageFormat, LogHeader
-from sim.step import Actors, Standing, Step
+from sim.step import Actors, ParkedVehicle, Standing, Step
 
 WIDTH_PX, HEIGHT_PX = 48, 24
 EGO_FROM_CAMERA = se3([[0, 0, 1], [-1, 0, 0], [0, -1, 0]], [1.2, 0.1, 1.6])
@@ -104,6 +104,7 @@ def _standing(tick: int) -> Standing:
         stop_sign=tick - 1,
         stop_sign_distance_m=None if tick == 0 else 7.5,
         touched=(3, -12) if tick % 4 else (),
+        parked=(ParkedVehicle(-12, 0.1 * tick, -3.5, 1.57, 4.25, 1.8),) if tick % 4 else (),
     )
 
 

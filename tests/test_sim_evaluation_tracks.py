@@ -26,9 +26,9 @@ from sim.logs.log import LogHeader
 from sim.logs.reader import open_log
 from sim.logs.writer import LogWriter
 from sim.roads.driving_map import DrivingMap
-from sim.step import Actors, Standing, Step
+from sim.step import Actors, ParkedVehicle, Standing, Step
 
-ROOMY = Standing(4.6, 1.86, 1.35, 0.0, 13.9, 0.0, False, False, False, False, -1, None, ())
+ROOMY = Standing(4.6, 1.86, 1.35, 0.0, 13.9, 0.0, False, False, False, False, -1, None, (), ())
 NOBODY = Actors(
     np.zeros(0, np.int32), np.zeros(0, np.int8), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros(0)
 )
@@ -195,6 +195,24 @@ def test_nuplan_counts_an_other_once_and_only_through_the_egos_fault() -> None:
     assert score_episode(innocent, innocent).nuplan.nc == 1.0
     post = track_of([step_at(0, 0.0, 5.0), step_at(1, 0.5, 5.0, touching(-4))])
     assert score_episode(post, post).nuplan.nc == 0.5
+
+
+def test_a_parked_car_is_a_vehicle_to_nuplan_and_navsim_and_a_thing_to_carla() -> None:
+    """It stands 20 m ahead and is hit after 1.6 s; until then it is what the ego would meet, and afterwards nobody is."""
+    parked = ParkedVehicle(-4, 20.0, 0.5, 0.1, 4.2, 1.8)
+    seen, hit = replace(ROOMY, parked=(parked,)), replace(ROOMY, parked=(parked,), touched=(-4,))
+    steps = [step_at(k, 1.0 * k, 10.0, hit if 16 <= k < 24 else seen) for k in range(60)]
+    track = track_of(steps)
+    assert track.ttc_s[:16] == pytest.approx(1.6 - 0.1 * np.arange(16), abs=0.11)
+    assert not np.isfinite(track.ttc_s[16:]).any()
+    assert track.pdm_ttc_s[15:17].tolist() == [pytest.approx(0.3), 0.0]
+    assert [(c.tick, c.other, c.kind, c.at_fault) for c in track.contacts] == [(16, -4, "vehicle", True)]
+    assert [i.kind for i in track.infractions] == ["collision_static"]
+    assert score_episode(track, cruise(60)).nuplan.nc == 0.0
+    beside = replace(seen, parked=(parked._replace(y_m=3.0),))
+    assert not np.isfinite(track_of([step_at(k, 1.0 * k, 10.0, beside) for k in range(15)]).ttc_s).any()
+    unknown = track_of([step_at(k, 1.0 * k, 10.0, replace(hit, parked=None)) for k in range(15)])
+    assert [c.kind for c in unknown.contacts] == ["static"]  # logs of version 3 do not say
 
 
 def test_a_collision_at_fault_is_a_time_to_collision_of_0() -> None:

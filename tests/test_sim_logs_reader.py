@@ -32,7 +32,7 @@ from sim.logs.unpack import MAX_UNPACKED_BYTES
 from sim.logs.writer import LogWriter
 from sim.replay import compare_steps
 from sim.replay_command import replay_logs
-from sim.step import Step
+from sim.step import ParkedVehicle, Step
 
 SAMPLE = Path(__file__).parent / "data" / "log-v1.mcap"
 FIX = (-67.06815373229, [0.29056491451634336, -1.5641198470124649, -0.9617679017183549])
@@ -104,6 +104,38 @@ def test_sample_of_version_3_reads() -> None:
         assert samples.timestamp_us.tolist() == list(range(110_000, 200_001, 10_000))
         assert samples.acceleration_mps2.shape == samples.angular_rate_radps.shape == (10, 3)
         assert log.summary.lines() == []
+
+
+def test_sample_of_version_4_reads() -> None:
+    """As that of version 3, and it says who is parked ahead."""
+    with open_log(SAMPLE.with_name("log-v4.mcap")) as log:
+        steps = list(log.steps())
+        assert log.header is not None
+        assert log.header.format_version == 4
+        first, last = steps[0].standing, steps[2].standing
+        assert first is not None
+        assert last is not None
+        assert first.parked == ()
+        assert last.parked == (ParkedVehicle(-12, 0.2, -3.5, 1.57, 4.25, 1.8),)
+        assert log.summary.lines() == []
+
+
+def test_a_log_of_version_3_is_compared_without_the_parked_and_with_its_own_edge_of_lanes() -> None:
+    with open_log(SAMPLE.with_name("log-v3.mcap")) as log:
+        old = list(log.steps())
+    with open_log(SAMPLE.with_name("log-v4.mcap")) as log:
+        new = list(log.steps())
+    assert [step.standing is None or step.standing.parked is None for step in old] == [True] * 3
+    assert compare_steps(old, new).equal
+    last = new[2].standing
+    assert last is not None
+    less_strict = [*new[:2], replace(new[2], standing=replace(last, off_lanes=not last.off_lanes))]
+    assert compare_steps(old, less_strict).equal
+    assert not compare_steps(new, less_strict).equal
+    moved = replace(last, parked=(ParkedVehicle(-12, 0.3, -3.5, 1.57, 4.25, 1.8),))
+    difference = compare_steps(new, [*new[:2], replace(new[2], standing=moved)]).first_difference
+    assert difference is not None
+    assert (difference.tick, difference.topic, difference.field) == (2, "/standing", "parked")
 
 
 def test_a_log_without_gnss_and_imu_is_compared_without_them() -> None:

@@ -12,7 +12,8 @@ from perception.points import BevGrid
 from perception.sensors import SemanticClass
 from sim.config import ConfigError
 from sim.labelled_frames import DrivenFrames, FramesConfig, jittered
-from sim.perception_labels import PerceptionLabeller, parked_vehicles
+from sim.parked import parked_vehicles
+from sim.perception_labels import PerceptionLabeller
 from sim.roads.driving_map import DrivingMap, GroundClass, load_map
 from sim.roads.map_xml import MapError
 from sim.roads.scenery import stop_signs

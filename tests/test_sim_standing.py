@@ -11,6 +11,7 @@ import pytest
 from planning.route_follower import RouteFollower
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.events import _first_of_thing, boxes_overlap
+from sim.parked import parked_things
 from sim.roads.driving_map import DrivingMap
 from sim.roads.network import LaneControl
 from sim.step import Step
@@ -82,6 +83,62 @@ def test_turned_round_it_is_against_the_flow(town: DrivingMap) -> None:
     standing = batch.world.standing(0)
     assert standing.against_flow
     assert standing.off_lanes
+
+
+@pytest.mark.parametrize(("right_m", "off"), [(2.0, False), (2.6, True)])
+def test_half_a_metre_beside_the_lane_is_still_in_it(town: DrivingMap, right_m: float, off: bool) -> None:
+    batch = alone(town)
+    moved(batch, -right_m)
+    standing = batch.world.standing(0)
+    half = float(batch.world._fixed[0].lanes["half_width"][batch.world._hidden.route_lane[0, 0]])
+    assert half < 2.0 < half + 0.5 < 2.6
+    assert standing.off_lanes is off
+    assert standing.in_several_lanes
+
+
+def put(batch: DriveBatch, x: float, y: float, yaw: float, speed: float) -> None:
+    state, car = batch.world.state, batch.world._hidden.cars[0, 0]
+    state.x_m[0, 0], state.y_m[0, 0], state.yaw_rad[0, 0] = car["x"], car["y"], car["yaw"] = x, y, yaw
+    car["speed"] = speed
+
+
+def test_parked_are_those_that_the_ego_would_meet_going_straight_on(town: DrivingMap) -> None:
+    batch = alone(town)
+    thing, boxes = parked_things(town.scenery)
+    assert len(boxes) > 50
+    rng, met = np.random.default_rng(0), 0
+    for k in rng.integers(0, len(boxes), 12):
+        yaw, away_m, speed = rng.uniform(-math.pi, math.pi), rng.uniform(6.0, 40.0), rng.uniform(2.0, 14.0)
+        x, y = boxes[k, 0] - away_m * math.cos(yaw), boxes[k, 1] - away_m * math.sin(yaw)
+        put(batch, x, y, yaw, speed)
+        wanted = {
+            -(int(thing[j]) + 1)
+            for j, box in enumerate(boxes)
+            for t in np.arange(31) * 0.1
+            if boxes_overlap(
+                x + speed * t * math.cos(yaw), y + speed * t * math.sin(yaw), yaw, 2.3, 0.93, *box.tolist()
+            )
+        }
+        found = batch.world.standing(0).parked
+        assert found is not None
+        assert {vehicle.other for vehicle in found} == wanted
+        met += len(wanted)
+        assert bool(wanted) or away_m > 3 * speed - 3.0
+    assert met > 5
+
+
+def test_a_parked_car_that_is_touched_is_among_the_parked(town: DrivingMap) -> None:
+    batch = alone(town)
+    thing, boxes = parked_things(town.scenery)
+    put(batch, *boxes[7, :3].tolist(), 0.0)
+    standing = batch.world.standing(0)
+    other = -(int(thing[7]) + 1)
+    assert other in standing.touched
+    assert standing.parked is not None
+    (found,) = (vehicle for vehicle in standing.parked if vehicle.other == other)
+    assert found[1:] == pytest.approx((*boxes[7, :3], 2 * boxes[7, 3], 2 * boxes[7, 4]))
+    batch.reset(np.ones(1, np.bool_), np.array([5], np.uint64), np.zeros(1, np.int64))
+    assert batch.world.standing(0).parked == ()  # stands on its lane
 
 
 def test_touched_are_those_whose_boxes_overlap(town: DrivingMap) -> None:

@@ -19,6 +19,7 @@ from sim.evaluation.track import DT_S, Track
 from sim.evaluation.track_observer import track_of
 from sim.events import build_surroundings
 from sim.lane_graph import build_lane_graph
+from sim.parked import NOBODY_PARKED
 from sim.playback.playback_arrays import GOAL_SHARE
 from sim.playback.recorded_scene import RecordedScene
 from sim.playback.scene_roads import route_lane
@@ -146,7 +147,9 @@ class _Stander:
             cars[name] = np.concatenate([getattr(ego, column)[:, tick], getattr(others, column)[:, tick]])
         cars["active"] = np.concatenate([[True], others.present[:, tick]])
         ahead = REAR_AXLE_SHARE * float(ego.size_m[0, 0])
-        return standing_of(self._graph, self._around, cars, self._route[0], self._lane, self._from, ahead)
+        return standing_of(
+            self._graph, self._around, cars, self._route[0], self._lane, self._from, ahead, NOBODY_PARKED
+        )
 
 
 def _rear_axle_pose(scene: RecordedScene, tick: int) -> F64:

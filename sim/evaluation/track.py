@@ -19,7 +19,7 @@ DT_S = 0.1
 
 @dataclass(frozen=True)
 class Contact:
-    """The tick at which the ego's box begins to overlap another's. kind: vehicle, pedestrian or static."""
+    """The tick at which the ego's box begins to overlap another's. kind: vehicle (a parked one too), pedestrian or static."""
 
     tick: int
     other: int

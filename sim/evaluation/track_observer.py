@@ -68,14 +68,23 @@ class TrackObserver:
         box = np.array([x, y, yaw, 0.5 * standing.length_m, 0.5 * standing.width_m])
         rear_axle = pose[:2, 3].copy()
         others = _boxes(actors)
+        parked = _parked_boxes(standing)
         strayed = standing.in_several_lanes or standing.off_lanes or standing.off_drivable_m > 0.0
-        not_before = self._never_hit(actors)
+        not_before = self._never_hit(actors, standing)
         self._note_contacts(step, box, ego.speed_mps, rear_axle, others, actors, standing, strayed)
         self._note_events(step, standing, x, y, ego.speed_mps)
         # nuPlan leaves out whoever was hit up to now; NAVSIM looks 0 s ahead too, so there whoever is hit now counts.
         ttc, pdm_ttc = (
-            least_meeting_time(box, ego.speed_mps, rear_axle, others, free, strayed or standing.in_junction, times)
-            for free, times in ((self._never_hit(actors), _TIMES), (not_before, _PDM_TIMES))
+            least_meeting_time(
+                box,
+                ego.speed_mps,
+                rear_axle,
+                np.concatenate([others, parked]),
+                free,
+                strayed or standing.in_junction,
+                times,
+            )
+            for free, times in ((self._never_hit(actors, standing), _TIMES), (not_before, _PDM_TIMES))
         )
         offset = np.nan if standing.lane_offset_m is None else standing.lane_offset_m
         self._rows.append((
@@ -109,9 +118,11 @@ class TrackObserver:
             infractions=tuple(self._infractions),
         )
 
-    def _never_hit(self, actors: Actors) -> NDArray[np.bool_]:
-        """(M,) which actors the ego has not touched so far."""
-        return ~np.isin(actors.instance, np.fromiter(self._collided, np.int32, len(self._collided)))
+    def _never_hit(self, actors: Actors, standing: Standing) -> NDArray[np.bool_]:
+        """(M + P,) which actors and parked vehicles the ego has not touched so far."""
+        parked = np.array([vehicle.other for vehicle in standing.parked or ()], np.int32)
+        known = np.fromiter(self._collided, np.int32, len(self._collided))
+        return ~np.isin(np.concatenate([actors.instance, parked]), known)
 
     def _note_contacts(
         self,
@@ -128,6 +139,7 @@ class TrackObserver:
         if self._last_hit_at is not None and math.dist((x, y), self._last_hit_at) > SAME_COLLISION_M:
             self._last_hit_at = None
         row_of = {int(instance): k for k, instance in enumerate(actors.instance.tolist())}
+        parked = {vehicle.other for vehicle in standing.parked or ()}
         for other in standing.touched:
             row = row_of.get(other)
             if row is None:
@@ -136,7 +148,7 @@ class TrackObserver:
                 kind = _kind_name(int(actors.kind[row]))
                 fault = is_at_fault(box, speed_mps, rear_axle, others[row], strayed)
             if other not in self._touching:
-                self._contacts.append(Contact(step.tick, other, kind, fault))
+                self._contacts.append(Contact(step.tick, other, "vehicle" if other in parked else kind, fault))
             self._collided.add(other)
             if speed_mps < SLOWEST_COLLISION_MPS:
                 continue
@@ -202,6 +214,12 @@ def _boxes(actors: Actors) -> NDArray[np.float64]:
     half = 0.5 * actors.size
     columns = (actors.center[:, 0], actors.center[:, 1], actors.yaw_rad, half[:, 0], half[:, 1], actors.speed_mps)
     return np.ascontiguousarray(np.column_stack(columns), np.float64)
+
+
+def _parked_boxes(standing: Standing) -> NDArray[np.float64]:
+    """(P, 6) as `_boxes`, at rest."""
+    boxes = np.array([vehicle[1:] for vehicle in standing.parked or ()], np.float64).reshape(-1, 5)
+    return np.column_stack([boxes[:, :3], 0.5 * boxes[:, 3:], np.zeros(len(boxes))])
 
 
 def _traffic_speed(x: float, y: float, actors: Actors) -> float:

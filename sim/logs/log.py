@@ -18,8 +18,8 @@ from typing import Literal, Self
 
 from sim.step import Step
 
-FORMAT_VERSION = 3
-READ_VERSIONS = (1, 2, 3)
+FORMAT_VERSION = 4
+READ_VERSIONS = (1, 2, 3, 4)
 RECORDED_LIBRARIES = ("numba", "llvmlite", "numpy", "opencv-python-headless", "foxglove-sdk")
 
 ImageFormat = Literal["png", "jpeg"]

@@ -19,7 +19,7 @@ from planning.action import Action
 from sim.logs.log import Log, LogHeader, LogSummary, TopicInfo
 from sim.logs.mcap_file import McapFile, McapMessage
 from sim.logs.pictures import decode_picture
-from sim.step import Actors, Standing, Step
+from sim.step import Actors, ParkedVehicle, Standing, Step
 
 METADATA_NAME = "automedon"
 NET_XML_NAME = "road_network.net.xml"
@@ -228,7 +228,13 @@ def _standing(fields: Mapping[str, Any]) -> Standing:
         stop_sign=int(fields["stop_sign"]),
         stop_sign_distance_m=_number(fields["stop_sign_distance_m"]),
         touched=tuple(int(other) for other in fields["touched"]),
+        parked=tuple(_parked(*values) for values in fields["parked"]) if "parked" in fields else None,
     )
+
+
+def _parked(other: Any, *box: Any) -> ParkedVehicle:
+    x_m, y_m, yaw_rad, length_m, width_m = map(float, box)
+    return ParkedVehicle(int(other), x_m, y_m, yaw_rad, length_m, width_m)
 
 
 def _sweep(cloud: Any, ego_from_lidar: NDArray[np.float64], timestamp_us: int) -> LidarSweep:

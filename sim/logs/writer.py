@@ -239,7 +239,9 @@ def _json_parts(step: Step) -> dict[str, dict[str, Any]]:
     if step.signals is not None:
         parts["/signals"] = {"states": step.signals.tolist()}
     if step.standing is not None:
-        parts["/standing"] = asdict(step.standing)
+        standing = {name: value for name, value in asdict(step.standing).items() if name != "parked"}
+        parked = {} if step.standing.parked is None else {"parked": [list(vehicle) for vehicle in step.standing.parked]}
+        parts["/standing"] = standing | parked
     return parts
 
 
