@@ -28,6 +28,7 @@ MARGIN_M = 0.7  # between a vehicle that stops and the crosswalk, beyond what it
 LOOK_M = 70.0
 HASTE = 1.15  # on the road people walk a little faster
 KEEP_ASIDE_M = 0.4  # to the side on which vehicles drive
+STEP_ASIDE_MPS = 0.6  # who turns into another way, or round, gets to its side of it so fast
 FOLLOW_M = 0.8
 YIELD_BRAKE_MPS2 = 2.5  # a walker steps out if vehicles need no harder braking than that
 CAREFUL_BRAKE_MPS2 = 2.0  # of the ego, whose driver may not be looking
@@ -232,6 +233,17 @@ def _arrive(walk: WalkGraph, walker: np.void, seed: np.uint64, episode: int, age
 
 
 @njit(**INNER)
+def _walk_to_place(walk: WalkGraph, walker: np.void, car: np.void) -> None:
+    """Bring the box to where the walker is on its way, little by little where that place has jumped to another side."""
+    x, y = car.x, car.y
+    _place(walk, walker, car)
+    dx, dy = car.x - x, car.y - y
+    away, most = math.sqrt(dx * dx + dy * dy), (car.speed + STEP_ASIDE_MPS) * TICK_S
+    if away > most:
+        car.x, car.y = x + dx * most / away, y + dy * most / away
+
+
+@njit(**INNER)
 def move_walkers(
     graph: LaneGraph,
     walk: WalkGraph,
@@ -278,7 +290,7 @@ def move_walkers(
                 _arrive(walk, walker, seed, episode, first + n)
         if walker.state == WAITING:
             car.speed = 0.0
-        _place(walk, walker, car)
+        _walk_to_place(walk, walker, car)
 
 
 @njit(**INNER)
