@@ -342,7 +342,7 @@ def test_rows_are_counted_before_they_are_unpacked(argoverse: Path, monkeypatch:
     def read_table(*_: Any, **__: Any) -> None:
         raise AssertionError("the file was unpacked")
 
-    monkeypatch.setattr("sim.playback.argoverse2.MAX_ROWS", 10)
+    monkeypatch.setattr("sim.feather.MAX_ROWS", 10)
     monkeypatch.setattr("pyarrow.feather.read_table", read_table)
     with pytest.raises(RecordingError, match=rf"city_SE3_egovehicle\.feather: {TICKS} rows; 1 to 10 are read"):
         read_argoverse2(argoverse)

@@ -14,7 +14,9 @@ app = typer.Typer(help="Look into sensor logs.", no_args_is_help=True)
 
 
 def replay(
-    logs: Annotated[list[Path], typer.Argument(help="Our .mcap logs, ROS 1 and ROS 2 bags, drives of KITTI (folder).")],
+    logs: Annotated[
+        list[Path], typer.Argument(help="Our .mcap logs, ROS 1 and ROS 2 bags, drives of KITTI or Argoverse 2.")
+    ],
     policy: Annotated[str | None, typer.Option(help="shipped, or the path of a checkpoint.")] = None,
     resimulate: Annotated[
         bool, typer.Option("--resimulate", help="Drive the simulator again and compare every sensor byte.")
@@ -48,7 +50,9 @@ def replay(
 
 @app.command("info")
 def logs_info(
-    log: Annotated[Path, typer.Argument(help="A log: .mcap, .bag, .db3, a rosbag2 folder or a drive of KITTI.")],
+    log: Annotated[
+        Path, typer.Argument(help="A log: .mcap, .bag, .db3, a rosbag2 folder, a drive of KITTI or Argoverse 2.")
+    ],
     as_json: Json = False,
 ) -> None:
     """What a log holds: topics, counts, duration, header, problems."""

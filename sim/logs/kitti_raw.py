@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -18,32 +18,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception.geometry import inverse, require_rigid, rotation_from_euler, se3
-from sim.logs.log import LogError, LogSummary, TopicInfo
-from sim.logs.pictures import PictureError, decode_picture, picture_size
+from sim.logs.file_source import FileSource, picture_of_file
+from sim.logs.log import LogError, LogSummary
+from sim.logs.pictures import PictureError, picture_size
 from sim.logs.recorded import (
     MessageError,
     RawMessage,
-    Recorded,
     RecordedCalibration,
     RecordedCloud,
     RecordedOdometry,
-    RecordedPicture,
     RecordedTransform,
     RecordedTransforms,
-    Role,
 )
 
 CAMERAS = ("image_00", "image_01", "image_02", "image_03")
-VELODYNE, OXTS, TRANSFORMS = "velodyne_points", "oxts", "calibration"
+VELODYNE, OXTS = "velodyne_points", "oxts"
 PERIOD_US = 100_000  # of synchronised drives, where no times are given
 # The Velodyne over the middle of the rear axle's place on the ground; the drawing of the setup on the dataset's page.
 BASE_FROM_VELODYNE = se3(np.eye(3), [0.76, 0.0, 1.73])
 EARTH_RADIUS_M = 6_378_137.0  # WGS 84, equator
-MAX_TEXT_BYTES, MAX_PACKET_BYTES, MAX_FILE_BYTES = 1 << 22, 1 << 16, 1 << 26
+MAX_TEXT_BYTES, MAX_PACKET_BYTES = 1 << 22, 1 << 16
 # Of the 30 numbers of a line of OXTS: where it is, how it is turned, its speed forward and how fast it turns to the left.
 LATITUDE, LONGITUDE, ALTITUDE, ROLL, PITCH, YAW, FORWARD_MPS, TURNING_RADPS, OXTS_NUMBERS = 0, 1, 2, 3, 4, 5, 8, 22, 30
 MAX_LATITUDE_DEG = 85.0  # Mercator's northings grow beyond all bounds at the poles
-TEXT_SWEEP = "KITTI Velodyne sweep, as text"
+CALIBRATION, TEXT_SWEEP = "KITTI calibration", "KITTI Velodyne sweep, as text"
 # What files of a sensor are and how their names end; the first of which there are some.
 _PICTURES = (("KITTI picture", (".png", ".jpg", ".jpeg")),)
 _KINDS = {
@@ -58,8 +56,8 @@ def is_kitti_raw(folder: Path) -> bool:
     return any((folder / name / "data").is_dir() for name in (*CAMERAS, VELODYNE))
 
 
-class KittiRaw:
-    """A drive as a `MessageSource`, synchronised (rectified pictures) or not; the folder of the day, above it, has the calibration.
+class KittiRaw(FileSource):
+    """A drive, synchronised (rectified pictures) or not; the folder of the day, above it, has the calibration.
 
     Frames: `base_link` on the ground under the rear axle, `velodyne`, `imu` and the cameras.
 
@@ -67,12 +65,9 @@ class KittiRaw:
         LogError: a folder cannot be listed, or a calibration or list of times is damaged.
     """
 
-    kind = "KITTI raw drive"
-
     def __init__(self, path: Path, summary: LogSummary) -> None:
-        self._path, self._summary = path, summary
-        self._files: dict[str, list[tuple[int, Path]]] = {}  # of a topic, by time
-        self._fixed: dict[str, Recorded] = {}  # what calibration files say, by topic
+        super().__init__("KITTI raw drive", summary)
+        self._path = path
         self._origin: tuple[float, float, float] | None = None
         names = [name for name in (*CAMERAS, VELODYNE, OXTS) if (path / name / "data").is_dir()]
         untimed = [name for name in names if not (path / name / "timestamps.txt").is_file()]
@@ -80,50 +75,25 @@ class KittiRaw:
             summary.warn(
                 f"{path}: no timestamps.txt in {', '.join(untimed)}, so all is taken for synchronised, at 10 Hz from time 0 on"
             )
-        self.topics: dict[str, TopicInfo] = {}
+        there: dict[str, Path] = {}  # the first file of each sensor that has some
         for name in names:
             kind, files = self._timed(name, with_times=not untimed)
-            self._files[_topic(name)] = files
-            self.topics[_topic(name)] = TopicInfo(kind, len(files))
-        self._fixed[_topic(TRANSFORMS)] = RecordedTransforms((*self._mountings(), *self._calibrate()))
-        self.topics |= {topic: TopicInfo("KITTI calibration", 1) for topic in self._fixed}
-        times = [time_us for files in self._files.values() for time_us, _ in files] or [0]
-        self.span_us = min(times), max(times)
-
-    def role(self, topic: str) -> Role | None:
-        if topic in self._fixed:
-            return "transforms" if topic == _topic(TRANSFORMS) else "calibration"
-        return "lidar" if topic == _topic(VELODYNE) else "odometry" if topic == _topic(OXTS) else "camera"
-
-    def messages(self, topics: Collection[str]) -> Iterator[RawMessage]:
-        for topic in sorted(set(topics) & set(self._fixed)):
-            yield RawMessage(topic, self.topics[topic].type, self.span_us[0], b"")
-        files = [(time_us, topic, path) for topic in topics for time_us, path in self._files.get(topic, [])]
-        for time_us, topic, path in sorted(files):
-            most = MAX_PACKET_BYTES if topic == _topic(OXTS) else MAX_FILE_BYTES
-            try:
-                if path.stat().st_size > most:
-                    self._summary.skip(topic, f"file of more than {most >> 10} kB")
-                    continue
-                data = path.read_bytes()
-            except OSError as error:
-                self._summary.skip(topic, f"file that cannot be read ({error.strerror})")
-                continue
-            yield RawMessage(topic, self.topics[topic].type, time_us, data)
-
-    def decode(self, message: RawMessage) -> Recorded:
-        if message.topic in self._fixed:
-            return self._fixed[message.topic]
-        match self.role(message.topic):
-            case "odometry":
-                return self._odometry(message)
-            case "lidar":
-                return _cloud(message)
-            case _:
-                return _picture(message)
-
-    def close(self) -> None:
-        """Nothing is open between messages."""
+            topic = f"/{name}/data"
+            match name:
+                case "velodyne_points":
+                    self.add_files(topic, "lidar", kind, files, _cloud)
+                case "oxts":
+                    self.add_files(topic, "odometry", kind, files, self._odometry, MAX_PACKET_BYTES)
+                case _:
+                    self.add_files(topic, "camera", kind, files, picture_of_file)
+            if files:
+                there[name] = files[0][1]
+        transforms = [_fixed_transform("base_link", "velodyne", BASE_FROM_VELODYNE)]
+        if OXTS in there and (numbers := self._calibration_file("calib_imu_to_velo.txt")) is not None:
+            transforms.append(_fixed_transform("velodyne", "imu", numbers.pose("R", "T")))
+        transforms += self._calibrate({name: file for name, file in there.items() if name in CAMERAS})
+        start_us = self.span_us[0]
+        self.add_known("/calibration", "transforms", CALIBRATION, [(start_us, RecordedTransforms(tuple(transforms)))])
 
     def _timed(self, name: str, *, with_times: bool) -> tuple[str, list[tuple[int, Path]]]:
         """What the files of a sensor are, and those with their times; a sweep's is its end, where it is given."""
@@ -140,30 +110,22 @@ class KittiRaw:
         times_us = _times_us(ends if name == VELODYNE and ends.is_file() else folder / "timestamps.txt")
         timed = [(times_us[int(file.stem)], file) for file in files if int(file.stem) < len(times_us)]
         if len(timed) < len(files):
-            self._summary.skip(_topic(name), "file without a line in the list of times", len(files) - len(timed))
+            self._summary.skip(f"/{name}/data", "file without a line in the list of times", len(files) - len(timed))
         return kind, timed
 
-    def _mountings(self) -> list[RecordedTransform]:
-        """base_link, velodyne and imu."""
-        mounted = [_fixed_transform("base_link", "velodyne", BASE_FROM_VELODYNE)]
-        if self._files.get(_topic(OXTS)) and (numbers := self._calibration_file("calib_imu_to_velo.txt")) is not None:
-            mounted.append(_fixed_transform("velodyne", "imu", numbers.pose("R", "T")))
-        return mounted
-
-    def _calibrate(self) -> list[RecordedTransform]:
-        """Fill `_fixed` with the calibration of each camera; where they are mounted."""
-        names = [name for name in CAMERAS if self._files.get(_topic(name))]
+    def _calibrate(self, pictures: Mapping[str, Path]) -> list[RecordedTransform]:
+        """Add the calibrations of the cameras, of each of which one picture is given; where they are mounted."""
         velodyne, cameras = (
-            self._calibration_file(file) if names else None
+            self._calibration_file(file) if pictures else None
             for file in ("calib_velo_to_cam.txt", "calib_cam_to_cam.txt")
         )
         if velodyne is None or cameras is None:
             return []
         camera0_from_velodyne = velodyne.pose("R", "T")
         mounted = []
-        for name in names:
+        for name, picture in pictures.items():
             number = name.removeprefix("image_")
-            size = self._picture_size(self._files[_topic(name)][0][1])
+            size = _picture_size(picture)
             taken = cameras.size(f"S_{number}")
             if size == taken and taken != cameras.size(f"S_rect_{number}"):
                 intrinsics, lens = cameras.array(f"K_{number}", (3, 3)), cameras.array(f"D_{number}", (5,))
@@ -180,7 +142,7 @@ class KittiRaw:
                 rectified = se3(cameras.rotation("R_rect_00"), np.zeros(3))
                 camera_from_velodyne = camera_from_rectified @ rectified @ camera0_from_velodyne
             mounted.append(_fixed_transform("velodyne", name, inverse(camera_from_velodyne)))
-            self._fixed[f"/{name}/calibration"] = calibration
+            self.add_known(f"/{name}/calibration", "calibration", CALIBRATION, [(self.span_us[0], calibration)])
         return mounted
 
     def _calibration_file(self, name: str) -> _Numbers | None:
@@ -189,13 +151,6 @@ class KittiRaw:
                 return _Numbers.of(folder / name)
         self._summary.warn(f"{self._path}: there is no {name} in the folder above, nor in it")
         return None
-
-    def _picture_size(self, file: Path) -> tuple[int, int] | None:
-        try:
-            with file.open("rb") as opened:
-                return picture_size(opened.read(1 << 16))
-        except (OSError, PictureError):
-            return None
 
     def _odometry(self, message: RawMessage) -> RecordedOdometry:
         """One packet: where the IMU is, east, north and up of the first that decodes (Mercator, as in the development kit)."""
@@ -265,12 +220,16 @@ class _Numbers(NamedTuple):
         return se3(self.rotation(rotation), self.array(translation, (3,)))
 
 
-def _topic(name: str) -> str:
-    return f"/{name}/data"
-
-
 def _fixed_transform(parent: str, child: str, parent_from_child: NDArray[np.float64]) -> RecordedTransform:
     return RecordedTransform(parent, child, 0, parent_from_child)
+
+
+def _picture_size(file: Path) -> tuple[int, int] | None:
+    try:
+        with file.open("rb") as opened:
+            return picture_size(opened.read(1 << 16))
+    except (OSError, PictureError):
+        return None
 
 
 def _mercator(latitude_deg: float) -> float:
@@ -298,16 +257,6 @@ def _times_us(path: Path) -> list[int]:
             raise LogError(f"{path}, line {number}: {line.strip()[:40]!r} is no time") from None
         times.append((time - _EPOCH) // timedelta(microseconds=1))
     return times
-
-
-def _picture(message: RawMessage) -> RecordedPicture:
-    def pixels(width_px: int, height_px: int) -> NDArray[np.uint8]:
-        try:
-            return decode_picture(message.data, width_px, height_px)
-        except PictureError as error:
-            raise MessageError(str(error)) from None
-
-    return RecordedPicture(message.topic.split("/")[1], message.time_us, pixels)
 
 
 def _cloud(message: RawMessage) -> RecordedCloud:

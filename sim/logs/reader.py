@@ -1,4 +1,4 @@
-"""Opens logs of any kind that we read, told apart by content: ours, other MCAP files, ROS 1 and ROS 2 bags, drives of KITTI.
+"""Opens logs of any kind that we read, told apart by content: ours, other MCAP files, ROS 1 and ROS 2 bags, data sets.
 
 Knows which reader reads what; knows nothing about how they do it.
 """
@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from sim.logs.argoverse2_sensors import Argoverse2Sensors, is_argoverse2_sensors
 from sim.logs.bag_folder import BagFolder
 from sim.logs.kitti_raw import KittiRaw, is_kitti_raw
 from sim.logs.log import Log, LogError, LogSummary
@@ -21,7 +22,7 @@ from sim.logs.ros import ROS1_MAGIC, SQLITE_MAGIC, RosBag
 
 ALLOWED = (
     "our .mcap logs, MCAP files with ROS or Foxglove messages, ROS 1 bags, ROS 2 bags (folder, .db3 or .mcap), and the folders of "
-    "KITTI's raw drives"
+    "KITTI's raw drives and of Argoverse 2's sensor logs"
 )
 
 
@@ -59,10 +60,12 @@ def open_log(path: Path | str, options: ReadOptions | None = None) -> Log:
 def _open_folder(path: Path, summary: LogSummary, options: ReadOptions) -> Log:
     if is_kitti_raw(path):
         return open_recording(path, KittiRaw(path, summary), summary, options)
+    if is_argoverse2_sensors(path):
+        return open_recording(path, Argoverse2Sensors(path, summary), summary, options)
     if not (path / "metadata.yaml").is_file():
         raise LogError(
-            f"folder {path} has no metadata.yaml, so it is no ROS 2 bag, and neither image_02/data nor velodyne_points/data, so it "
-            f"is no drive of KITTI: give the file inside it, or {ALLOWED}"
+            f"folder {path} is no ROS 2 bag (no metadata.yaml), no drive of KITTI (no image_02/data, no velodyne_points/data) and "
+            f"no log of Argoverse 2 (no sensors/lidar): give the file inside it, or {ALLOWED}"
         )
     opened = ExitStack()
     try:

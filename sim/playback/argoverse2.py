@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from sim.feather import feather_columns
 from sim.playback.recorded_scene import (
     FARTHEST_M,
     FURTHEST_COORDINATE_M,
@@ -39,7 +40,6 @@ I64 = NDArray[np.int64]
 
 BOXES_FILE, POSES_FILE = "annotations.feather", "city_SE3_egovehicle.feather"
 MAX_FILE_BYTES = 100_000_000
-MAX_ROWS = 2_000_000
 MAX_TRACKS = 20_000
 TICK_NS = 100_000_000
 LONGEST_STEP_NS = 250_000_000  # between two boxes of one actor; more is a gap
@@ -149,21 +149,11 @@ def _checked_size(path: Path) -> None:
 
 def _read_columns(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     """Columns of a feather file, numbers finite."""
-    import pyarrow  # takes a quarter of a second, which only who opens such a log should pay
-    from pyarrow import dataset, feather
-
     _checked_size(path)
     try:
-        # Heads alone say how many rows there are: a few bytes may hold gigabytes.
-        rows = dataset.dataset(path, format="feather").count_rows()
-        if rows > MAX_ROWS or rows == 0:
-            raise RecordingError(f"{path}: {rows} rows; 1 to {MAX_ROWS} are read")
-        table = feather.read_table(path, columns=list(names), memory_map=False)
-        columns = {name: table[name].to_numpy() for name in names}
-    except (pyarrow.ArrowException, OSError, ValueError, KeyError, MemoryError) as error:
-        if isinstance(error, RecordingError):
-            raise
-        raise RecordingError(f"{path}: no feather file of an Argoverse 2 log ({_line(error)})") from None
+        columns = feather_columns(path, names)
+    except ValueError as error:
+        raise RecordingError(f"{path}: {error}") from None
     for name, values in columns.items():
         if name in ("track_uuid", "category"):
             columns[name] = np.array([str(v)[:64] for v in values])
@@ -173,10 +163,6 @@ def _read_columns(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]
         elif values.dtype.kind != "f" or not np.isfinite(values).all() or np.abs(values).max() > FURTHEST_COORDINATE_M:
             raise RecordingError(f"{path}: column {name} holds what is no finite number in reach; download it again")
     return columns
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def _read_poses(path: Path) -> _Poses:
