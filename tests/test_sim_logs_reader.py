@@ -377,6 +377,31 @@ def test_chunk_of_too_many_messages_is_damaged(tmp_path: Path, monkeypatch: pyte
     assert "more than 10 messages" in summary.lines()[0]
 
 
+def test_a_chunk_without_messages_says_nothing_about_time(tmp_path: Path) -> None:
+    """Its head says 0, as the format asks for; that of a message at 0 says so too."""
+
+    def span_us(*times_ns: int) -> tuple[int, int]:
+        path = tmp_path / "a.mcap"
+        with path.open("wb") as stream:
+            writer = Writer(stream, chunk_size=1)
+            writer.start()
+            channel = writer.register_channel("/t", "json", writer.register_schema("s", "jsonschema", b"{}"))
+            for time_ns in times_ns:
+                writer.add_message(channel, time_ns, b"{}", time_ns)
+            writer.finish()
+        data = path.read_bytes()
+        head_end = len(MCAP_MAGIC) + 9 + struct.unpack_from("<Q", data, len(MCAP_MAGIC) + 1)[0]
+        empty = struct.pack("<QQQIIQ", 0, 0, 0, 0, 0, 0)  # times, size, checksum, compression "", no records
+        path.write_bytes(data[:head_end] + struct.pack("<BQ", 6, len(empty)) + empty + data[head_end:])
+        file = McapFile(path, LogSummary())
+        assert [message.time_ns for message in file.messages()] == list(times_ns)
+        file.close()
+        return file.span_us
+
+    assert span_us(10**18, 10**18 + 5000) == (10**15, 10**15 + 5)
+    assert span_us(0, 5000) == (0, 5)
+
+
 @pytest.mark.parametrize("compression", list(CompressionType))
 def test_messages_come_in_order_of_time_whatever_the_order_in_the_file(
     tmp_path: Path, compression: CompressionType

@@ -164,7 +164,9 @@ class McapFile:
         match opcode:
             case Opcode.CHUNK:
                 start_ns, end_ns, _, _, _ = CHUNK_HEAD.unpack(self._read(body, CHUNK_HEAD.size))
-                self._blocks.append(_Block(body, length, start_ns, end_ns, True))
+                block = _Block(body, length, start_ns, end_ns, True)
+                if end_ns > 0 or self._read_block(block):  # one without messages has the time 0, which is no time
+                    self._blocks.append(block)
             case Opcode.MESSAGE:
                 channel_id, _, time_ns, _ = MESSAGE_HEAD.unpack(self._read(body, MESSAGE_HEAD.size))
                 self.counts[channel_id] += 1
