@@ -77,6 +77,7 @@ def test_a_map_comes_back_from_the_bytes_that_a_log_holds() -> None:
         ),
         ("Town1", ["no map named 'Town1'", "a path to a"]),
         ("grid-small:x", ["after the colon stands a seed"]),
+        ("grid-small:", ["after the colon stands a seed"]),
         ("grid-small:-3", ["after the colon stands a seed"]),
         ("nowhere/Town01.xodr", ["nowhere/Town01.xodr: no such file"]),
         ("", ["no map named ''"]),

@@ -76,8 +76,8 @@ def load_map(name: str, *, seed: int = 0) -> DrivingMap:
         path = Path(name)
         stamp = path.stat().st_mtime_ns if path.exists() else 0
         return _loaded(str(path.resolve()), name, stamp, seed)
-    kind, _, number = name.partition(":")
-    if kind not in TOWN_KINDS or (number and not number.isdecimal()):
+    kind, colon, number = name.partition(":")
+    if kind not in TOWN_KINDS or (colon and not number.isdecimal()):
         raise MapError(_unknown(name))
     return _loaded(f"{kind}:{int(number or 0)}", name, None, seed)
 
