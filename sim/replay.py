@@ -19,7 +19,7 @@ from perception.sensors import CameraFrame, EgoState, LidarSweep, SensorFrame
 from planning.action import Action
 from planning.policy import Observation, Policy
 from sim.logs.log import Log, LogHeader
-from sim.step import Step, StepObserver
+from sim.step import Standing, Step, StepObserver
 
 OPEN_LOOP_NOTE = "open loop: each recorded frame is shown to the policy, and the world does not react to its actions"
 
@@ -182,11 +182,8 @@ def compare_steps(
         last_tick = old.tick
         if old.standing is None:  # logs of version 1 did not hold it
             new = replace(new, standing=None)
-        elif old.standing.parked is None and new.standing is not None:  # nor those of version 3 who is parked ahead
-            standing = replace(
-                new.standing, parked=None, off_lanes=old.standing.off_lanes
-            )  # which was half a metre stricter
-            new = replace(new, standing=standing)
+        elif old.standing.parked is None and new.standing is not None:
+            new = replace(new, standing=_as_of_version_3(new.standing, old.standing.off_lanes))
         if old.frame.gnss is None and old.frame.imu is None:  # nor those of version 2 what GNSS and IMU say
             new = replace(new, frame=replace(new.frame, gnss=None, imu=None))
         difference = _step_difference(old, new, image_sha256)
@@ -194,6 +191,11 @@ def compare_steps(
             return Resimulation(False, steps, difference)
         steps += 1
     return Resimulation(steps > 0, steps, None)
+
+
+def _as_of_version_3(standing: Standing, off_lanes: bool) -> Standing:
+    """Without what logs up to version 3 did not hold, and with their own edge of lanes, which was half a metre stricter."""
+    return replace(standing, parked=None, signal=None, signal_distance_m=None, off_lanes=off_lanes)
 
 
 Value = tuple[str, str, object]

@@ -22,14 +22,15 @@ FURTHEST_OFF_M = 1.0
 BESIDE_LANES_M = 0.5  # that far beside a lane the ego is still in it: CARLA leaves room for the strip before the kerb
 AHEAD_S, AHEAD_STEP_S = 3.0, 0.1
 STOP_SIGN_RANGE_M = 40.0
+SIGNAL_RANGE_M, PASSED_M = 40.0, 6.0  # until the tail is that far behind its line, more than it drives in a tick
+BESIDE_ROUTE_M = 6.0  # further beside the route its lines are not passed
 MOST_TOUCHED = 16
 MOST_PARKED = 16
 _ALIGNED = 0.5  # cosine of the angle within which a lane leads the ego's way
 _STOP = int(LaneControl.STOP)
 # Columns of what the kernel gives back.
-_OFFSET, _LIMIT, _OFF_DRIVABLE, _IN_JUNCTION, _SEVERAL, _OFF_LANES, _AGAINST, _STOP_SIGN, _STOP_DISTANCE, _TOUCHED = (
-    range(10)
-)
+_OFFSET, _LIMIT, _OFF_DRIVABLE, _IN_JUNCTION, _SEVERAL, _OFF_LANES, _AGAINST = range(7)
+_STOP_SIGN, _STOP_DISTANCE, _SIGNAL, _SIGNAL_DISTANCE, _TOUCHED, _COLUMNS = range(7, 13)
 
 
 @njit(**KERNEL)
@@ -136,6 +137,38 @@ def _list_parked(me: np.void, boxes: NDArray[np.float64], listed: NDArray[np.int
 
 
 @njit(**KERNEL)
+def _find_lines(
+    graph: LaneGraph,
+    me: np.void,
+    ego: np.void,
+    route_lane: NDArray[np.int32],
+    route_from: NDArray[np.float64],
+    out: NDArray[np.float64],
+) -> None:
+    """Fill in the next stop sign's line and the next signal's on the route, the latter until the tail is well behind it."""
+    out[_STOP_SIGN], out[_STOP_DISTANCE], out[_SIGNAL], out[_SIGNAL_DISTANCE] = -1.0, np.inf, -1.0, np.inf
+    if abs(ego.lateral) >= BESIDE_ROUTE_M:
+        return
+    for k in range(ego.at, ego.lanes):
+        distance = route_from[k] - ego.front
+        if distance > STOP_SIGN_RANGE_M:
+            break
+        if graph.lanes[route_lane[k]].control == _STOP:
+            out[_STOP_SIGN], out[_STOP_DISTANCE] = float(route_lane[k]), distance
+            break
+    first = ego.at
+    while first > 0 and route_from[first] - ego.front > -(me.length + PASSED_M):
+        first -= 1
+    for k in range(first, ego.lanes):
+        distance, link = route_from[k] - ego.front, graph.lanes[route_lane[k]].link
+        if distance > SIGNAL_RANGE_M:
+            break
+        if link >= 0 and distance > -(me.length + PASSED_M):
+            out[_SIGNAL], out[_SIGNAL_DISTANCE] = float(link), distance
+            break
+
+
+@njit(**KERNEL)
 def _stand(
     graph: LaneGraph,
     around: Surroundings,
@@ -146,7 +179,7 @@ def _stand(
     out: NDArray[np.float64],
     touched: NDArray[np.int32],
 ) -> None:
-    """Fill out (10,) and touched (MOST_TOUCHED,) for one ego. Cost: lane points and solids within some metres."""
+    """Fill out (_COLUMNS,) and touched (MOST_TOUCHED,) for one ego. Cost: lane points and solids within some metres."""
     me = cars[0]
     lane, offset, yaw = _nearest_lane(me, graph)
     out[_OFFSET] = offset
@@ -167,14 +200,7 @@ def _stand(
         out[_SEVERAL] = 1.0 if abs(offset) + across > half else 0.0
         out[_OFF_LANES] = 1.0 if abs(offset) > half + BESIDE_LANES_M else 0.0
     out[_AGAINST] = 1.0 if is_wrong_way(me, graph) else 0.0
-    out[_STOP_SIGN], out[_STOP_DISTANCE] = -1.0, np.inf
-    for k in range(ego.at, ego.lanes):
-        distance = route_from[k] - ego.front
-        if distance > STOP_SIGN_RANGE_M:
-            break
-        if graph.lanes[route_lane[k]].control == _STOP:
-            out[_STOP_SIGN], out[_STOP_DISTANCE] = float(route_lane[k]), distance
-            break
+    _find_lines(graph, me, ego, route_lane, route_from, out)
     out[_TOUCHED] = float(_list_touched(cars, around, touched))
 
 
@@ -189,7 +215,7 @@ def standing_of(
     parked: Parked,
 ) -> Standing:
     """The `Standing` of one ego: cars (A,) with the ego first, its `EGO` record and its route lanes."""
-    out, touched, listed = np.zeros(10), np.zeros(MOST_TOUCHED, np.int32), np.zeros(MOST_PARKED, np.int32)
+    out, touched, listed = np.zeros(_COLUMNS), np.zeros(MOST_TOUCHED, np.int32), np.zeros(MOST_PARKED, np.int32)
     _stand(graph, around, cars, ego, route_lane, route_from, out, touched)
     near = listed[: _list_parked(cars[0], parked.boxes, listed)]
     places = zip(parked.thing[near].tolist(), parked.boxes[near].tolist(), strict=True)
@@ -206,6 +232,8 @@ def standing_of(
         against_flow=bool(out[_AGAINST]),
         stop_sign=int(out[_STOP_SIGN]),
         stop_sign_distance_m=float(out[_STOP_DISTANCE]) if math.isfinite(out[_STOP_DISTANCE]) else None,
+        signal=int(out[_SIGNAL]),
+        signal_distance_m=float(out[_SIGNAL_DISTANCE]) if math.isfinite(out[_SIGNAL_DISTANCE]) else None,
         touched=tuple(touched[: int(out[_TOUCHED])].tolist()),
         parked=tuple(
             ParkedVehicle(-(k + 1), x, y, yaw, 2.0 * half_length, 2.0 * half_width)

@@ -56,6 +56,8 @@ class Standing:
     off_drivable_m: distance of the furthest corner of the box from drivable ground, 0 to 1.
     stop_sign: number of the route's next junction lane behind a stop sign, or of the one under the front bumper, else -1;
         stop_sign_distance_m: from the front bumper to its line, negative behind it.
+    signal, signal_distance_m: the same of the route's next signal, index of its link in `Step.signals`, until the tail is 6 m
+        behind the line; signal is None where unknown.
     touched: whom the box overlaps: the instance of an actor, or -(k + 1) for a static thing, k being its first solid.
     parked: vehicles of the scenery that the box touches, or would within 3 s going straight on; None where unknown.
     """
@@ -72,6 +74,8 @@ class Standing:
     against_flow: bool
     stop_sign: int
     stop_sign_distance_m: float | None
+    signal: int | None
+    signal_distance_m: float | None
     touched: tuple[int, ...]
     parked: tuple[ParkedVehicle, ...] | None
 

@@ -103,6 +103,8 @@ def _standing(tick: int) -> Standing:
         against_flow=False,
         stop_sign=tick - 1,
         stop_sign_distance_m=None if tick == 0 else 7.5,
+        signal=-1 if tick % 4 else 2,
+        signal_distance_m=None if tick % 4 else 3.25 - tick,
         touched=(3, -12) if tick % 4 else (),
         parked=(ParkedVehicle(-12, 0.1 * tick, -3.5, 1.57, 4.25, 1.8),) if tick % 4 else (),
     )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from perception.geometry import se2_as_se3
 from perception.sensors import EgoState, SensorFrame
+from planning.policy import SignalState
 from planning.route_follower import RouteFollower
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.episode import run_episodes
@@ -28,7 +29,7 @@ from sim.logs.writer import LogWriter
 from sim.roads.driving_map import DrivingMap
 from sim.step import Actors, ParkedVehicle, Standing, Step
 
-ROOMY = Standing(4.6, 1.86, 1.35, 0.0, 13.9, 0.0, False, False, False, False, -1, None, (), ())
+ROOMY = Standing(4.6, 1.86, 1.35, 0.0, 13.9, 0.0, False, False, False, False, -1, None, -1, None, (), ())
 NOBODY = Actors(
     np.zeros(0, np.int32), np.zeros(0, np.int8), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0), np.zeros(0)
 )
@@ -303,6 +304,34 @@ def stop_drive(speeds: list[float]) -> Track:
         )
         steps.append(step_at(tick, x, speed, standing))
     return track_of(steps)
+
+
+def signal_drive(speeds: list[float], red_from: int, red_until: int, known: bool = True) -> list[str]:
+    """Infractions of an ego whose front is 10 m before a line, whose signal is red from a tick to another and else yellow."""
+    steps, x = [], 0.0
+    for tick, speed in enumerate(speeds):
+        x += 0.1 * speed
+        seen = known and 10.0 - x > -10.0
+        link = (1 if seen else -1) if known else None
+        standing = replace(ROOMY, signal=link, signal_distance_m=10.0 - x if seen else None)
+        events = {} if known or not 10.0 <= x < 10.0 + 0.1 * speed else {"red_light": "crossed a stop line at red"}
+        state = SignalState.RED if red_from <= tick < red_until else SignalState.YELLOW
+        step = step_at(tick, x, speed, standing, **events)
+        steps.append(replace(step, signals=np.array([SignalState.RED, state], np.int8)))
+    return [infraction.kind for infraction in track_of(steps).infractions]
+
+
+def test_a_red_light_is_run_when_the_tail_passes_the_line() -> None:
+    """The front passes it at tick 9, the tail 4.6 m later, at tick 14."""
+    through = [10.0] * 40
+    assert signal_drive(through, 0, 40) == ["red_light"]
+    assert signal_drive(through, 12, 40) == ["red_light"]  # yellow when the front passed
+    assert signal_drive(through, 0, 12) == []  # red when the front passed, no more when the tail did
+    assert signal_drive(through, 16, 40) == []
+    waits_on_the_line = [10.0] * 11 + [0.0] * 60 + [5.0] * 30
+    assert signal_drive(waits_on_the_line, 0, 60) == []
+    assert signal_drive(waits_on_the_line, 0, 200) == ["red_light"]
+    assert signal_drive(through, 0, 0, known=False) == ["red_light"]  # logs of version 3 say it of the front
 
 
 def test_a_stop_sign_wants_a_standstill_before_its_line() -> None:

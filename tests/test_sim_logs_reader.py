@@ -107,7 +107,7 @@ def test_sample_of_version_3_reads() -> None:
 
 
 def test_sample_of_version_4_reads() -> None:
-    """As that of version 3, and it says who is parked ahead."""
+    """As that of version 3, and it says who is parked ahead, and where the next signal's line is."""
     with open_log(SAMPLE.with_name("log-v4.mcap")) as log:
         steps = list(log.steps())
         assert log.header is not None
@@ -116,6 +116,7 @@ def test_sample_of_version_4_reads() -> None:
         assert first is not None
         assert last is not None
         assert first.parked == ()
+        assert (first.signal, first.signal_distance_m, last.signal, last.signal_distance_m) == (2, 3.25, -1, None)
         assert last.parked == (ParkedVehicle(-12, 0.2, -3.5, 1.57, 4.25, 1.8),)
         assert log.summary.lines() == []
 
@@ -125,13 +126,18 @@ def test_a_log_of_version_3_is_compared_without_the_parked_and_with_its_own_edge
         old = list(log.steps())
     with open_log(SAMPLE.with_name("log-v4.mcap")) as log:
         new = list(log.steps())
-    assert [step.standing is None or step.standing.parked is None for step in old] == [True] * 3
+    assert [step.standing is None or step.standing.parked is step.standing.signal is None for step in old] == [True] * 3
     assert compare_steps(old, new).equal
     last = new[2].standing
     assert last is not None
     less_strict = [*new[:2], replace(new[2], standing=replace(last, off_lanes=not last.off_lanes))]
     assert compare_steps(old, less_strict).equal
     assert not compare_steps(new, less_strict).equal
+    without = [
+        step if step.standing is None else replace(step, standing=replace(step.standing, signal=-1)) for step in new
+    ]
+    assert compare_steps(old, without).equal
+    assert not compare_steps(new, without).equal
     moved = replace(last, parked=(ParkedVehicle(-12, 0.3, -3.5, 1.57, 4.25, 1.8),))
     difference = compare_steps(new, [*new[:2], replace(new[2], standing=moved)]).first_difference
     assert difference is not None

@@ -180,6 +180,47 @@ def drive(batch: DriveBatch) -> list[Step]:
     return steps
 
 
+def test_along_a_route_each_signal_comes_and_stays_until_the_tail_is_behind_its_line(town: DrivingMap) -> None:
+    links, passed = town.network.lane_signal_link, 0
+    for seed in range(8):
+        batch = alone(town, seed)
+        steps = drive(batch)
+        hidden = batch.world._hidden
+        route, starts = hidden.route_lane[0, : hidden.egos[0]["lanes"]], hidden.route_from[0]
+        tail = float(hidden.egos[0]["front"]) - 4.6
+        seen = []
+        for before, after in pairwise(step.standing for step in steps):
+            assert before is not None
+            assert after is not None
+            if after.signal is None or after.signal < 0:
+                assert after.signal_distance_m is None
+                continue
+            assert after.signal_distance_m is not None
+            assert -4.6 - 6.0 < after.signal_distance_m <= 40.0
+            if before.signal != after.signal or before.signal_distance_m is None:
+                continue
+            assert after.signal_distance_m <= before.signal_distance_m + 1e-6
+            if before.signal_distance_m >= -4.6 > after.signal_distance_m:
+                seen.append(after.signal)
+        wanted = [int(links[lane]) for k, lane in enumerate(route) if links[lane] >= 0 and starts[k] < tail]
+        assert seen == wanted
+        passed += len(wanted)
+    assert passed >= 3
+
+
+def test_far_beside_the_route_no_line_counts(town: DrivingMap) -> None:
+    batch, lines = alone(town, 0), []
+    for step in range(60):
+        batch.step(RouteFollower().act({}, batch.situation))
+        lines.append(batch.world.standing(0).signal_distance_m)
+        if step > 10 and lines[-1] is not None:
+            break
+    assert lines[-1] is not None
+    batch.world._hidden.egos[0]["lateral"] = -7.0
+    standing = batch.world.standing(0)
+    assert (standing.signal, standing.signal_distance_m, standing.stop_sign) == (-1, None, -1)
+
+
 def test_along_a_route_junctions_and_stop_signs_come_and_go(town: DrivingMap) -> None:
     control, junction = town.network.lane_control, town.network.lane_junction
     seen_stop = False

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planning.policy import SignalState
 from sim.evaluation.pdm_score import TTC_TIMES_S
 from sim.evaluation.time_to_collision import HORIZON_S, STANDING_MPS, STEP_S, is_at_fault, least_meeting_time
 from sim.evaluation.track import COLUMNS, FLAGS, Contact, Infraction, Track
@@ -52,6 +53,7 @@ class TrackObserver:
         self._last_hit_at: tuple[float, float] | None = None
         self._standing_kinds: frozenset[str] = frozenset()
         self._stop_sign, self._stopped, self._passed = -1, False, False
+        self._signal: tuple[int, bool] = (-1, False)  # the last one's link, and whether the tail was behind its line
 
     def on_step(self, step: Step) -> None:
         """Raises NotScorable where the step says nothing about the ego's standing, pose, route or the others."""
@@ -166,6 +168,10 @@ class TrackObserver:
 
     def _note_events(self, step: Step, standing: Standing, x: float, y: float, speed_mps: float) -> None:
         kinds = {kind: sentence for kind, sentence in step.events.items() if kind in EVENT_KINDS}
+        if standing.signal is not None:  # else the log is of an older version, and the front bumper has to do
+            kinds.pop("red_light", None)
+            if self._ran_red_light(step, standing, standing.signal):
+                kinds["red_light"] = "crossed a stop line at red"
         if standing.off_drivable_m > OFF_ROAD_M:
             kinds["off_road"] = "left the road"
         for kind, sentence in kinds.items():
@@ -173,6 +179,15 @@ class TrackObserver:
                 self._add(step, kind, x, y, sentence.split(" at (")[0])
         self._standing_kinds = frozenset(kinds)
         self._note_stop_sign(step, standing, x, y, speed_mps)
+
+    def _ran_red_light(self, step: Step, standing: Standing, link: int) -> bool:
+        """Whether the tail has passed a signal's line since the tick before, and the signal is red (CARLA's rule)."""
+        distance = standing.signal_distance_m
+        before, behind = self._signal, distance is not None and distance < -standing.length_m
+        self._signal = link, behind
+        if not behind or before != (link, False) or step.signals is None or not 0 <= link < len(step.signals):
+            return False
+        return int(step.signals[link]) == SignalState.RED
 
     def _note_stop_sign(self, step: Step, standing: Standing, x: float, y: float, speed_mps: float) -> None:
         """A stop sign wants a standstill within STOP_WITHIN_M before its line."""

@@ -227,6 +227,8 @@ def _standing(fields: Mapping[str, Any]) -> Standing:
         against_flow=bool(fields["against_flow"]),
         stop_sign=int(fields["stop_sign"]),
         stop_sign_distance_m=_number(fields["stop_sign_distance_m"]),
+        signal=int(fields["signal"]) if "signal" in fields else None,
+        signal_distance_m=_number(fields.get("signal_distance_m")),
         touched=tuple(int(other) for other in fields["touched"]),
         parked=tuple(_parked(*values) for values in fields["parked"]) if "parked" in fields else None,
     )

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from perception.geometry import quaternion_from_rotation
 from perception.sensors import CameraCalibration, CameraFrame, EgoState, GnssFix, LidarSweep, SensorFrame
 from sim.logs.log import LogError, LogHeader
-from sim.step import Actors, Step
+from sim.step import Actors, Standing, Step
 
 CHUNK_BYTES = 1 << 20
 JPEG_QUALITY = 90
@@ -239,10 +239,18 @@ def _json_parts(step: Step) -> dict[str, dict[str, Any]]:
     if step.signals is not None:
         parts["/signals"] = {"states": step.signals.tolist()}
     if step.standing is not None:
-        standing = {name: value for name, value in asdict(step.standing).items() if name != "parked"}
-        parked = {} if step.standing.parked is None else {"parked": [list(vehicle) for vehicle in step.standing.parked]}
-        parts["/standing"] = standing | parked
+        parts["/standing"] = _standing_as_json(step.standing)
     return parts
+
+
+def _standing_as_json(standing: Standing) -> dict[str, Any]:
+    """All but what is unknown since the log that it was read from is of an older version."""
+    values = asdict(standing) | {"parked": None if standing.parked is None else [list(v) for v in standing.parked]}
+    if standing.signal is None:
+        del values["signal"], values["signal_distance_m"]
+    if standing.parked is None:
+        del values["parked"]
+    return values
 
 
 def _ego_as_json(ego: EgoState) -> dict[str, Any]:
