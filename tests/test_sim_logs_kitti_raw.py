@@ -254,6 +254,12 @@ def test_a_folder_of_another_kind_is_told_what_is_read(tmp_path: Path) -> None:
         open_log(tmp_path)
 
 
+def test_the_folder_of_a_day_leads_to_its_drives(tmp_path: Path) -> None:
+    drive = make_drive(tmp_path, circle(2)[0])
+    with pytest.raises(LogError, match=f"give {drive} inside it, or our .mcap logs"):
+        open_log(drive.parent)
+
+
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     drive = make_drive(tmp_path, circle(2)[0])
     with (drive / "velodyne_points" / "data" / f"{0:010}.bin").open("wb") as file:

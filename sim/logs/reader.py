@@ -63,9 +63,10 @@ def _open_folder(path: Path, summary: LogSummary, options: ReadOptions) -> Log:
     if is_argoverse2_sensors(path):
         return open_recording(path, Argoverse2Sensors(path, summary), summary, options)
     if not (path / "metadata.yaml").is_file():
+        inside = next((p for p in sorted(path.iterdir())[:1000] if p.is_dir() and _is_recording(p)), None)
         raise LogError(
             f"folder {path} is no ROS 2 bag (no metadata.yaml), no drive of KITTI (no image_02/data, no velodyne_points/data) and "
-            f"no log of Argoverse 2 (no sensors/lidar): give the file inside it, or {ALLOWED}"
+            f"no log of Argoverse 2 (no sensors/lidar): give {'the file' if inside is None else inside} inside it, or {ALLOWED}"
         )
     opened = ExitStack()
     try:
@@ -85,6 +86,10 @@ def _open_folder(path: Path, summary: LogSummary, options: ReadOptions) -> Log:
     except BaseException:
         opened.close()
         raise
+
+
+def _is_recording(folder: Path) -> bool:
+    return (folder / "metadata.yaml").is_file() or is_kitti_raw(folder) or is_argoverse2_sensors(folder)
 
 
 def _open_bag(path: Path, bag: RosBag, summary: LogSummary, options: ReadOptions) -> Log:
