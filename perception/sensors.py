@@ -169,7 +169,8 @@ class EgoState:
 @dataclass(frozen=True)
 class GnssFix:
     """One fix. latitude and longitude in degrees, altitude in metres above the ellipsoid, velocity (3,) east, north, up in
-    m/s. horizontal_m, vertical_m: standard deviation per axis that the receiver believes in."""
+    m/s. horizontal_m, vertical_m: standard deviation per axis that the receiver believes in. Recordings need not say velocity and
+    deviations: they are NaN then."""
 
     timestamp_us: int
     latitude_deg: float

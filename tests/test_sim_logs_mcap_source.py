@@ -107,3 +107,26 @@ def test_a_stamp_beyond_the_schema_is_skipped() -> None:
     )  # fmt: skip
     with pytest.raises(MessageError, match="is no time"):
         _foxglove(decoded, RawMessage("/odom", "foxglove.Odometry", 0, b""))
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_fixes_are_read(tmp_path: Path, known: bool) -> None:
+    kinds = messages.LocationFixPositionCovarianceType
+    fix = messages.LocationFix(
+        timestamp=messages.Timestamp(sec=0, nsec=990_000_000), frame_id="gnss", latitude=48.0, longitude=11.0, altitude=500.0,
+        position_covariance=[1.0, 0, 0, 0, 1.0, 0, 0, 0, 4.0],
+        position_covariance_type=kinds.DiagonalKnown if known else kinds.Unknown,
+    )  # fmt: skip
+    layout = messages.PackedElementFieldNumericType.Float32
+    fields = [messages.PackedElementField(name=name, offset=4 * k, type=layout) for k, name in enumerate("xyz")]
+    cloud = messages.PointCloud(timestamp=STAMP, frame_id="base_link", point_stride=12, fields=fields, data=bytes(12))
+    said = [(channels.LocationFixChannel, "/fix", fix), (channels.PointCloudChannel, "/lidar/points", cloud)]
+    found = read_back(tmp_path / "a.mcap", said).frame.gnss
+    assert found is not None
+    assert (found.timestamp_us, found.latitude_deg, found.longitude_deg, found.altitude_m) == (
+        990_000,
+        48.0,
+        11.0,
+        500.0,
+    )
+    np.testing.assert_equal((found.horizontal_m, found.vertical_m), (1.0, 2.0) if known else (np.nan, np.nan))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -20,12 +21,15 @@ from numpy.typing import NDArray
 from perception.geometry import inverse, require_rigid, rotation_from_euler, se3
 from sim.logs.file_source import FileSource, picture_of_file
 from sim.logs.log import LogError, LogSummary
+from sim.logs.navigation_messages import recorded_fix, recorded_imu
 from sim.logs.pictures import PictureError, picture_size
 from sim.logs.recorded import (
     MessageError,
     RawMessage,
     RecordedCalibration,
     RecordedCloud,
+    RecordedFix,
+    RecordedImu,
     RecordedOdometry,
     RecordedTransform,
     RecordedTransforms,
@@ -38,8 +42,20 @@ PERIOD_US = 100_000  # of synchronised drives, where no times are given
 BASE_FROM_VELODYNE = se3(np.eye(3), [0.76, 0.0, 1.73])
 EARTH_RADIUS_M = 6_378_137.0  # WGS 84, equator
 MAX_TEXT_BYTES, MAX_PACKET_BYTES = 1 << 22, 1 << 16
-# Of the 30 numbers of a line of OXTS: where it is, how it is turned, its speed forward and how fast it turns to the left.
-LATITUDE, LONGITUDE, ALTITUDE, ROLL, PITCH, YAW, FORWARD_MPS, TURNING_RADPS, OXTS_NUMBERS = 0, 1, 2, 3, 4, 5, 8, 22, 30
+# Of the 30 numbers of a packet of OXTS: how it is turned, how fast it is, how fast it turns to the left, and how exact it is.
+# Before them latitude, longitude (degrees) and altitude; FORCE and RATE are about the IMU's own axes.
+ROLL, PITCH, YAW, NORTH_MPS, EAST_MPS, FORWARD_MPS, UP_MPS, FORCE, RATE = (
+    3,
+    4,
+    5,
+    6,
+    7,
+    8,
+    10,
+    slice(11, 14),
+    slice(17, 20),
+)
+TURNING_RADPS, POSITION_ACCURACY_M, OXTS_NUMBERS = 22, 23, 30
 MAX_LATITUDE_DEG = 85.0  # Mercator's northings grow beyond all bounds at the poles
 CALIBRATION, TEXT_SWEEP = "KITTI calibration", "KITTI Velodyne sweep, as text"
 # What files of a sensor are and how their names end; the first of which there are some.
@@ -84,6 +100,8 @@ class KittiRaw(FileSource):
                     self.add_files(topic, "lidar", kind, files, _cloud)
                 case "oxts":
                     self.add_files(topic, "odometry", kind, files, self._odometry, MAX_PACKET_BYTES)
+                    self.add_files("/oxts/gnss", "gnss", kind, files, _fix, MAX_PACKET_BYTES)
+                    self.add_files("/oxts/imu", "imu", kind, files, _imu, MAX_PACKET_BYTES)
                 case _:
                     self.add_files(topic, "camera", kind, files, picture_of_file)
             if files:
@@ -154,15 +172,10 @@ class KittiRaw(FileSource):
 
     def _odometry(self, message: RawMessage) -> RecordedOdometry:
         """One packet: where the IMU is, east, north and up of the first that decodes (Mercator, as in the development kit)."""
-        try:
-            numbers = [float(word) for word in message.data.split()]
-        except ValueError:
-            raise MessageError("packet that is not made of numbers") from None
-        if len(numbers) != OXTS_NUMBERS or not all(map(math.isfinite, numbers)):
-            raise MessageError(f"packet without {OXTS_NUMBERS} finite numbers")
-        latitude, longitude, altitude_m = numbers[LATITUDE], numbers[LONGITUDE], numbers[ALTITUDE]
-        if not (abs(latitude) < MAX_LATITUDE_DEG and abs(longitude) <= 360 and abs(altitude_m) < 1e5):
-            raise MessageError("packet whose place is not on earth")
+        numbers = _packet(message)
+        latitude, longitude, altitude_m = numbers[:3]
+        if abs(latitude) >= MAX_LATITUDE_DEG:
+            raise MessageError("packet whose place is too near to a pole")
         if self._origin is None:
             self._origin = latitude, longitude, altitude_m
         scale_m = EARTH_RADIUS_M * math.cos(math.radians(self._origin[0]))
@@ -171,6 +184,31 @@ class KittiRaw(FileSource):
         turned = rotation_from_euler(numbers[YAW], numbers[PITCH], numbers[ROLL])
         pose = se3(turned, [east_m, north_m, altitude_m - self._origin[2]])
         return RecordedOdometry("imu", message.time_us, pose, numbers[FORWARD_MPS], numbers[TURNING_RADPS])
+
+
+def _packet(message: RawMessage) -> list[float]:
+    """The numbers of an OXTS packet."""
+    try:
+        numbers = [float(word) for word in message.data.split()]
+    except ValueError:
+        raise MessageError("packet that is not made of numbers") from None
+    if len(numbers) != OXTS_NUMBERS or not all(map(math.isfinite, numbers)):
+        raise MessageError(f"packet without {OXTS_NUMBERS} finite numbers")
+    if not (abs(numbers[1]) <= 360 and abs(numbers[2]) < 1e5):
+        raise MessageError("packet whose place is not on earth")
+    return numbers
+
+
+def _fix(message: RawMessage) -> RecordedFix:
+    numbers = _packet(message)
+    fix = recorded_fix(message.time_us, *numbers[:3], None).fix
+    velocity = np.array([numbers[EAST_MPS], numbers[NORTH_MPS], numbers[UP_MPS]])
+    return RecordedFix(replace(fix, velocity_mps=velocity, horizontal_m=abs(numbers[POSITION_ACCURACY_M])))
+
+
+def _imu(message: RawMessage) -> RecordedImu:
+    numbers = _packet(message)
+    return recorded_imu("imu", message.time_us, numbers[FORCE], numbers[RATE])
 
 
 class _Numbers(NamedTuple):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from perception.geometry import transform
 from sim.logs.log import TopicInfo
 from sim.logs.mcap_file import McapFile
+from sim.logs.navigation_messages import recorded_fix
 from sim.logs.pictures import PictureError, decode_picture
 from sim.logs.point_cloud import cloud_of_fields
 from sim.logs.recorded import (
@@ -41,6 +42,7 @@ FOXGLOVE_ROLES: Mapping[str, Role] = {
     "foxglove.FrameTransform": "transforms",
     "foxglove.FrameTransforms": "transforms",
     "foxglove.Odometry": "odometry",
+    "foxglove.LocationFix": "gnss",
 }
 # foxglove.PackedElementField.NumericType
 POINT_FORMATS = {1: "u1", 2: "i1", 3: "<u2", 4: "<i2", 5: "<u4", 6: "<i4", 7: "<f4", 8: "<f8"}
@@ -159,6 +161,11 @@ def _foxglove(decoded: Any, message: RawMessage) -> Recorded:
             stamp_us = _stamp_us(decoded.timestamp, message)
             speed_mps, yaw_rate = float(decoded.linear_velocity.x), float(decoded.angular_velocity.z)
             return RecordedOdometry(decoded.body_frame_id, stamp_us, pose, speed_mps, yaw_rate)
+        case "foxglove.LocationFix":
+            known = decoded.position_covariance_type != 0 and len(decoded.position_covariance) == 9
+            covariance = np.array(decoded.position_covariance, np.float64) if known else None
+            place = float(decoded.latitude), float(decoded.longitude), float(decoded.altitude)
+            return recorded_fix(_stamp_us(decoded.timestamp, message), *place, covariance)
         case _:
             raise MessageError(f"messages of type {message.type} are not decoded")
 

@@ -13,13 +13,13 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from perception.sensors import CameraCalibration, DistortionModel
+from perception.sensors import CameraCalibration, DistortionModel, GnssFix
 from sim.logs.log import TopicInfo
 
 FURTHEST_M = 1e9
 FASTEST = 1e4  # m/s, and rad/s
 
-Role = Literal["camera", "lidar", "calibration", "transforms", "odometry"]
+Role = Literal["camera", "lidar", "calibration", "transforms", "odometry", "gnss", "imu"]
 
 
 class MessageError(ValueError):
@@ -119,7 +119,32 @@ class RecordedOdometry:
                 raise MessageError(f"no car moves or turns at {value:g}")
 
 
-Recorded = RecordedPicture | RecordedCloud | RecordedCalibration | RecordedTransforms | RecordedOdometry
+@dataclass(frozen=True)
+class RecordedFix:
+    """Where GNSS says that its antenna is."""
+
+    fix: GnssFix
+
+
+@dataclass(frozen=True)
+class RecordedImu:
+    """One sample: acceleration_mps2, angular_rate_radps (3,) float64 as in `ImuSamples`, in the axes of frame_id."""
+
+    frame_id: str
+    timestamp_us: int
+    acceleration_mps2: NDArray[np.float64]
+    angular_rate_radps: NDArray[np.float64]
+
+
+Recorded = (
+    RecordedPicture
+    | RecordedCloud
+    | RecordedCalibration
+    | RecordedTransforms
+    | RecordedOdometry
+    | RecordedFix
+    | RecordedImu
+)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from perception.sensors import CameraCalibration, CameraFrame, LidarSweep, Senso
 from sim.logs.frames import MAX_AGE_US, Frame, Reading, synchronised
 from sim.logs.log import Log, LogError, LogSummary
 from sim.logs.mounting import FrameTree
+from sim.logs.navigation import NavigationReadings
 from sim.logs.odometry import Odometry, odometry_from_samples
 from sim.logs.recorded import (
     MessageError,
@@ -24,6 +26,8 @@ from sim.logs.recorded import (
     Recorded,
     RecordedCalibration,
     RecordedCloud,
+    RecordedFix,
+    RecordedImu,
     RecordedOdometry,
     RecordedPicture,
     RecordedTransform,
@@ -31,6 +35,8 @@ from sim.logs.recorded import (
     Role,
 )
 from sim.step import Step
+
+Sample = TypeVar("Sample")
 
 GENERIC_WORDS = frozenset(
     {"camera", "cameras", "image", "images", "image_raw", "image_color", "image_mono", "image_rect", "image_rect_color"}
@@ -63,6 +69,7 @@ class _Context:
 
     tree: FrameTree
     odometry: Odometry | None = None
+    navigation: NavigationReadings | None = None
     found: dict[str, RecordedCalibration] = field(default_factory=dict)
     calibrations: dict[str, RecordedCalibration] = field(default_factory=dict)
     mounted: dict[str, CameraCalibration | None] = field(default_factory=dict)
@@ -157,16 +164,20 @@ def _steps(
         raise LogError(f"{log.path}: {trigger!r} cannot make the frames, as it has no CameraInfo")
     readings = _readings(source, {topic: name for name, topic in readable.items()}, log.summary)
     frames = synchronised(readings, list(readable), trigger, log.summary, max_age_us=options.max_age_us)
+    last_us: int | None = None
     for tick, frame in enumerate(frames):
-        yield _step(tick, frame, sensors, context, log, options)
+        yield _step(tick, frame, last_us, sensors, context, log, options)
+        last_us = frame.timestamp_us
 
 
 def _look_through(source: MessageSource, summary: LogSummary, options: ReadOptions) -> _Context:
-    """A first pass over calibrations, transforms and odometry, which are small and needed from the start."""
+    """A first pass over what is small and needed from the start, or looked up by time: all but pictures and sweeps."""
     context = _Context(FrameTree(options.base_frame, summary))
     samples: dict[str, list[RecordedOdometry]] = {}
+    fixes: dict[str, list[RecordedFix]] = {}
+    imu: dict[str, list[RecordedImu]] = {}
     above: dict[str, list[RecordedTransform]] = {options.base_frame: []}
-    topics = [t for t in source.topics if source.role(t) in ("calibration", "transforms", "odometry")]
+    topics = [t for t in source.topics if source.role(t) not in ("camera", "lidar", None)]
     for message in source.messages(topics):
         try:
             recorded = source.decode(message)
@@ -186,17 +197,25 @@ def _look_through(source: MessageSource, summary: LogSummary, options: ReadOptio
                         above.setdefault(t.parent, [])
             case RecordedOdometry():
                 samples.setdefault(message.topic, []).append(recorded)
-    context.odometry = _odometry(_of_one_topic(samples, summary), above, context.tree, summary)
+            case RecordedFix():
+                fixes.setdefault(message.topic, []).append(recorded)
+            case RecordedImu():
+                imu.setdefault(message.topic, []).append(recorded)
+    context.odometry = _odometry(_of_one_topic(samples, "motion", summary), above, context.tree, summary)
+    if fixes or imu:
+        places = [recorded.fix for recorded in _of_one_topic(fixes, "GNSS", summary)]
+        felt = _of_one_topic(imu, "IMU", summary)
+        context.navigation = NavigationReadings(places, felt, context.tree, summary)
     return context
 
 
-def _of_one_topic(samples: Mapping[str, list[RecordedOdometry]], summary: LogSummary) -> list[RecordedOdometry]:
-    """The samples of the topic that has most; those of others are of another origin and would make the car jump."""
+def _of_one_topic(samples: Mapping[str, list[Sample]], what: str, summary: LogSummary) -> list[Sample]:
+    """The samples of the topic that has most; those of others are of another origin or place, and would make the car jump."""
     if not samples:
         return []
     chosen = max(samples, key=lambda topic: len(samples[topic]))
     for topic in sorted(set(samples) - {chosen}):
-        summary.warn(f"{topic}: left out, as motion is taken from {chosen}, which has the most odometry")
+        summary.warn(f"{topic}: left out, as {what} is taken from {chosen}, which has the most messages")
     return samples[chosen]
 
 
@@ -305,6 +324,7 @@ def _readings(
 def _step(
     tick: int,
     frame: Frame[Recorded],
+    last_us: int | None,
     sensors: Mapping[str, tuple[str, Role]],
     context: _Context,
     log: Log,
@@ -331,12 +351,18 @@ def _step(
     odometry = context.odometry
     if odometry is not None and odometry.is_silent(frame.timestamp_us, options.max_age_us):
         odometry = None
+    fix, imu = None, None
+    if context.navigation is not None:
+        since_us = frame.timestamp_us - options.max_age_us if last_us is None else last_us
+        fix, imu = context.navigation.between(since_us, frame.timestamp_us)
     sensor_frame = SensorFrame(
         timestamp_us=frame.timestamp_us,
         cameras=cameras,
         lidars=lidars,
         ego=None if odometry is None else odometry.ego_state(frame.timestamp_us, options.max_age_us),
         route_in_ego=None if odometry is None else odometry.path_ahead(frame.timestamp_us),
+        gnss=fix,
+        imu=imu,
     )
     action = None if odometry is None else odometry.estimated_action(frame.timestamp_us)
     return Step(tick=tick, timestamp_us=frame.timestamp_us, frame=sensor_frame, action=action)

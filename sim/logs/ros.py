@@ -26,6 +26,7 @@ from rosbags.typesys.store import Typestore
 from perception.geometry import rotation_from_quaternion, se3
 from perception.sensors import DistortionModel, require_coefficients
 from sim.logs.log import LogError, LogSummary, TopicInfo
+from sim.logs.navigation_messages import imu_sample, nav_sat_fix
 from sim.logs.pictures import MAX_PIXELS, PictureError, decode_picture
 from sim.logs.point_cloud import cloud_of_fields
 from sim.logs.recorded import (
@@ -53,6 +54,8 @@ ROLES: Mapping[str, Role] = {
     "sensor_msgs/msg/CameraInfo": "calibration",
     "tf2_msgs/msg/TFMessage": "transforms",
     "nav_msgs/msg/Odometry": "odometry",
+    "sensor_msgs/msg/NavSatFix": "gnss",
+    "sensor_msgs/msg/Imu": "imu",
 }
 SAME_LAYOUT = {"tf/msg/tfMessage": "tf2_msgs/msg/TFMessage"}
 POINT_FORMATS = {1: "i1", 2: "u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4", 8: "<f8"}
@@ -411,4 +414,8 @@ CONVERTERS: Mapping[str, Callable[[Any, RawMessage], Recorded]] = {
     "sensor_msgs/msg/CameraInfo": _camera_info,
     "tf2_msgs/msg/TFMessage": _transforms,
     "nav_msgs/msg/Odometry": _odometry,
+    "sensor_msgs/msg/NavSatFix": lambda decoded, message: nav_sat_fix(decoded, _stamp_us(decoded.header, message)),
+    "sensor_msgs/msg/Imu": lambda decoded, message: imu_sample(
+        decoded, _frame_id(decoded.header), _stamp_us(decoded.header, message)
+    ),
 }
