@@ -201,7 +201,8 @@ def _packet(message: RawMessage) -> list[float]:
 
 def _fix(message: RawMessage) -> RecordedFix:
     numbers = _packet(message)
-    fix = recorded_fix(message.time_us, *numbers[:3], None).fix
+    latitude, longitude, altitude_m = numbers[:3]
+    fix = recorded_fix(message.time_us, latitude, longitude, altitude_m, None).fix
     velocity = np.array([numbers[EAST_MPS], numbers[NORTH_MPS], numbers[UP_MPS]])
     return RecordedFix(replace(fix, velocity_mps=velocity, horizontal_m=abs(numbers[POSITION_ACCURACY_M])))
 
