@@ -27,6 +27,7 @@ from sim.episode import EpisodeResult, run_episodes
 from sim.playback.scene_bytes import pack_scene
 from sim.roads.driving_map import DrivingMap
 from sim.step import StepObserver
+from sim.threads import MOST_THREADS, limit_torch
 
 RULE_BASED = ("expert", "idle", "constant")
 POLICIES = (SHIPPED, *RULE_BASED)
@@ -169,6 +170,10 @@ def drive(
         # Nobody looks through the sensors, so they are not simulated; the world does not depend on them.
         env_config = env_config.model_copy(update={"observation": "privileged"})
     envs = min(config.envs, config.episodes)
+    if config.driver not in RULE_BASED:
+        limit_torch(
+            min(envs, MOST_THREADS)
+        )  # one frame keeps one thread busy; others would wait for it, and spin meanwhile
     batch = DriveBatch(env_config, envs, driving_map, blind=config.driver in RULE_BASED)
     seeds = [config.seed + k for k in range(config.episodes)]
     files = _Files(config, batch, policy.name, record, video)

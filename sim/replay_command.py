@@ -31,6 +31,7 @@ from sim.playback.scene_bytes import unpack_scene
 from sim.replay import Resimulation, replay_open_loop, resimulate
 from sim.roads.driving_map import map_from_network, map_from_scene
 from sim.step import Step, StepObserver
+from sim.threads import limit_torch
 
 
 def replay_logs(
@@ -64,6 +65,7 @@ def _open_loop(log: Log, name: str, video: Path | None, console: Console) -> dic
         )
     policy = load_policy(name)
     assert isinstance(policy, NetworkPolicy)
+    limit_torch(1)  # it sees a frame at a time, as where it drove
     spec = policy.network.spec
     observers: list[StepObserver] = []
     if video is not None:

@@ -100,6 +100,15 @@ def test_a_checkpoint_drives_and_replays_our_own_log(
     assert replayed["frames"] == 26
 
 
+def test_who_drove_a_log_does_the_same_again_when_it_is_replayed(checkpoint: Path, tmp_path: Path) -> None:
+    """Down to the last bit: the log keeps what was seen, and torch sums in the same order."""
+    driven = last_json(automedon("drive", *SHORT, "--policy", checkpoint, "--record", tmp_path, "--json"))
+    log = driven["episodes"][0]["log"]  # type: ignore[index]
+    replayed = last_json(automedon("replay", log, "--policy", checkpoint, "--json"))
+    assert replayed["compared_frames"] == 25
+    assert set(replayed["action_error"].values()) == {0.0}  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(("name", "frames"), [("ros2_mcap", 12), ("ros2_db3", 3), ("ros1.bag", 3)])
 def test_real_frames_go_through_the_whole_stack(
     checkpoint: Path, shared_data: Path, tmp_path: Path, name: str, frames: int
