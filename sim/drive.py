@@ -171,9 +171,8 @@ def drive(
         env_config = env_config.model_copy(update={"observation": "privileged"})
     envs = min(config.envs, config.episodes)
     if config.driver not in RULE_BASED:
-        limit_torch(
-            min(envs, MOST_THREADS)
-        )  # one frame keeps one thread busy; others would wait for it, and spin meanwhile
+        # One frame keeps one thread busy; another would wait for it, and spin meanwhile.
+        limit_torch(min(envs, MOST_THREADS))
     batch = DriveBatch(env_config, envs, driving_map, blind=config.driver in RULE_BASED)
     seeds = [config.seed + k for k in range(config.episodes)]
     files = _Files(config, batch, policy.name, record, video)

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 
 from planning.checkpoint import HEADER_KEY, load_checkpoint
@@ -15,6 +16,7 @@ from sim.config import ConfigError
 from sim.drive import DriveConfig, drive, load_policy
 from sim.drive_batch import DriveBatch, EnvConfig
 from sim.sensors.rig import rig
+from sim.threads import MOST_THREADS, limit_torch
 from sim.train_perception import spec_of
 
 
@@ -87,3 +89,15 @@ def test_it_drives_along_its_route() -> None:
     assert np.isfinite(episode.total_reward)
     assert episode.mean_speed_mps > 2.0
     assert episode.route_completion > 0.05
+
+
+@pytest.mark.skipif(MOST_THREADS < 2, reason="one core: there is one thread anyway")
+@pytest.mark.parametrize("envs", [1, 2])
+def test_it_computes_with_a_thread_for_each_environment(envs: int) -> None:
+    before = torch.get_num_threads()
+    try:
+        limit_torch(3 - envs)
+        drive(DriveConfig(episodes=2, envs=envs, env=EnvConfig.of(max_steps=1)))
+        assert torch.get_num_threads() == envs
+    finally:
+        limit_torch(before)
