@@ -21,6 +21,7 @@ from sim.numba_setup import INNER
 from sim.rerouting import has_left_route, progress_of
 from sim.routes import draw_route, lay_out_route, point_on_route
 from sim.situation import MOST_EGO_SPANS, add_spans_of_box, ego_leader, follow_route, next_signal, route_ahead
+from sim.standing import BESIDE_ROUTE_M
 from sim.traffic.moves import indicator_of
 from sim.traffic.playback import Playback
 from sim.traffic.right_of_way import IGNORES_SIGNALS, list_claims, note_standstill, stop_distance, waited
@@ -89,6 +90,7 @@ def start_ego(graph: LaneGraph, rules: Rules, playback: Playback, state: State, 
     ego.s, ego.progress, ego.drive, ego.slide, ego.at, ego.still = 0.0, 0.0, 0.0, 0.0, 0, 0
     ego.swinging, ego.swing, ego.swing_from, ego.swing_to, ego.swing_end, ego.swing_back = 0, 0.0, 0.0, 0.0, 0.0, 0.0
     ego.done, ego.asked, ego.replans, ego.tried, ego.lost, ego.planned = 0.0, length, 0, -1, 0, 0
+    ego.ran = -1
     car = rules.car[0]
     ego.shift_ms = int(uniform(hash_key(state.seed[e], state.episode[e], 0, 0, _SHIFT)) * SHIFT_RANGE_MS)
     if scene.given == 1 and scene.shift_ms >= 0:
@@ -212,8 +214,12 @@ def judge(
     view: View,
     e: int,
     was_at: int,
+    was_front: float,
 ) -> None:
-    """Collisions, and lane, light and route events of the tick. was_at: route lane under the front bumper before it."""
+    """Collisions, and lane, light and route events of the tick.
+
+    was_at, was_front: route lane under the front bumper before it, and that bumper's arc length on the route; infinite at the start.
+    """
     ego, cars = hidden.egos[e], hidden.cars[e]
     me = cars[0]
     events.collision[e] = collision_of(cars, around)
@@ -223,11 +229,7 @@ def judge(
     events.wrong_way[e] = 1 if not excused and is_wrong_way(me, graph) else 0
     # Before its beginning the line goes straight on; where s is below 0, the way back to the beginning counts, too.
     events.off_route[e] = 1 if math.hypot(min(ego.s, 0.0), ego.lateral) > OFF_ROUTE_M else 0
-    events.red_light[e] = 0
-    for k in range(was_at + 1, ego.at + 1):
-        link = graph.lanes[hidden.route_lane[e, k]].link
-        if link >= 0 and state.signal[e, link] == RED and abs(ego.lateral) < 6.0:
-            events.red_light[e] = 1
+    events.red_light[e] = 1 if _runs_red_light(graph, state, hidden, e, was_at, was_front) else 0
     reason = (view.leader_gap_m[e] < REASON_M and view.leader_speed_mps[e] < 1.0) or view.yield_distance_m[e] < REASON_M
     if view.stop_line_distance_m[e] < REASON_M and (view.signal[e] == 1 or view.signal[e] == 2):
         reason = True
@@ -242,3 +244,27 @@ def judge(
     events.lateral_m[e], events.replans[e] = ego.lateral, ego.replans
     # Recordings and scenarios are about their own path.
     ego.lost = 1 if len(playback.line) == 0 and scene.given == 0 and has_left_route(ego) else 0
+
+
+@njit(**INNER)
+def _runs_red_light(graph: LaneGraph, state: State, hidden: Hidden, e: int, was_at: int, was_front: float) -> bool:
+    """Whether in the tick the front bumper has passed a line at red, or the rear one at red a line that the front passed before.
+
+    The latter is CARLA's rule; if it were the only one, standing across the line would cost nothing.
+    """
+    ego, shown, length, runs = hidden.egos[e], state.signal[e], hidden.cars[e, 0].length, False
+    if abs(ego.lateral) >= BESIDE_ROUTE_M:
+        return False
+    for k in range(was_at + 1, ego.at + 1):
+        link = graph.lanes[hidden.route_lane[e, k]].link
+        if link >= 0:
+            ego.ran = link if shown[link] == RED else -1
+            runs = runs or ego.ran >= 0
+    for k in range(ego.at, 0, -1):
+        line = hidden.route_from[e, k]
+        if line <= was_front - length:
+            break
+        link = graph.lanes[hidden.route_lane[e, k]].link
+        if line <= ego.front - length and link >= 0 and shown[link] == RED and link != ego.ran:
+            runs = True
+    return runs

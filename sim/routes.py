@@ -30,7 +30,7 @@ EGO = np.dtype(
         ("progress", "f8"), ("drive", "f8"), ("slide", "f8"), ("done", "f8"), ("asked", "f8"),
         ("swing", "f8"), ("swing_from", "f8"), ("swing_to", "f8"), ("swing_end", "f8"), ("swing_back", "f8"),
         ("shift_ms", "i8"), ("lanes", "i4"), ("points", "i4"), ("at", "i4"), ("still", "i4"), ("replans", "i4"), ("tried", "i4"),
-        ("started", "i1"), ("swinging", "i1"), ("lost", "i1"), ("planned", "i1"),
+        ("ran", "i4"), ("started", "i1"), ("swinging", "i1"), ("lost", "i1"), ("planned", "i1"),
     ],
     align=True,
 )  # fmt: skip
@@ -38,8 +38,9 @@ EGO = np.dtype(
 lateral: of the centre, left positive, m. heading: against the route, rad. length: of the route to the goal. progress:
 furthest s. drive: acceleration of engine and brake. slide: velocity of the centre of gravity to the left, of the dynamic
 model. shift_ms: where in their programs the signals begin. lanes, points: used part of the route's arrays. at: route lane
-under the front bumper. swing, swing_*, swinging: see `sim.detour`. still: ticks stood without a reason. done, asked, replans,
-tried, lost, planned: see `sim.rerouting`."""
+under the front bumper. swing, swing_*, swinging: see `sim.detour`. still: ticks stood without a reason. ran: link
+of the signal whose line the front bumper passed last, if that was at red, else -1. done, asked, replans, tried, lost, planned:
+see `sim.rerouting`."""
 
 
 @njit(**INNER)

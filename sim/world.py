@@ -113,6 +113,7 @@ class WorldEvents:
     """What the last tick brought to each ego, (E,) each; arrays updated in place.
 
     collision: int8 `CollisionKind`. red_light, off_road, off_route, wrong_way, stuck, arrived: uint8 flags.
+        red_light: a bumper has passed a signal's line at red, the rear one only where the front one did so before red.
         off_road: a corner of the ego has left the drivable ground. stuck: below 0.1 m/s for stuck_after_s without a
         reason in front (red light, leader). off_route: over 30 m from the route.
     progress_m: float64, furthest arc length reached along the route. route_length_m: float64.

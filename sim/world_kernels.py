@@ -167,9 +167,9 @@ def _run_env(
     else:
         _tick(graph, walk, programs, rules, playback, state, hidden, e, steer, throttle)
     _publish(state, hidden.cars[e], hidden.walkers.shape[1], e)
-    was_at = hidden.egos[e].at
+    was_at, was_front = hidden.egos[e].at, np.inf if starting else hidden.egos[e].front
     look(graph, walk, rules, state, hidden, view, e)
-    judge(graph, around, rules, playback, state, hidden, events, view, e, was_at)
+    judge(graph, around, rules, playback, state, hidden, events, view, e, was_at, was_front)
     if starting:
         hidden.egos[e].still = 0
 

@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from perception.sensors import SemanticClass
+from planning.policy import SignalState
 from sim.events import CORNER_TOLERANCE_M, boxes_overlap, build_surroundings, collision_of, is_off_road
 from sim.roads.driving_map import DrivingMap, GroundRaster
 from sim.solids import Boxes, Material
@@ -149,24 +150,35 @@ def test_static_solids_are_hit_below_and_passed_above(town, bottom, expected):
     assert world.events.collision[0] == expected
 
 
-def test_red_light_is_an_event_only_when_the_front_crosses_the_line_at_red(town):
-    seen = set()
+def test_red_light_is_an_event_where_the_front_or_only_the_tail_passes_the_line_at_red(town):
+    """Egos follow their routes whatever lights show; every second one waits for red once its front is over a line before red."""
     world = World(town, WorldConfig(agents=1), 12)
     world.reset(np.ones(12, bool), np.arange(12, dtype=np.uint64), np.zeros(12, np.int64))
     lines = [world.route_line(e) for e in range(12)]
-    for _ in range(400):
-        before = world.situation().stop_line_distance_m.copy()
-        for e in range(12):  # along the route, whatever the lights show
+    seen, last, front_at_red, waits = set(), [(-1, 0.0)] * 12, [False] * 12, [False] * 12
+    for _ in range(500):
+        for e in range(12):
             at = min(int(world.events.progress_m[e]) + 1, len(lines[e]) - 1)
-            world.state.x_m[e, 0], world.state.y_m[e, 0], world.state.yaw_rad[e, 0] = lines[e][at]
+            if not waits[e]:
+                world.state.x_m[e, 0], world.state.y_m[e, 0], world.state.yaw_rad[e, 0] = lines[e][at]
             world.state.speed_mps[e, 0] = 0.0
         world.step(np.tile(np.array([0.0, -1.0], np.float32), (12, 1)))
-        crossed = (before < 1.5) & (world.situation().stop_line_distance_m > before + 1.0)
         for e in range(12):
-            if world.events.red_light[e]:
-                assert before[e] < 1.5
-            seen.add((bool(crossed[e]), bool(world.events.red_light[e])))
-    assert {(True, True), (True, False), (False, False)} <= seen
+            standing = world.standing(e)
+            link, distance, length = standing.signal, standing.signal_distance_m, standing.length_m
+            before = last[e][1] if link == last[e][0] else np.inf
+            last[e] = link, distance if distance is not None else np.inf
+            if distance is None:
+                assert not world.events.red_light[e]
+                continue
+            red = world.state.signal[e, link] == SignalState.RED
+            front, tail = before > 0 >= distance, before > -length >= distance
+            if front:
+                front_at_red[e] = red
+            waits[e] = e % 2 == 1 and not red and -length < distance <= 0
+            seen.add((front, tail, bool(red), front_at_red[e] and tail))
+            assert world.events.red_light[e] == (red and (front or (tail and not front_at_red[e])))
+    assert {(True, False, True, False), (True, False, False, False), (False, True, True, True), (False, True, True, False)} <= seen
 
 
 def test_standing_without_a_reason_becomes_stuck(town):
