@@ -218,7 +218,8 @@ def judge(
 ) -> None:
     """Collisions, and lane, light and route events of the tick.
 
-    was_at, was_front: route lane under the front bumper before it, and that bumper's arc length on the route; infinite at the start.
+    was_at, was_front: route lane under the front bumper before it, and that bumper's arc length on the route, infinite at the
+    start.
     """
     ego, cars = hidden.egos[e], hidden.cars[e]
     me = cars[0]

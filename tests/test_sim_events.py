@@ -178,7 +178,12 @@ def test_red_light_is_an_event_where_the_front_or_only_the_tail_passes_the_line_
             waits[e] = e % 2 == 1 and not red and -length < distance <= 0
             seen.add((front, tail, bool(red), front_at_red[e] and tail))
             assert world.events.red_light[e] == (red and (front or (tail and not front_at_red[e])))
-    assert {(True, False, True, False), (True, False, False, False), (False, True, True, True), (False, True, True, False)} <= seen
+    assert {
+        (True, False, True, False),
+        (True, False, False, False),
+        (False, True, True, True),
+        (False, True, True, False),
+    } <= seen
 
 
 def test_standing_without_a_reason_becomes_stuck(town):

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import numba
 import numpy as np
 import pytest
+import torch
 
-from sim.threads import MOST_THREADS, over_environments
+from sim.threads import MOST_THREADS, over_environments, over_torch_threads
 
 
 @pytest.fixture
@@ -49,6 +50,26 @@ def test_an_error_in_any_part_is_raised() -> None:
     for which in ([3], [0, 3], [3, 0], [0, 1, 2, 3]):
         with pytest.raises(ValueError, match="environment 3"):
             over_environments(fail, np.array(which))
+
+
+@pytest.mark.parametrize(("count", "parts"), [(0, []), (1, [(0, 1)]), (2, [(0, 1), (1, 2)]), (5, [(0, 2), (2, 5)])])
+def test_parts_of_a_network_are_computed_in_order_each_by_one_thread(count: int, parts: list[tuple[int, int]]) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+
+        def infer(part: slice) -> tuple[int, int]:
+            assert torch.get_num_threads() == 1
+            assert torch.is_inference_mode_enabled()
+            return part.start, part.stop
+
+        assert over_torch_threads(infer, count) == parts
+        with pytest.raises(ZeroDivisionError):
+            over_torch_threads(lambda part: 1 // part.start, 2)
+        assert torch.get_num_threads() == 2
+        assert not torch.is_inference_mode_enabled()
+    finally:
+        torch.set_num_threads(before)
 
 
 def in_child(queue: multiprocessing.Queue[int]) -> None:
